@@ -1,0 +1,93 @@
+/* ZeroMQ, all of it: net.c is the only file that includes zmq.h or czmq.h. It keeps the socket
+ * rules of docs/design.md §3 and turns libzmq's edge-triggered ZMQ_FD into plain callbacks of the loop.
+ *
+ * A message is one part (head) or two (head, body). Anything else is malformed: counted, dropped,
+ * and logged once per peer. Sockets are served by class in each turn, control before data, each
+ * with a bounded number of messages, so nobody starves. */
+#ifndef COMMON_NET_H
+#define COMMON_NET_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/buf.h"
+#include "common/loop.h"
+#include "common/why.h"
+
+struct net;
+struct net_socket;
+
+/* A connection to one of our ROUTERs, as long as it lasts. A peer that connects anew has another. */
+typedef uint32_t net_peer;
+
+enum net_kind {
+    NET_ROUTER,       /* binds; many peers; net_send needs the peer */
+    NET_DEALER,       /* dials a ROUTER; messages wait for nobody (ZMQ_IMMEDIATE): -EAGAIN while it is not up */
+    NET_LANE_OUT,     /* PUSH that binds for one peer */
+    NET_LANE_IN,      /* PULL that dials a lane; never reconnects by itself */
+    NET_RESULTS_OUT,  /* PUSH that dials a sink; reconnects */
+    NET_RESULTS_IN,   /* PULL that binds; RCVHWM 4 */
+};
+
+struct net_message {
+    net_peer peer;              /* NET_ROUTER only, else 0 */
+    const uint8_t *head;        /* lent for the length of the call */
+    size_t head_len;
+    struct slice body;          /* body.buf is counted: slice_keep it without a copy. len 0: no second part, or an empty one */
+    bool has_body;
+};
+
+struct net_callbacks {
+    /* One message. Legal here: everything but closing another socket's net. */
+    void (*message)(void *arg, struct net_socket *socket, const struct net_message *message);
+    /* POLLOUT came up or went down: on a PUSH or DEALER this is exactly "a peer is there". May be NULL. */
+    void (*up)(void *arg, struct net_socket *socket, bool is_up);
+    void *arg;
+};
+
+struct net_config {
+    int max_sockets;            /* ZMQ_MAX_SOCKETS; RLIMIT_NOFILE is raised to match, or refused in words */
+    size_t max_message;         /* ZMQ_MAXMSGSIZE of every socket, bytes */
+};
+
+/* Sets up the context (two I/O threads, control sockets on the second by affinity) and registers
+ * with the loop. zsys signal handlers are off. NULL: why says what to raise. */
+struct net *net_new(struct loop *loop, const struct net_config *config, struct why *why);
+void net_destroy(struct net **self_p);      /* closes what is still open; bounded by LINGER 0, except see net_socket_linger */
+
+/* Opens a socket. `endpoint` is tcp://host:port (port 0 or *: any free one), ipc://path; binding kinds
+ * bind, others connect (a name is resolved later, in an I/O thread). NULL: why names the endpoint
+ * and what is wrong; errno is EADDRINUSE when somebody else has it. */
+struct net_socket *net_open(struct net *self, enum net_kind kind, const char *endpoint,
+                            const struct net_callbacks *callbacks, struct why *why);
+void net_close(struct net_socket **socket_p);       /* legal in its own callback; drops what is unsent */
+void net_linger(struct net_socket *socket, int64_t ns);   /* how long closing may go on sending what was queued (default 0) */
+
+const char *net_endpoint(const struct net_socket *socket);   /* the bound address with its real port, or the dialled one */
+unsigned net_port(const struct net_socket *socket);          /* the bound TCP port; 0 for ipc */
+bool net_is_up(const struct net_socket *socket);
+
+/* Sends head and, when with_body, a body (possibly empty). Never blocks. The body is sent from its
+ * counted buffer without a copy when it is larger than a few hundred bytes; a reference is taken for
+ * as long as libzmq needs it. 0, -EAGAIN (not up, or full), -EHOSTUNREACH (ROUTER: the peer is gone), -ENOMEM. */
+int net_send(struct net_socket *socket, net_peer peer, const uint8_t *head, size_t head_len,
+             struct slice body, bool with_body);
+
+/* The host address from which a ROUTER's peer came, as seen by the last message of that peer in
+ * whose callback this is called ("Peer-Address"); empty when unknown (ipc). */
+const char *net_peer_address(const struct net_socket *socket);
+
+struct net_counters {
+    uint64_t messages_in, messages_out, bytes_in, bytes_out, malformed;
+};
+const struct net_counters *net_counters(const struct net *self);
+
+/* Endpoint words. */
+/* "tcp://host" or "tcp://host:port" or "ipc://path" → canonical, with the default port. 0 or why_set. */
+int net_endpoint_parse(const char *text, unsigned default_port, char *out, size_t out_size, struct why *why);
+/* The host of tcp://host:port (brackets of IPv6 kept) into out; -1 when it is not tcp. */
+int net_endpoint_host(const char *endpoint, char *out, size_t out_size);
+bool net_endpoint_is_loopback(const char *endpoint);          /* ipc counts as loopback */
+
+#endif

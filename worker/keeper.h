@@ -1,0 +1,72 @@
+/* The keeper: a small process for each slot that runs one attempt at a time and proves that nothing
+ * of it is left. The worker's loop never forks; it sends the keeper what to run over a socket pair
+ * and gets the end back. This header is the worker's side; keeper_main is the process itself.
+ *
+ * The keeper is a child subreaper. Each attempt is a new session in it (posix_spawn, both ends set
+ * the session before exec). Its order of ending: SIGTERM to the group, the grace, SIGKILL to the
+ * group and to every other descendant, until /proc shows none; only then "ended". When the command
+ * itself has ended, what it left running is ended in the same way. When the worker's end of the
+ * socket pair closes, everything is killed at once and the keeper leaves. */
+#ifndef WORKER_KEEPER_H
+#define WORKER_KEEPER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/buf.h"
+#include "common/loop.h"
+#include "common/why.h"
+
+struct keeper;
+
+/* What to run. Everything is lent for the length of keeper_run. */
+struct keeper_run {
+    char *const *argv;             /* NULL-terminated; argv[0] is searched in PATH. Never a shell */
+    char *const *env;              /* NULL-terminated "NAME=value", added to the keeper's own environment */
+    struct slice input;            /* standard input; empty: /dev/null unless has_input */
+    bool has_input;
+    uint64_t max_output;           /* bytes of standard output that are kept; what is beyond is read and dropped */
+    uint64_t max_errors;           /* bytes of the tail of standard error that are kept */
+    int64_t grace;                 /* ns between SIGTERM and SIGKILL for what the command leaves running at its own end */
+};
+
+enum keeper_how { KEEPER_EXITED, KEEPER_SIGNALLED, KEEPER_NOT_STARTED };
+
+struct keeper_end {
+    enum keeper_how how;
+    int code;                      /* exit code, signal number, or errno of the spawn */
+    bool term_sent, kill_sent;     /* signals that the keeper sent to the command before it ended */
+    struct slice output, errors;   /* counted: slice_keep what is kept */
+    bool output_truncated, errors_truncated;
+    int64_t run_ns;                /* from the spawn to the end of the command itself */
+    uint32_t swept;                /* descendants that outlived the command and had to be ended */
+};
+
+struct keeper_callbacks {
+    /* The attempt and all of its descendants are gone; the slot is free. */
+    void (*ended)(void *arg, struct keeper *keeper, const struct keeper_end *end);
+    /* The keeper itself died (somebody killed it). Nothing is known of the attempt; keeper_close, then a new one. */
+    void (*died)(void *arg, struct keeper *keeper, const char *sentence);
+    void *arg;
+};
+
+/* Starts a keeper process (re-executes this program as keeper_main). `slot` is for its process title and messages.
+ * NULL: why. Does not block for longer than a vfork and exec. */
+struct keeper *keeper_open(struct loop *loop, unsigned slot, const struct keeper_callbacks *callbacks, struct why *why);
+/* Closes the socket pair: the keeper kills what runs and leaves; it is reaped by this call or, if it takes
+ * longer, in the background by pidfd. Callbacks no longer come. */
+void keeper_close(struct keeper **self_p);
+
+/* Starts an attempt. Legal only when none runs (after open, or after `ended`). 0; -ENOMEM; -E2BIG when argv and
+ * environment are larger than the system takes (nothing was started, `ended` will not come). */
+int keeper_run(struct keeper *self, const struct keeper_run *run);
+
+/* SIGTERM now, SIGKILL after the grace. Idempotent; a later call can only shorten the grace. 0 grace: SIGKILL at once. */
+void keeper_stop(struct keeper *self, int64_t grace_ns);
+
+/* The process itself: called first thing in the worker's main when argv[0] says so; never returns to the caller's code. */
+bool keeper_is_asked_for(int argc, char **argv);
+int keeper_main(int argc, char **argv);
+
+#endif
