@@ -6,14 +6,19 @@ SAN     ?=
 PREFIX  ?= /usr/local
 DESTDIR ?=
 VERSION := 0.1.0
+SEEDS   ?= 1000
+JOBS    ?= $(shell nproc)
+IMAGE   ?= tarmac
 
 PKGS     := libzmq libczmq libprotobuf-c sqlite3 jansson
 WARN     := -Wall -Wextra -Wshadow -Wconversion -Werror
 OPTIMISE ?= -O2 -g
 CPPFLAGS += -I. -I$(B)/gen -D_GNU_SOURCE -DTARMAC_VERSION='"$(VERSION)"'
 CFLAGS   ?= $(OPTIMISE)
-ALL_CFLAGS = -std=gnu17 $(WARN) $(CFLAGS) -fno-omit-frame-pointer -pthread $(shell pkg-config --cflags $(PKGS)) $(if $(SAN),-fsanitize=$(SAN) -fno-sanitize-recover=all)
-LDLIBS    = $(shell pkg-config --libs $(PKGS)) -lm -pthread $(if $(SAN),-fsanitize=$(SAN))
+ALL_CFLAGS = -std=gnu17 $(WARN) $(CFLAGS) -fno-omit-frame-pointer -pthread $(PKG_CFLAGS) $(if $(SAN),-fsanitize=$(SAN) -fno-sanitize-recover=all)
+LDLIBS    = $(PKG_LIBS) -lm -pthread $(if $(SAN),-fsanitize=$(SAN))
+PKG_CFLAGS := $(shell pkg-config --cflags $(PKGS) 2>/dev/null)
+PKG_LIBS   := $(shell pkg-config --libs $(PKGS) 2>/dev/null)
 
 PROGRAMS := ventilator worker sink
 BASE     := $(wildcard common/*.c proto/*.c tarmac/*.c)
@@ -22,11 +27,33 @@ MAINS    := $(foreach p,$(PROGRAMS),$(wildcard $(p)/main.c))
 BASE_O   := $(BASE:%.c=$(B)/obj/%.o) $(B)/obj/gen/wire.pb-c.o
 PARTS_O  := $(PARTS:%.c=$(B)/obj/%.o)
 BINS     := $(foreach p,$(PROGRAMS),$(if $(wildcard $(p)/main.c),$(B)/bin/$(p)))
-UNIT     := $(patsubst tests/unit/%.c,$(B)/tests/unit/%,$(wildcard tests/unit/test_*.c))
 
-.PHONY: all programs help
-all: programs
+# Tests: each unit and fault test is a program of its own, the simulation is one program made of
+# all of tests/sim; tests/support is what any of them may share.
+UNIT_C   := $(wildcard tests/unit/test_*.c)
+FAULT_C  := $(wildcard tests/fault/test_*.c)
+SIM_C    := $(wildcard tests/sim/*.c)
+BENCH_C  := $(wildcard tests/bench/bench_*.c)
+SUPPORT  := $(wildcard tests/support/*.c)
+UNIT     := $(UNIT_C:%.c=$(B)/%)
+FAULT    := $(FAULT_C:%.c=$(B)/%)
+SIM      := $(if $(SIM_C),$(B)/tests/sim)
+BENCH    := $(BENCH_C:%.c=$(B)/%)
+SOURCES  := $(BASE) $(PARTS) $(MAINS) $(UNIT_C) $(FAULT_C) $(SIM_C) $(BENCH_C) $(SUPPORT)
+LIBS     := $(B)/libparts.a $(B)/libbase.a
+SUPPORT_O := $(SUPPORT:%.c=$(B)/obj/%.o)
+
+# Builds started by other targets: in parallel, unless the caller said how.
+BUILD = $(MAKE) --no-print-directory $(if $(findstring -j,$(MAKEFLAGS)),,-j$(JOBS))
+
+.PHONY: all programs tests help
+all: programs    ## the three programs, in build/bin (the default)
 programs: $(BINS)
+tests: $(UNIT) $(FAULT) $(SIM)    ## builds the test programs, runs nothing
+
+help:    ## this list
+	@printf 'make TARGET [B=build-folder] [SAN=address,undefined|thread] [SEEDS=1000] [PREFIX=/usr/local] [DESTDIR=]\n\n'
+	@sed -n 's/^\([a-z][a-z0-9-]*\):[^#]*## \(.*\)/  \1\t\2/p' Makefile | expand -t 16
 
 $(B)/gen/wire.pb-c.c $(B)/gen/wire.pb-c.h &: proto/wire.proto
 	@mkdir -p $(B)/gen
@@ -45,16 +72,96 @@ $(B)/libbase.a: $(BASE_O)
 $(B)/libparts.a: $(PARTS_O)
 	@rm -f $@; ar rcs $@ $^
 
-$(BINS): $(B)/bin/%: $(B)/obj/%/main.o $(B)/libparts.a $(B)/libbase.a
+$(BINS): $(B)/bin/%: $(B)/obj/%/main.o $(LIBS)
 	@mkdir -p $(@D)
 	$(CC) -o $@ $^ $(LDLIBS)
 
-$(B)/tests/unit/%: $(B)/obj/tests/unit/%.o $(B)/libparts.a $(B)/libbase.a
+$(UNIT) $(FAULT) $(BENCH): $(B)/%: $(B)/obj/%.o $(SUPPORT_O) $(LIBS)
 	@mkdir -p $(@D)
 	$(CC) -o $@ $^ -lcmocka $(LDLIBS)
 
-.PHONY: unit
-unit: $(UNIT)
-	@for t in $(UNIT); do $$t || exit 1; done
+$(B)/tests/sim: $(SIM_C:%.c=$(B)/obj/%.o) $(SUPPORT_O) $(LIBS)
+	@mkdir -p $(@D)
+	$(CC) -o $@ $^ $(LDLIBS)
+
+# ---- set-up and tests ----
+RUN_TESTS = B=$(B) SAN=$(SAN) tools/run-tests.sh
+
+.PHONY: setup test unit fault sim e2e asan tsan lint bench demo
+setup:    ## installs the Debian packages that are missing
+	@tools/setup.sh build
+
+test: setup    ## installs what is missing, builds, runs every test
+	@$(BUILD) programs tests
+	@SEEDS=$(SEEDS) $(RUN_TESTS) unit fault sim e2e
+
+unit: $(UNIT)    ## the unit tests only
+	@$(RUN_TESTS) unit
+fault: $(FAULT)    ## the fault sweeps only
+	@$(RUN_TESTS) fault
+sim: $(SIM)    ## the simulation only: SEEDS=1000 runs
+	@SEEDS=$(SEEDS) $(RUN_TESTS) sim
+e2e: programs    ## the end-to-end tests only
+	@$(RUN_TESTS) e2e
+
+# The sanitizers' builds run the same tests; the end-to-end ones without those that measure memory.
+asan: setup    ## tests under the address and undefined-behaviour sanitizers
+	@$(BUILD) B=$(B)/asan SAN=address,undefined OPTIMISE="-O1 -g" programs tests
+	@B=$(B)/asan SAN=address LABEL=asan SEEDS=200 tools/run-tests.sh unit fault sim e2e
+tsan: setup    ## tests under the thread sanitizer
+	@$(BUILD) B=$(B)/tsan SAN=thread OPTIMISE="-O1 -g" programs tests
+	@B=$(B)/tsan SAN=thread LABEL=tsan SEEDS=100 tools/run-tests.sh unit fault sim e2e
+
+lint:    ## layers, bans, lengths, and a compile by gcc and clang without warnings
+	@tools/setup.sh build lint
+	@B=$(B) tools/lint.sh
+
+bench: setup    ## the measurements of tests/bench
+	@$(BUILD) programs bench-programs
+	@B=$(B) tools/bench.sh
+
+demo: setup    ## 1,000 images through a ventilator, four workers and a sink
+	@$(BUILD) programs
+	@B=$(B) tools/demo.sh
+
+.PHONY: bench-programs objects list-sources
+bench-programs: $(BENCH)
+objects: $(SOURCES:%.c=$(B)/obj/%.o)    # everything compiled, nothing linked
+list-sources:                           # what the rules above compile; the lint asks
+	@printf '%s\n' $(SOURCES)
+
+# ---- installing ----
+MAN        := $(PROGRAMS:%=$(B)/man/%.1)
+COMPLETION := $(PROGRAMS:%=$(B)/completion/%)
+
+# Both come from the options tables, by way of the programs themselves.
+$(MAN): $(B)/man/%.1: $(B)/bin/%
+	@mkdir -p $(@D)
+	$< --man >$@.new && mv $@.new $@
+$(COMPLETION): $(B)/completion/%: $(B)/bin/%
+	@mkdir -p $(@D)
+	$< --completion >$@.new && mv $@.new $@
+
+.PHONY: docs install uninstall image clean
+docs: $(MAN) $(COMPLETION)    ## man pages and bash completion
+install: programs docs    ## programs, man pages and completion under DESTDIR and PREFIX
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/man/man1 $(DESTDIR)$(PREFIX)/share/bash-completion/completions
+	install -m 755 $(BINS) $(DESTDIR)$(PREFIX)/bin
+	install -m 644 $(MAN) $(DESTDIR)$(PREFIX)/share/man/man1
+	install -m 644 $(COMPLETION) $(DESTDIR)$(PREFIX)/share/bash-completion/completions
+
+uninstall:    ## takes away what install put there
+	rm -f $(PROGRAMS:%=$(DESTDIR)$(PREFIX)/bin/%) $(PROGRAMS:%=$(DESTDIR)$(PREFIX)/share/man/man1/%.1) \
+	      $(PROGRAMS:%=$(DESTDIR)$(PREFIX)/share/bash-completion/completions/%)
+
+image:    ## the container images, IMAGE:latest and IMAGE-worker:latest
+	docker build --target service -t $(IMAGE):latest .
+	docker build --target worker -t $(IMAGE)-worker:latest .
+
+clean:    ## removes the build folder
+	rm -rf $(B)
+
+# A half-written file is not a made one.
+.DELETE_ON_ERROR:
 
 -include $(shell find $(B)/obj -name '*.d' 2>/dev/null)
