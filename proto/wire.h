@@ -24,6 +24,8 @@
 #define WIRE_FRAME_BODY  (256u * 1024u)         /* bytes; more only for one task */
 #define WIRE_PAYLOAD     (64u * 1024u * 1024u)  /* bytes of one task, the default limit */
 #define WIRE_HEAD        (1024u * 1024u)        /* bytes of a head */
+#define WIRE_HEAD_CARRIED (WIRE_HEAD - 4096u)   /* bytes of the head of a request or a result: it goes on inside a larger one */
+#define WIRE_HEAD_ROW    (WIRE_HEAD - 1024u)    /* bytes of a packed Row */
 #define WIRE_BODY        (WIRE_PAYLOAD + 2u * 1024u * 1024u)    /* one payload; or one task's output and errors */
 #define WIRE_MESSAGE     (WIRE_HEAD + WIRE_BODY)
 #define WIRE_OUTPUT      (64u * 1024u * 1024u)  /* bytes of one task's kept output, at most */
@@ -38,6 +40,8 @@
 #define WIRE_COMMAND     (64u * 1024u)          /* bytes of all of them */
 #define WIRE_HANDLERS    256u
 #define WIRE_FENCES      4096u                  /* entries of repeated fences, spans, results */
+#define WIRE_HOLDINGS    32768u                 /* of a worker's hello, dropped of the welcome: what a head has room for */
+#define WIRE_CLOSED      65536u                 /* spans of a Row */
 #define WIRE_SLOTS       65535u
 #define WIRE_TASKS       UINT64_C(4000000000)   /* of one batch */
 #define WIRE_TRACE       512u                   /* tracestate */
@@ -63,10 +67,16 @@ int wire_read_answer(struct wire_arena *a, const uint8_t *head, size_t len, size
 /* Pieces that are kept on disk or inside `bytes` fields, checked like the rest. */
 int wire_read_tasks(struct wire_arena *a, const uint8_t *head, size_t len, size_t body_len, const Wire__Tasks **ret, struct why *why);
 int wire_read_options(struct wire_arena *a, const uint8_t *head, size_t len, const Wire__Options **ret, struct why *why);
+/* A Row that came in a StreamRow lies in the arena of the answer: read it with another arena. Without
+ * bodies (heads_only) body_len is WIRE_NO_BODY: then there is nothing behind the lengths. */
+#define WIRE_NO_BODY SIZE_MAX
 int wire_read_row(struct wire_arena *a, const uint8_t *head, size_t len, size_t body_len, const Wire__Row **ret, struct why *why);
 /* Any other message of a trusted origin (records on disk): unpacked and bounded, not checked further. */
 int wire_read_any(struct wire_arena *a, const ProtobufCMessageDescriptor *type, const uint8_t *head, size_t len,
                   const ProtobufCMessage **ret, struct why *why);
+
+/* The id of a Request or Query that could not be read, for the refusal; 0 when it isn't there. */
+uint64_t wire_peek_id(const uint8_t *head, size_t len);
 
 /* An owned deep copy, one allocation chain on the heap; free it with wire_free. NULL without memory. */
 ProtobufCMessage *wire_copy(const ProtobufCMessage *message);
