@@ -77,20 +77,21 @@ headers() {
 }
 
 shell_scripts() {
-    local file
+    local file tests
+    [ ${#scripts[@]} -gt 0 ] || return
     for file in "${scripts[@]}"; do
         bash -n "$file" 2>&1 | sed 's/: line \([0-9]*\):/:\1:/'
         [ -x "$file" ] || case $file in */lib.sh | */t_*.sh) ;; *) printf '%s:1: not executable; chmod +x it\n' "$file" ;; esac
     done
-    grep -nE '[[:blank:]]$' "${scripts[@]}" | sed 's/:\([0-9]*\):.*/:\1: blank at the end of the line; take it away/'
+    grep -HnE '[[:blank:]]$' "${scripts[@]}" | sed 's/:\([0-9]*\):.*/:\1: blank at the end of the line; take it away/'
     if command -v shellcheck >/dev/null; then
         shellcheck -x -S warning -f gcc "${scripts[@]}"
     fi
     mapfile -t tests < <(printf '%s\n' "${scripts[@]}" | grep '^tests/')
     [ ${#tests[@]} -gt 0 ] || return
-    grep -nE '(^|[;&|]|\b(do|then|else)\b)[[:blank:]]*sleep\b' "${tests[@]}" |
+    grep -HnE '(^|[;&|]|\b(do|then|else)\b)[[:blank:]]*sleep\b' "${tests[@]}" |
         sed 's/:\([0-9]*\):.*/:\1: a test that sleeps; use wait_for of tests\/e2e\/lib.sh/'
-    grep -nE 'listen[= ]["'\'']?[a-z:/0-9.]*:[1-9][0-9]*' "${tests[@]}" |
+    grep -HnE 'listen[= ]["'\'']?[a-z:/0-9.]*:[1-9][0-9]*' "${tests[@]}" |
         sed 's/:\([0-9]*\):.*/:\1: fixed port in a test; use port 0 and the ready line/'
 }
 
