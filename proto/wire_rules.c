@@ -630,8 +630,11 @@ static int also_row(struct wire_path *c, const void *message)
     size_t bitmap = row->report ? (row->report->fence->count + 7) / 8 : 0;
     if (row->fresh.len != 0 && row->fresh.len != bitmap)
         return wire_broke(c, "has a bitmap of %zu bytes; it has none or %zu", row->fresh.len, bitmap);
-    if (row->report && row->n_closed > 0)
+    if (row->report && (row->n_closed > 0 || row->closed_bitmap.len > 0))
         return wire_broke(c, "is a report and has closed tasks; a closing has them");
+    if (row->closed_bitmap.len > 0 && (row->n_closed > 0 || row->closed_bitmap.len != (row->closing->span->count + 7) / 8))
+        return wire_broke(c, "has %zu spans and a bitmap of %zu bytes of closed tasks; it has one of both, a bitmap of %" PRIu64 " bytes",
+                          row->n_closed, row->closed_bitmap.len, (row->closing->span->count + 7) / 8);
     if (row->closing && c->body_len != WIRE_NO_BODY && c->body_len > 0)
         return wire_broke(c, "is a closing and has a body of %zu bytes; it has none", c->body_len);
     return row->closing ? check_spans(c, "closed", row->closed, row->n_closed, row->closing->span->first, row->closing->span->count) : 0;
