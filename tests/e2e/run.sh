@@ -1,0 +1,47 @@
+#!/bin/bash
+# Runs the end-to-end tests, each function test_* of each t_*.sh in a shell, a folder and a time limit of
+# its own, and prints TAP. A test that measures what a sanitizer distorts is named test_plain_*: it is left
+# out, not skipped, when SAN is set.
+# usage: [B=build] [SAN=…] tests/e2e/run.sh [NAME...]      NAME: a part of FILE/FUNCTION
+set -u
+cd "$(dirname "$0")/../.." || exit 1
+export B=${B:-build} SAN=${SAN:-} LC_ALL=C.UTF-8
+limit=${E2E_LIMIT:-120}
+[ -z "$SAN" ] || limit=$((limit * 3))
+
+for program in ventilator worker sink; do
+    [ -x "$B/bin/$program" ] || { echo "Bail out! $B/bin/$program is not built; run: make"; exit 1; }
+done
+
+tests=()
+for file in tests/e2e/t_*.sh; do
+    while read -r name; do
+        [ -z "$SAN" ] || case $name in test_plain_*) continue ;; esac
+        full=$(basename "$file" .sh)/$name
+        if [ $# -eq 0 ]; then tests+=("$full"); continue; fi
+        for part in "$@"; do case $full in *"$part"*) tests+=("$full"); break ;; esac; done
+    done < <(sed -n 's/^\(test_[a-z0-9_]*\)() *{.*/\1/p' "$file")
+done
+[ ${#tests[@]} -gt 0 ] || { echo "Bail out! no end-to-end test fits: $*"; exit 1; }
+
+echo "1..${#tests[@]}"
+number=0 failed=0
+for full in "${tests[@]}"; do
+    number=$((number + 1))
+    E2E_DIR=$(mktemp -d /tmp/tarmac-e2e.XXXXXX) || exit 1
+    export E2E_DIR E2E_NAME=$full
+    began=$SECONDS
+    # timeout signals the whole group; what left the group is found by its mark.
+    timeout -k 40 "$limit" bash -c 'set -u; . tests/e2e/lib.sh; . "tests/e2e/${E2E_NAME%%/*}.sh"; "${E2E_NAME##*/}"' >"$E2E_DIR/said" 2>&1
+    code=$?
+    [ $code -ne 124 ] || printf '# %s took longer than %s s\n' "$full" "$limit" >>"$E2E_DIR/said"
+    if [ $code -eq 0 ]; then
+        echo "ok $number - e2e/$full ($((SECONDS - began)) s)"
+    else
+        echo "not ok $number - e2e/$full ($((SECONDS - began)) s)"
+        sed 's/^#* */# /' "$E2E_DIR/said"
+        failed=$((failed + 1))
+    fi
+    rm -rf "$E2E_DIR"
+done
+[ $failed -eq 0 ]

@@ -1,0 +1,168 @@
+# shellcheck shell=bash disable=SC2016
+# Bad input: one clear sentence, the exit code of the contract, and the daemons go on.
+
+still_working() {
+    assert_exit 0 ventilator submit --wait -- echo {} ::: fine
+    assert_eq "output" "$(cat "$T/out")" fine
+}
+
+test_unknown_flag() {
+    assert_refused 2 "--no-such" ventilator run --no-such -- true ::: 1
+    assert_refused 2 "--no-such" ventilator serve --no-such
+    assert_refused 2 "--no-such" "$BIN/worker" --no-such
+    assert_refused 2 "--no-such" "$BIN/sink" --no-such
+    assert_refused 2 "nonsense" ventilator nonsense
+}
+
+test_bad_duration_and_size() {
+    assert_refused 2 "--deadline 5x" ventilator run --deadline 5x -- true ::: 1
+    assert_refused 2 "--timeout -1s" ventilator run --timeout=-1s -- true ::: 1
+    assert_refused 2 "--deadline 99999999999999d" ventilator run --deadline 99999999999999d -- true ::: 1
+    assert_refused 2 "--max-output 1Q" ventilator run --max-output 1Q -- true ::: 1
+    assert_refused 2 "--heartbeat soon" ventilator serve --heartbeat soon
+    TARMAC_LOSS_GRACE=never assert_refused 2 "TARMAC_LOSS_GRACE never" ventilator serve --data "$T/v"
+}
+
+test_empty_variable_counts_as_unset() {
+    TARMAC_TIMEOUT='' assert_exit 0 ventilator run -- echo {} ::: 1
+}
+
+test_missing_command_and_bad_range() {
+    assert_refused 2 "" ventilator run
+    assert_refused 2 "--range 9-1" ventilator run --range 9-1 -- true
+    assert_refused 2 "--range x" ventilator run --range x -- true
+    assert_refused 2 "--slots" ventilator run --slots 0 -- true ::: 1
+    assert_refused 2 "--value novalue" ventilator run --value novalue -- true ::: 1
+    assert_refused 2 "--traceparent" ventilator run --traceparent junk -- true ::: 1
+}
+
+test_unreadable_file() {
+    assert_refused 2 "$T/absent" ventilator run -a "$T/absent" -- true
+    assert_refused 2 "$T/absent" ventilator run --pipe --files "$T/absent" -- cat
+    mkdir "$T/folder"
+    assert_refused 2 "$T/folder" ventilator run --pipe --files "$T/folder" -- cat
+}
+
+test_oversized_payload() {
+    start_cluster 1
+    truncate -s 3G "$T/huge"
+    assert_refused 4 "$T/huge" ventilator submit --pipe --files "$T/huge" -- wc -c
+    still_working
+}
+
+test_wrong_address() {
+    start_ventilator
+    stop ventilator TERM 0
+    assert_refused 3 "${CLIENTS#tcp://}" ventilator status --connect-timeout 500ms
+    assert_between "time in ms" "$took" 400 $((2000 * SLOW))
+    assert_refused 2 "nonsense" ventilator status --ventilator nonsense
+    assert_refused 2 "tcp://127.0.0.1:99999" ventilator status --ventilator tcp://127.0.0.1:99999
+    assert_refused 2 "udp://127.0.0.1" "$BIN/worker" --ventilator udp://127.0.0.1
+}
+
+test_unknown_batch() {
+    start_ventilator
+    start_sink
+    assert_refused 4 "zzzz" ventilator status zzzz
+    assert_refused 4 "zzzz" ventilator wait zzzz
+    assert_refused 4 "zzzz" ventilator cancel zzzz
+    assert_refused 4 "zzzz" ventilator results zzzz
+}
+
+test_unknown_handler() {
+    start_cluster 1
+    assert_refused 4 "no-such-handler" ventilator submit --require-worker --handler no-such-handler ::: 1
+    local batch
+    batch=$(submit --handler no-such-handler --deadline 1s ::: 1)
+    assert_contains "$T/submit.err" "no-such-handler"
+    assert_exit 124 ventilator wait "$batch"
+    still_working
+}
+
+test_commands_only_where_they_are_allowed() {
+    start_ventilator
+    start_sink
+    start_ready careful "$BIN/worker" --ventilator "$WORKERS" --name careful --slots 1 --handler greet='echo hello {}'
+    assert_refused 4 "--allow-commands" ventilator submit --require-worker -- echo {} ::: 1
+    assert_exit 0 ventilator submit --wait --handler greet ::: ada
+    assert_eq "output" "$(cat "$T/out")" "hello ada"
+}
+
+test_port_in_use() {
+    start_ventilator
+    start_sink
+    assert_refused 5 "${CLIENTS#tcp://}" ventilator serve --data "$T/other" --listen "$CLIENTS" \
+        --workers-listen tcp://127.0.0.1:0 --lanes 0 --http off
+    assert_refused 5 "${RESULTS#tcp://}" "$BIN/sink" --ventilator "$WORKERS" --data "$T/other-sink" \
+        --results-listen "$RESULTS" --query-listen tcp://127.0.0.1:0
+}
+
+test_data_folder_in_use() {
+    start_ventilator
+    start_sink
+    assert_refused 5 "$T/data-ventilator" ventilator serve --data "$T/data-ventilator" \
+        --listen tcp://127.0.0.1:0 --workers-listen tcp://127.0.0.1:0 --lanes 0 --http off
+    assert_refused 5 "$T/data-sink" "$BIN/sink" --ventilator "$WORKERS" --data "$T/data-sink" \
+        --results-listen tcp://127.0.0.1:0 --query-listen tcp://127.0.0.1:0
+}
+
+test_data_folder_that_cannot_be_written() {
+    # A file where a folder should be: the root user is refused here too.
+    : >"$T/file"
+    assert_refused 6 "$T/file/data" ventilator serve --data "$T/file/data" \
+        --listen tcp://127.0.0.1:0 --workers-listen tcp://127.0.0.1:0 --lanes 0 --http off
+    assert_refused 6 "$T/file/data" "$BIN/sink" --ventilator tcp://127.0.0.1:1 --data "$T/file/data" \
+        --results-listen tcp://127.0.0.1:0 --query-listen tcp://127.0.0.1:0
+}
+
+test_no_keys_beyond_loopback() {
+    assert_refused 2 "--insecure" ventilator serve --data "$T/v" --listen tcp://0.0.0.0:0 \
+        --workers-listen tcp://127.0.0.1:0 --lanes 0 --http off
+}
+
+# Bytes that differ from port to port and are the same in each run.
+noise() {    # SEED
+    LC_ALL=C awk -v seed="$1" 'BEGIN { srand(seed); for (i = 0; i < 20000; i++) printf "%c", int(rand() * 255) + 1 }'
+}
+
+throw_at() {    # PORT
+    { exec 9<>"/dev/tcp/127.0.0.1/$1"; } 2>/dev/null || return 0
+    noise "$1" >&9 2>/dev/null
+    exec 9>&-
+    # What looks like a ZeroMQ greeting (version 3, no security) and goes on as noise.
+    { exec 9<>"/dev/tcp/127.0.0.1/$1"; } 2>/dev/null || return 0
+    { printf '\377\0\0\0\0\0\0\0\001\177\003\0NULL'; head -c 48 /dev/zero; noise "$(($1 + 1))"; } >&9 2>/dev/null
+    exec 9>&-
+}
+
+test_random_bytes_on_every_port() {
+    start_cluster 1
+    trap '' PIPE
+    local name port ports=0 round
+    for round in 1 2 3; do
+        for name in ventilator sink; do
+            for port in $(listening_ports "${PIDS[$name]}"); do
+                (throw_at "$port")
+                ports=$((ports + 1))
+            done
+        done
+    done
+    assert_between "ports that were tried" $ports 12 100    # two each and a lane, three times
+    for name in ventilator sink w1; do
+        alive "${PIDS[$name]}" || fail "$name did not survive round $round"
+    done
+    still_working
+}
+
+test_help_and_version() {
+    local program
+    for program in ventilator worker sink; do
+        assert_exit 0 "$BIN/$program" --version
+        assert_contains "$T/out" "$program"
+        assert_exit 0 "$BIN/$program" --help
+        assert_contains "$T/out" "--"
+    done
+    assert_exit 0 ventilator submit --help
+    assert_contains "$T/out" "--deadline"
+    assert_contains "$T/out" "TARMAC_DEADLINE"
+}
