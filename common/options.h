@@ -61,7 +61,8 @@ enum options_result { OPTIONS_OK, OPTIONS_HELP, OPTIONS_VERSION, OPTIONS_BAD };
  * not an option; "--" is not passed over when it ends the options of a command that takes a command
  * line: `*ret_dashes` says whether it was there (it is skipped in *ret_rest). On OPTIONS_BAD `why`
  * names the flag or variable, the value and what is accepted. On HELP and VERSION nothing was
- * printed yet. Strings stay lent from argv and the environment. */
+ * printed yet. On everything but OK the lists are released already. Long names are exact: no
+ * abbreviations. Strings stay lent from argv and the environment. Not reentrant (getopt). */
 enum options_result options_parse(const struct command_spec *command, int argc, char **argv, void *into,
                                   int *ret_rest, bool *ret_dashes, struct why *why);
 void options_release(const struct command_spec *command, void *into);    /* frees string lists */
@@ -79,7 +80,8 @@ void options_man_program(const struct program_spec *program, FILE *out);
 void options_completion(const struct program_spec *program, FILE *out);  /* bash */
 
 /* The only number parsers of the tree (the lint bans strtol and friends elsewhere). All are strict:
- * the whole text, no sign where none is accepted, no overflow. 0 or why_set. */
+ * the whole text, no sign where none is accepted, no overflow. 0 or why_set: the sentence says what
+ * is accepted; whoever calls puts the name and the value in front, as options_parse does. */
 int parse_duration(const char *text, int64_t *ret_ns, struct why *why);
 int parse_size(const char *text, uint64_t *ret_bytes, struct why *why);
 int parse_u64(const char *text, uint64_t min, uint64_t max, uint64_t *ret, struct why *why);
