@@ -85,6 +85,7 @@ $(B)/tests/sim: $(SIM_C:%.c=$(B)/obj/%.o) $(SUPPORT_O) $(LIBS)
 	$(CC) -o $@ $^ $(LDLIBS)
 
 # ---- set-up and tests ----
+SUITES    := $(if $(UNIT_C),unit) $(if $(FAULT_C),fault) $(if $(SIM_C),sim) e2e
 RUN_TESTS = B=$(B) SAN=$(SAN) tools/run-tests.sh
 
 .PHONY: setup test unit fault sim e2e asan tsan lint bench demo
@@ -93,7 +94,7 @@ setup:    ## installs the Debian packages that are missing
 
 test: setup    ## installs what is missing, builds, runs every test
 	@$(BUILD) programs tests
-	@SEEDS=$(SEEDS) $(RUN_TESTS) unit fault sim e2e
+	@SEEDS=$(SEEDS) $(RUN_TESTS) $(SUITES)
 
 unit: $(UNIT)    ## the unit tests only
 	@$(RUN_TESTS) unit
@@ -107,10 +108,10 @@ e2e: programs    ## the end-to-end tests only
 # The sanitizers' builds run the same tests; the end-to-end ones without those that measure memory.
 asan: setup    ## tests under the address and undefined-behaviour sanitizers
 	@$(BUILD) B=$(B)/asan SAN=address,undefined OPTIMISE="-O1 -g" programs tests
-	@B=$(B)/asan SAN=address LABEL=asan SEEDS=200 tools/run-tests.sh unit fault sim e2e
+	@B=$(B)/asan SAN=address LABEL=asan SEEDS=200 tools/run-tests.sh $(SUITES)
 tsan: setup    ## tests under the thread sanitizer
 	@$(BUILD) B=$(B)/tsan SAN=thread OPTIMISE="-O1 -g" programs tests
-	@B=$(B)/tsan SAN=thread LABEL=tsan SEEDS=100 tools/run-tests.sh unit fault sim e2e
+	@B=$(B)/tsan SAN=thread LABEL=tsan SEEDS=100 tools/run-tests.sh $(SUITES)
 
 lint:    ## layers, bans, lengths, and a compile by gcc and clang without warnings
 	@tools/setup.sh build lint
