@@ -1,5 +1,5 @@
-/* Durable records and frames in one SQLite file, behind its own thread. store.c is the only file
- * that includes sqlite3.h. WAL, synchronous=FULL, page size 16 KiB, no mmap, automatic checkpoints
+/* Durable records and frames in one SQLite file, behind its own thread. store_sql.c is the only
+ * file that includes sqlite3.h. WAL, synchronous=FULL, page size 16 KiB, no mmap, automatic checkpoints
  * off: a second thread runs passive ones on a connection of its own; past 64 MiB of log the store
  * thread lets the checkpoint catch up. A flush serves all that arrived while the last one ran.
  *
@@ -42,7 +42,8 @@ struct store_config {
 
     /* On the loop's thread: everything up to and with flush `sequence` is on disk. */
     void (*committed)(void *arg, uint64_t sequence);
-    /* The disk became full (true) or has room again (false). While full, flushes wait and are tried again; nothing is lost. */
+    /* The disk became full (true) or has room again (false). Take nothing new in while it is full: a reserve of 4 MiB, kept as
+     * a file beside the store, is let go for what ends meanwhile; then flushes wait and are tried again; nothing is lost. */
     void (*full)(void *arg, bool is_full);
     /* A write or flush failed in any other way: nothing more will be written. Say so and exit with EXIT_DISK. */
     void (*failed)(void *arg, const char *sentence);
@@ -86,7 +87,8 @@ enum store_order { STORE_BY_NUMBER, STORE_BY_INDEX };
 struct store_query {
     uint64_t batch;
     enum store_order order;
-    /* By number: rows with number > after. By index: rows that hold an index in [from, to). */
+    /* By number: rows with number > after. By index: rows that hold an index in [from, to), in the order of first and
+     * number; after: 0, or the number of the last row got, to go on behind it. */
     uint64_t after, from, to;
     uint32_t max_rows;            /* at most so many (0: 256) … */
     size_t max_bytes;             /* … and stop after the row that passes this many bytes (0: 1 MiB) */
