@@ -41,7 +41,7 @@
 #define WIRE_HANDLERS    256u
 #define WIRE_FENCES      4096u                  /* entries of repeated fences, spans, results */
 #define WIRE_HOLDINGS    32768u                 /* of a worker's hello, dropped of the welcome: what a head has room for */
-#define WIRE_CLOSED      65536u                 /* spans of a Row */
+#define WIRE_CLOSED      1000u                  /* spans of a Row; more are a bitmap */
 #define WIRE_SLOTS       65535u
 #define WIRE_TASKS       UINT64_C(4000000000)   /* of one batch */
 #define WIRE_TRACE       512u                   /* tracestate */

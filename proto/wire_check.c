@@ -47,9 +47,10 @@ static int check_text(const struct wire_path *c, const struct wire_rule *rule, c
 
 static int check_number(const struct wire_path *c, const struct wire_rule *rule, uint64_t n)
 {
-    if (n >= rule->least && n <= rule->most)
+    uint64_t most = rule->words ? rule->words->n_values - 1 : rule->most;
+    if (n >= rule->least && n <= most)
         return 0;
-    return wire_broke(c, "is %" PRIu64 "; it is from %" PRIu64 " to %" PRIu64, n, rule->least, rule->most);
+    return wire_broke(c, "is %" PRIu64 "; it is from %" PRIu64 " to %" PRIu64, n, rule->least, most);
 }
 
 static int check_texts(struct wire_path *c, const struct wire_rule *rule, char *const *text, size_t n)
@@ -76,8 +77,9 @@ static int check_messages(struct wire_path *c, const struct wire_rule *rule, voi
 
 static int check_enums(struct wire_path *c, const struct wire_rule *rule, const uint32_t *value, size_t n)
 {
+    uint32_t least = (uint32_t)rule->least, most = rule->words ? rule->words->n_values - 1 : (uint32_t)rule->most;
     for (size_t i = 0; i < n; i++) {
-        if (value[i] >= rule->least && value[i] <= rule->most)
+        if (value[i] >= least && value[i] <= most)
             continue;
         wire_enter(c, rule->field, i);
         return check_number(c, rule, value[i]);
@@ -158,7 +160,8 @@ static int check_field(struct wire_path *c, const struct wire_rule *rule, const 
 
 int wire_apply(struct wire_path *c, const struct wire_rules *rules, const void *message)
 {
-    for (const struct wire_rule *rule = rules->rule, *end = rule + rules->n; rule < end; rule++) {
+    for (size_t i = 0; i < rules->n; i++) {
+        const struct wire_rule *rule = &rules->rule[i];
         if (rule->kind >= IS_MESSAGES) {
             if (check_repeated(c, rule, message) < 0)
                 return -1;

@@ -19,6 +19,7 @@ struct wire_rule {
     uint64_t least, most;               /* value; length of a text */
     uint64_t entries;                   /* repeated: at most */
     const struct wire_rules *of;        /* messages: their rules */
+    const ProtobufCEnumDescriptor *words;   /* an enum's: its last one is the most; they count from 0 without holes */
 };
 
 struct wire_path;

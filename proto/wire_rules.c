@@ -29,14 +29,16 @@
 #define U32(type, f, low, high)  {AT(type, f), .kind = IS_U32, .least = (low), .most = (high)}
 #define U64(type, f, low, high)  {AT(type, f), .kind = IS_U64, .least = (low), .most = (high)}
 #define SESSION(type)            U64(type, session, 1, UINT64_MAX)
-#define ENUM(type, f, low, last) {AT(type, f), .kind = IS_ENUM, .least = (low), .most = WIRE__##last}
+#define ENUM(type, f, low, enumeration) \
+    {AT(type, f), .kind = IS_ENUM, .least = (low), .words = &wire__##enumeration##__descriptor}
 #define NEED(type, f, rules)     {AT(type, f), .kind = IS_MESSAGE, .needed = true, .of = &(rules)}
 #define MAYBE(type, f, rules)    {AT(type, f), .kind = IS_MESSAGE, .of = &(rules)}
 #define MANY(type, f, n, rules)  {LIST(type, f), .kind = IS_MESSAGES, .entries = (n), .of = &(rules)}
 #define LINES(type, f, low, n)   {LIST(type, f), .kind = IS_LINES, .entries = (n), .least = (low), .most = WIRE_NAME}
 #define TEXTS(type, f, n, longest) {LIST(type, f), .kind = IS_TEXTS, .entries = (n), .most = (longest)}
 #define VALUES(type, f)          {LIST(type, f), .kind = IS_VALUES, .entries = WIRE_VALUES}
-#define ENUMS(type, f, n, low, last) {LIST(type, f), .kind = IS_ENUMS, .entries = (n), .least = (low), .most = WIRE__##last}
+#define ENUMS(type, f, n, low, enumeration) \
+    {LIST(type, f), .kind = IS_ENUMS, .entries = (n), .least = (low), .words = &wire__##enumeration##__descriptor}
 #define COUNTS(type, f)          {LIST(type, f), .kind = IS_COUNTS, .entries = WIRE_VERDICTS}
 
 #define RULES(name, check_also, ...)                                                       \
@@ -158,7 +160,7 @@ static int also_halt(struct wire_path *c, const void *message)
     return 0;
 }
 RULES(halt_rule, also_halt,
-    ENUM(HaltRule, when, 0, HALT_WHEN__HALT_SOON),
+    ENUM(HaltRule, when, 0, halt_when),
     U32(HaltRule, percent, 0, 100));
 
 static int also_number_range(struct wire_path *c, const void *message)
@@ -271,7 +273,7 @@ RULES(explain, NULL, NAME(Explain, ref), MAYBE(Explain, index, task_number));
 RULES(purge, also_purge, NAME_OR_NONE(Purge, ref), MAYBE(Purge, older_than, micros));
 RULES(retry, NULL,
     NAME(Retry, ref),
-    ENUMS(Retry, verdicts, WIRE_VERDICTS, WIRE__VERDICT__OK, VERDICT__REJECTED),
+    ENUMS(Retry, verdicts, WIRE_VERDICTS, WIRE__VERDICT__OK, verdict),
     ID(Retry, submission));
 
 static const struct wire_variant request_variants[] = {
@@ -314,21 +316,21 @@ RULES(client_welcome, NULL,
     NAME_OR_NONE(ClientWelcome, program),
     U32(ClientWelcome, window_chunks, 1, UINT32_MAX),
     U64(ClientWelcome, window_bytes, 1, UINT64_MAX));
-RULES(refused, NULL, ENUM(Refused, code, 0, REFUSED_CODE__OUT_OF_ORDER), SENTENCE(Refused, sentence));
+RULES(refused, NULL, ENUM(Refused, code, 0, refused_code), SENTENCE(Refused, sentence));
 RULES(submitted, also_submitted,
     ID(Submitted, batch),
     NAME(Submitted, short_id),
     U64(Submitted, next_index, 0, WIRE_TASKS),
-    ENUM(Submitted, state, 0, STATE__COMPLETE),
+    ENUM(Submitted, state, 0, state),
     MAYBE(Submitted, sink, sink_place),
     SENTENCE(Submitted, note),
     LINE(Submitted, traceparent, 55));
-RULES(admitted, NULL, ID(Admitted, batch), U64(Admitted, next_index, 0, WIRE_TASKS), ENUM(Admitted, state, 0, STATE__COMPLETE));
+RULES(admitted, NULL, ID(Admitted, batch), U64(Admitted, next_index, 0, WIRE_TASKS), ENUM(Admitted, state, 0, state));
 RULES(batch_status, also_batch_status,
     ID(BatchStatus, batch),
     NAME(BatchStatus, short_id),
     NAME_OR_NONE(BatchStatus, name),
-    ENUM(BatchStatus, state, 0, STATE__COMPLETE),
+    ENUM(BatchStatus, state, 0, state),
     MAYBE(BatchStatus, deadline_left, signed_micros),
     MAYBE(BatchStatus, eta, nothing),
     SENTENCE(BatchStatus, note),
@@ -414,7 +416,7 @@ static int also_note(struct wire_path *c, const void *message)
     return check_range(c, note->first, note->count);
 }
 
-RULES(holding, NULL, NEED(Holding, fence, fence), ENUM(Holding, state, 0, HOLDING_STATE__ENDED));
+RULES(holding, NULL, NEED(Holding, fence, fence), ENUM(Holding, state, 0, holding_state));
 RULES(worker_hello, also_worker_hello,
     NAME_OR_NONE(WorkerHello, program),
     NAME(WorkerHello, name),
@@ -425,7 +427,7 @@ RULES(worker_hello, also_worker_hello,
     ID_OR_NONE(WorkerHello, ventilator));
 RULES(started, NULL, MANY(Started, fences, WIRE_FENCES, fence));
 RULES(finished, NULL, MANY(Finished, fences, WIRE_FENCES, fence));
-RULES(returned, NULL, MANY(Returned, fences, WIRE_FENCES, fence), ENUM(Returned, cause, 0, RETURN_CAUSE__OVER_CREDIT));
+RULES(returned, NULL, MANY(Returned, fences, WIRE_FENCES, fence), ENUM(Returned, cause, 0, return_cause));
 RULES(sink_hello, NULL,
     NAME_OR_NONE(SinkHello, program),
     ID(SinkHello, store),
@@ -440,15 +442,15 @@ RULES(present, NULL, ID(Fence, batch));
 RULES(recorded_result, also_recorded_result,
     NEED(RecordedResult, fence, present),
     SESSION(RecordedResult),
-    ENUM(RecordedResult, kind, 0, RESULT_KIND__IS_CLOSING),
-    ENUMS(RecordedResult, verdicts, WIRE_BLOCK, WIRE__VERDICT__OK, VERDICT__REJECTED),
-    ENUMS(RecordedResult, reasons, WIRE_BLOCK, 0, REASON__LIMIT),
+    ENUM(RecordedResult, kind, 0, result_kind),
+    ENUMS(RecordedResult, verdicts, WIRE_BLOCK, WIRE__VERDICT__OK, verdict),
+    ENUMS(RecordedResult, reasons, WIRE_BLOCK, 0, reason),
     MANY(RecordedResult, fresh, WIRE_FENCES, span));
 RULES(recorded, NULL, MANY(Recorded, results, WIRE_FENCES, recorded_result));
 RULES(refused_result, NULL,
     NEED(RefusedResult, fence, fence),
     SESSION(RefusedResult),
-    ENUM(RefusedResult, reason, 0, REASON__LIMIT),
+    ENUM(RefusedResult, reason, 0, reason),
     SENTENCE(RefusedResult, sentence));
 static const struct wire_rules attempt_note = {NULL, 0, also_note};
 RULES(batch_records, also_batch_records,
@@ -536,7 +538,7 @@ RULES(assign, NULL,
 RULES(cancel_tasks, NULL,
     ID(CancelTasks, batch),
     MANY(CancelTasks, tasks, WIRE_FENCES, span),
-    ENUM(CancelTasks, reason, 0, REASON__LIMIT));
+    ENUM(CancelTasks, reason, 0, reason));
 RULES(move_deadline, NULL, ID(MoveDeadline, batch), MAYBE(MoveDeadline, deadline_left, micros));
 RULES(release, NULL, MANY(Release, fences, WIRE_FENCES, fence));
 RULES(recall, NULL, ID(Recall, batch));
@@ -605,15 +607,15 @@ RULES(report, also_report,
     NEED(Report, fence, fence),
     SESSION(Report),
     NAME_OR_NONE(Report, worker),
-    ENUM(Report, kind, 0, RESULT_KIND__IS_ATTEMPT),
-    ENUMS(Report, verdicts, WIRE_BLOCK, WIRE__VERDICT__OK, VERDICT__REJECTED),
-    ENUMS(Report, reasons, WIRE_BLOCK, 0, REASON__LIMIT),
+    {AT(Report, kind), .kind = IS_ENUM, .most = WIRE__RESULT_KIND__IS_ATTEMPT},    /* closings are messages of their own */
+    ENUMS(Report, verdicts, WIRE_BLOCK, WIRE__VERDICT__OK, verdict),
+    ENUMS(Report, reasons, WIRE_BLOCK, 0, reason),
     MANY(Report, extras, WIRE_BLOCK, result_extra));
 RULES(closing, NULL,
     ID(Closing, batch),
     NEED(Closing, span, span),
-    ENUM(Closing, verdict, WIRE__VERDICT__OK, VERDICT__REJECTED),
-    ENUM(Closing, reason, 0, REASON__LIMIT),
+    ENUM(Closing, verdict, WIRE__VERDICT__OK, verdict),
+    ENUM(Closing, reason, 0, reason),
     SENTENCE(Closing, sentence),
     SESSION(Closing));
 
@@ -621,6 +623,17 @@ static const struct wire_variant result_variants[] = {
     [WIRE__RESULT__WHAT_REPORT] = {"report", &report, true},
     [WIRE__RESULT__WHAT_CLOSING] = {"closing", &closing, false},
 };
+
+/* What a closing ended: spans, or a bitmap over all of its own. */
+static int check_closed(struct wire_path *c, const Wire__Row *row, const Wire__Span *whole)
+{
+    if (row->n_closed > 0 && row->closed_bitmap.len > 0)
+        return wire_broke(c, "has closed spans and a bitmap; it has one of both");
+    if (row->closed_bitmap.len > 0 && row->closed_bitmap.len != (whole->count + 7) / 8)
+        return wire_broke(c, "has a bitmap of %zu bytes for %" PRIu64 " tasks; it has %" PRIu64, row->closed_bitmap.len,
+                          whole->count, (whole->count + 7) / 8);
+    return check_spans(c, "closed", row->closed, row->n_closed, whole->first, whole->count);
+}
 
 static int also_row(struct wire_path *c, const void *message)
 {
@@ -632,12 +645,9 @@ static int also_row(struct wire_path *c, const void *message)
         return wire_broke(c, "has a bitmap of %zu bytes; it has none or %zu", row->fresh.len, bitmap);
     if (row->report && (row->n_closed > 0 || row->closed_bitmap.len > 0))
         return wire_broke(c, "is a report and has closed tasks; a closing has them");
-    if (row->closed_bitmap.len > 0 && (row->n_closed > 0 || row->closed_bitmap.len != (row->closing->span->count + 7) / 8))
-        return wire_broke(c, "has %zu spans and a bitmap of %zu bytes of closed tasks; it has one of both, a bitmap of %" PRIu64 " bytes",
-                          row->n_closed, row->closed_bitmap.len, (row->closing->span->count + 7) / 8);
     if (row->closing && c->body_len != WIRE_NO_BODY && c->body_len > 0)
         return wire_broke(c, "is a closing and has a body of %zu bytes; it has none", c->body_len);
-    return row->closing ? check_spans(c, "closed", row->closed, row->n_closed, row->closing->span->first, row->closing->span->count) : 0;
+    return row->closing ? check_closed(c, row, row->closing->span) : 0;
 }
 RULES(row, also_row, MAYBE(Row, report, report), MAYBE(Row, closing, closing), MANY(Row, closed, WIRE_CLOSED, span));
 

@@ -37,6 +37,7 @@ static const char *const reason_names[] = {
     [WIRE__REASON__HANDLER_FAULT] = "handler_fault",
     [WIRE__REASON__MIN_RUNTIME] = "min_runtime",
     [WIRE__REASON__LIMIT] = "limit",
+    [WIRE__REASON__CANCEL_TASK] = "cancel_task",
 };
 
 static const char *const state_names[] = {
