@@ -39,11 +39,15 @@ struct net_message {
 };
 
 struct net_callbacks {
-    /* One message. Legal here: everything but closing another socket's net. */
+    /* One message. Legal here: everything but net_destroy; closing this or any other socket too. */
     void (*message)(void *arg, struct net_socket *socket, const struct net_message *message);
-    /* POLLOUT came up or went down: on a PUSH or DEALER this is exactly "a peer is there". May be NULL. */
+    /* A peer came or went (POLLOUT, on the kinds that send and are no ROUTER). Nothing is sent before
+     * `up` was told; what a DEALER had received is handed over before it is told to be down. May be NULL. */
     void (*up)(void *arg, struct net_socket *socket, bool is_up);
     void *arg;
+    /* NET_RESULTS_OUT: net_send has said -EAGAIN because too much is on its way; now it would take
+     * more. The peer was there all the time: being full is not being down. May be NULL. */
+    void (*room)(void *arg, struct net_socket *socket);
 };
 
 struct net_config {
@@ -54,7 +58,7 @@ struct net_config {
 /* Sets up the context (two I/O threads, control sockets on the second by affinity) and registers
  * with the loop. zsys signal handlers are off. NULL: why says what to raise. */
 struct net *net_new(struct loop *loop, const struct net_config *config, struct why *why);
-void net_destroy(struct net **self_p);      /* closes what is still open; bounded by LINGER 0, except see net_socket_linger */
+void net_destroy(struct net **self_p);      /* closes what is still open; bounded by LINGER 0, except see net_linger */
 
 /* Opens a socket. `endpoint` is tcp://host:port (port 0 or *: any free one), ipc://path; binding kinds
  * bind, others connect (a name is resolved later, in an I/O thread). NULL: why names the endpoint
@@ -62,15 +66,16 @@ void net_destroy(struct net **self_p);      /* closes what is still open; bounde
 struct net_socket *net_open(struct net *self, enum net_kind kind, const char *endpoint,
                             const struct net_callbacks *callbacks, struct why *why);
 void net_close(struct net_socket **socket_p);       /* legal in its own callback; drops what is unsent */
+void net_pause(struct net_socket *socket, bool paused);   /* stops reading from it; peers feel it once its high-water mark is reached */
 void net_linger(struct net_socket *socket, int64_t ns);   /* how long closing may go on sending what was queued (default 0) */
 
 const char *net_endpoint(const struct net_socket *socket);   /* the bound address with its real port, or the dialled one */
 unsigned net_port(const struct net_socket *socket);          /* the bound TCP port; 0 for ipc */
-bool net_is_up(const struct net_socket *socket);
+bool net_is_up(const struct net_socket *socket);             /* as last told to `up`; kinds without `up`: always */
 
 /* Sends head and, when with_body, a body (possibly empty). Never blocks. The body is sent from its
  * counted buffer without a copy when it is larger than a few hundred bytes; a reference is taken for
- * as long as libzmq needs it. 0, -EAGAIN (not up, or full), -EHOSTUNREACH (ROUTER: the peer is gone), -ENOMEM. */
+ * as long as libzmq needs it. 0, -EAGAIN (not up; or full: RESULTS_OUT only), -EHOSTUNREACH (ROUTER: the peer is gone), -ENOMEM. */
 int net_send(struct net_socket *socket, net_peer peer, const uint8_t *head, size_t head_len,
              struct slice body, bool with_body);
 
@@ -84,7 +89,8 @@ struct net_counters {
 const struct net_counters *net_counters(const struct net *self);
 
 /* Endpoint words. */
-/* "tcp://host" or "tcp://host:port" or "ipc://path" → canonical, with the default port. 0 or why_set. */
+/* "tcp://host" or "tcp://host:port" or "ipc://path" → canonical, with the default port (0: there is
+ * none, the port must be given). Port * becomes 0, "any free one". 0 or why_set. */
 int net_endpoint_parse(const char *text, unsigned default_port, char *out, size_t out_size, struct why *why);
 /* The host of tcp://host:port (brackets of IPv6 kept) into out; -1 when it is not tcp. */
 int net_endpoint_host(const char *endpoint, char *out, size_t out_size);
