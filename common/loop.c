@@ -28,6 +28,7 @@ struct loop {
     int epoll;
     bool stopping;
     bool busy;                               /* a hook said that it has more to do */
+    bool firing;                             /* due timers are being fired */
 
     struct epoll_event batch[BATCH];
     int n_batch, next_in_batch;
@@ -110,7 +111,9 @@ int loop_timer_set(struct loop *self, struct loop_timer *timer, mono_t at)
             return -ENOMEM;
         timer->place = ++self->n_timers;
     }
-    timer->at = at;
+    /* Set by a firing timer, it must not be due in the same turn, or it could keep the loop here. */
+    bool too_soon = self->firing && mono_reached(self->now, at);
+    timer->at = too_soon ? mono_add(self->now, 1) : at;
     heap_settle(self, timer, timer->place);
     return 0;
 }
@@ -134,12 +137,13 @@ static mono_t earliest(const struct loop *self)
 
 static void fire_due(struct loop *self)
 {
-    /* A timer that sets itself for now waits for the next turn: it must not keep the loop here. */
-    for (size_t left = self->n_timers; left > 0 && mono_reached(self->now, earliest(self)); left--) {
+    self->firing = true;
+    while (mono_reached(self->now, earliest(self))) {
         struct loop_timer *timer = self->heap[1];
         loop_timer_clear(self, timer);
         timer->fire(timer->arg);
     }
+    self->firing = false;
 }
 
 /* ---- the alarm ---- */

@@ -37,7 +37,8 @@ int loop_rewatch(struct loop *self, struct loop_watch *watch, uint32_t events); 
 void loop_unwatch(struct loop *self, struct loop_watch *watch);                  /* idempotent; the fd stays open */
 
 /* Timers: a binary heap with the place kept in the timer: set, move and clear in O(log n).
- * A timer fires once, not before its time; setting a set timer moves it. */
+ * A timer fires once, not before its time; setting a set timer moves it. One that a firing timer
+ * sets for now or earlier waits for the next turn. */
 struct loop_timer {
     mono_t at;
     size_t place;                            /* 1-based place in the heap, 0: not set */
