@@ -43,13 +43,15 @@ struct register_ports {
     void *arg;
     /* to the ventilator's ROUTER: 0 or -EAGAIN (absent: the message is dropped, the ventilator will ask) */
     int (*up)(void *arg, const Wire__Upward *message, struct slice body, bool with_body);
-    /* staging; each returns the sequence of the flush that will hold it (the caller flushes at the end of the turn) */
+    /* staging; each returns the sequence of the flush that will hold it (the caller flushes at the end of the turn),
+     * or 0: no memory, nothing was staged. Sequences begin with 1 */
     uint64_t (*put)(void *arg, const char *key, const void *value, size_t len);
     uint64_t (*remove)(void *arg, const char *key);
     uint64_t (*append)(void *arg, uint64_t batch, uint64_t first, uint32_t count, enum register_row kind,
                        struct slice head, struct slice body, uint64_t *ret_row);
     uint64_t (*remove_rows)(void *arg, uint64_t batch);
-    /* something of this batch became durable, or it became known or complete: streams may go on */
+    /* something of this batch became durable, or it became known, complete or forgotten (then its number
+     * finds nothing any more): streams may go on */
     void (*moved)(void *arg, const struct register_batch *batch);
     void (*note)(void *arg, int level, const char *event, const char *text);
 };
@@ -66,18 +68,25 @@ struct registry *register_new(const struct register_config *config, const struct
 void register_destroy(struct registry **self_p);
 
 /* Rebuilding, before any other event: each record of the store, in key order; then, for each batch
- * that is not complete, its rows by number (register_restore_needs says which, and from which row on). */
+ * that is not complete, its rows by number (register_restore_needs says which, and from which row on), heads only,
+ * and register_restore_rows_end when there are no more of them. 0, or -1 with why. */
 int register_restore_record(struct registry *self, const char *key, const uint8_t *value, size_t len, struct why *why);
+bool register_restore_needs(struct registry *self, uint64_t *ret_batch, uint64_t *ret_after);
+int register_restore_row(struct registry *self, uint64_t batch, uint64_t row, uint32_t kind, struct slice head, struct why *why);
+void register_restore_rows_end(struct registry *self, uint64_t batch);
 
 /* Events. */
 void register_ventilator(struct registry *self, mono_t now, bool is_up);
 void register_downward(struct registry *self, mono_t now, const Wire__Downward *message);
 void register_result(struct registry *self, mono_t now, const Wire__Result *message, struct slice body);
+/* The same with the packed Result that `message` was read from (lent): it is stored as it came, not packed anew. */
+void register_result_packed(struct registry *self, mono_t now, const Wire__Result *message, struct slice head, struct slice body);
 /* A result whose head or body could not be read as one: nothing can be answered; counted. */
 void register_malformed(struct registry *self, mono_t now, const char *sentence);
 void register_committed(struct registry *self, mono_t now, uint64_t sequence);
 void register_full(struct registry *self, mono_t now, bool is_full);
 void register_drain(struct registry *self, mono_t now);       /* says goodbye once everything staged is committed */
+bool register_drained(const struct registry *self);            /* it was said (or nobody is there to hear it) */
 mono_t register_tick(struct registry *self, mono_t now, bool caught_up);   /* heartbeats */
 
 /* For the streams: by short id, full hex id or a unique beginning of it; NULL: unknown. Valid until the next event. */
