@@ -7,6 +7,7 @@ PREFIX  ?= /usr/local
 DESTDIR ?=
 VERSION := 0.1.0
 SEEDS   ?= 1000
+FUZZ_SECONDS ?= 60
 JOBS    ?= $(shell nproc)
 IMAGE   ?= tarmac
 
@@ -33,13 +34,15 @@ BINS     := $(foreach p,$(PROGRAMS),$(if $(wildcard $(p)/main.c),$(B)/bin/$(p)))
 UNIT_C   := $(wildcard tests/unit/test_*.c)
 FAULT_C  := $(wildcard tests/fault/test_*.c)
 SIM_C    := $(wildcard tests/sim/*.c)
+FUZZ_C   := $(wildcard tests/fuzz/fuzz_*.c)
 BENCH_C  := $(wildcard tests/bench/bench_*.c)
 SUPPORT  := $(wildcard tests/support/*.c)
 UNIT     := $(UNIT_C:%.c=$(B)/%)
 FAULT    := $(FAULT_C:%.c=$(B)/%)
 SIM      := $(if $(SIM_C),$(B)/tests/sim)
+FUZZ     := $(FUZZ_C:%.c=$(B)/%)
 BENCH    := $(BENCH_C:%.c=$(B)/%)
-SOURCES  := $(BASE) $(PARTS) $(MAINS) $(UNIT_C) $(FAULT_C) $(SIM_C) $(BENCH_C) $(SUPPORT)
+SOURCES  := $(BASE) $(PARTS) $(MAINS) $(UNIT_C) $(FAULT_C) $(SIM_C) $(BENCH_C) $(FUZZ_C) $(SUPPORT)
 LIBS     := $(B)/libparts.a $(B)/libbase.a
 SUPPORT_O := $(SUPPORT:%.c=$(B)/obj/%.o)
 
@@ -84,11 +87,16 @@ $(B)/tests/sim: $(SIM_C:%.c=$(B)/obj/%.o) $(SUPPORT_O) $(LIBS)
 	@mkdir -p $(@D)
 	$(CC) -o $@ $^ $(LDLIBS)
 
+# Needs clang: the fuzzer is its run-time library.
+$(FUZZ): $(B)/%: %.c $(SUPPORT_O) $(LIBS)
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) $(CPPFLAGS) -DFUZZER -fsanitize=fuzzer -o $@ $^ $(LDLIBS)
+
 # ---- set-up and tests ----
 SUITES    := $(if $(UNIT_C),unit) $(if $(FAULT_C),fault) $(if $(SIM_C),sim) e2e
 RUN_TESTS = B=$(B) SAN=$(SAN) tools/run-tests.sh
 
-.PHONY: setup test unit fault sim e2e asan tsan lint bench demo
+.PHONY: setup test unit fault sim e2e asan tsan lint fuzz bench demo
 setup:    ## installs the Debian packages that are missing
 	@tools/setup.sh build
 
@@ -117,6 +125,12 @@ lint:    ## layers, bans, lengths, and a compile by gcc and clang without warnin
 	@tools/setup.sh build lint
 	@B=$(B) tools/lint.sh
 
+fuzz:    ## each parser of foreign bytes for FUZZ_SECONDS=60; what it learned stays in build/fuzz/corpus
+	@tools/setup.sh build fuzz
+	@$(BUILD) B=$(B)/fuzz CC=clang SAN=address,undefined OPTIMISE="-O1 -g" fuzz-programs
+	@set -e; for f in $(notdir $(FUZZ)); do mkdir -p $(B)/fuzz/corpus/$$f; \
+	    $(B)/fuzz/tests/fuzz/$$f -max_total_time=$(FUZZ_SECONDS) -print_final_stats=1 -artifact_prefix=$(B)/fuzz/ $(B)/fuzz/corpus/$$f; done
+
 bench: setup    ## the measurements of tests/bench
 	@$(BUILD) programs bench-programs
 	@B=$(B) tools/bench.sh
@@ -125,7 +139,8 @@ demo: setup    ## 1,000 images through a ventilator, four workers and a sink
 	@$(BUILD) programs
 	@B=$(B) tools/demo.sh
 
-.PHONY: bench-programs objects list-sources
+fuzz-programs: $(FUZZ)
+.PHONY: bench-programs fuzz-programs objects list-sources
 bench-programs: $(BENCH)
 objects: $(SOURCES:%.c=$(B)/obj/%.o)    # everything compiled, nothing linked
 list-sources:                           # what the rules above compile; the lint asks

@@ -1,7 +1,7 @@
 #!/bin/bash
 # Installs the Debian packages that are missing, and says which. With everything in place it asks
 # dpkg once and is done.
-# usage: tools/setup.sh [build|lint|containers]...      without a group: build
+# usage: tools/setup.sh [build|lint|fuzz|containers]...      without a group: build
 set -eu
 PATH=/usr/sbin:/usr/bin:/sbin:/bin
 
@@ -12,6 +12,7 @@ declare -A groups=(
     [build]="gcc libc6-dev make pkg-config libzmq3-dev libczmq-dev libprotobuf-c-dev
              protobuf-c-compiler libsqlite3-dev libjansson-dev uthash-dev libbsd-dev libcmocka-dev
              imagemagick jq procps util-linux"
+    [fuzz]="clang libclang-rt-dev"
     [lint]="clang universal-ctags shellcheck git"
     [containers]="docker.io docker-compose debootstrap git"
 )
