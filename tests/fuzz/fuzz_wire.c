@@ -69,6 +69,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
         must(why.text[0] != '\0', "refused without a sentence");
         return 0;
     }
+    must(!has_unknown(message), "an unknown field was kept");
     if (envelope == ANSWER)
         read_row_inside(message, body_len);
     again(envelope, arena, message, body_len);

@@ -304,6 +304,7 @@ static void test_envelopes(void **state)
         {REQUEST, "\x32\x03\x0a\x01\0", 5, "status: ref has a NUL byte in it; text has none"},
         {REQUEST, "\x32\x05\x0a", 3, "request: the head of 3 bytes is cut off, damaged or holds too many entries; it must be one packed "
                                      "wire.Request"},
+        {REQUEST, "\x32\x03\x80\0\0", 5, "status: has a field with number 0; numbers begin at 1"},
         {UPWARD, "\x2a\0", 2, "upward: session is 0; it is from 1 to 18446744073709551615"},
         {LANE, "\x22\0", 2, "lane: session is 0; it is from 1 to 18446744073709551615"},
         {LANE, "\x09\1\0\0\0\0\0\0\0\x22\0", 11, "lane: lane_epoch is 0; it is from 1 to 18446744073709551615"},

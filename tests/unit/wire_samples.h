@@ -60,6 +60,37 @@ static inline const ProtobufCMessage *read_as(enum envelope envelope, struct wir
     }
 }
 
+static inline bool is_set(const ProtobufCMessage *message, const ProtobufCFieldDescriptor *field)
+{
+    const char *base = (const char *)message;
+    return !(field->flags & PROTOBUF_C_FIELD_FLAG_ONEOF)
+        || *(const uint32_t *)(const void *)(base + field->quantifier_offset) == field->id;
+}
+
+/* Whether there are unknown fields in the message or in any that it holds. */
+static inline bool has_unknown(const ProtobufCMessage *message)
+{
+    const char *base = (const char *)message;
+    if (message->n_unknown_fields > 0)
+        return true;
+    for (unsigned f = 0; f < message->descriptor->n_fields; f++) {
+        const ProtobufCFieldDescriptor *field = &message->descriptor->fields[f];
+        if (field->type != PROTOBUF_C_TYPE_MESSAGE || !is_set(message, field))
+            continue;
+        const ProtobufCMessage *one = NULL, *const *list = &one;
+        size_t n = 1;
+        memcpy(&one, base + field->offset, sizeof one);
+        if (field->label == PROTOBUF_C_LABEL_REPEATED) {
+            memcpy(&list, base + field->offset, sizeof list);
+            memcpy(&n, base + field->quantifier_offset, sizeof n);
+        }
+        for (size_t i = 0; i < n; i++)
+            if (list[i] && has_unknown(list[i]))
+                return true;
+    }
+    return false;
+}
+
 /* The members of a oneof share their place: whichever is named sets the pointer. */
 static inline int write_sample(struct wire_writer *w, const struct sample *s)
 {
