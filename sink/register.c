@@ -166,6 +166,8 @@ static void take_welcome(struct registry *self, mono_t now, const Wire__SinkWelc
 {
     self->heard_at = now;
     if (!is_ours(self, welcome)) {
+        self->welcomed = false;
+        self->beat_at = MONO_NEVER;
         self->hello_at = mono_add(now, REFUSED_AGAIN);
         return;
     }
