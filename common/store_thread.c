@@ -47,7 +47,7 @@ struct work {
     mono_t regain_at;                        /* while full: when to look for room */
     char *reserve;                           /* the path; NULL: there was no room for a reserve from the beginning */
     bool has_reserve;
-    bool purging, shrinking;
+    bool purging, shrinking, shrunk;
     size_t log_seen;                         /* its length when a checkpoint was last thought of */
 };
 
@@ -94,8 +94,11 @@ static void tell_committed(struct store *self, struct work *work)
         work->purging |= flush->purges;
     }
     pthread_mutex_lock(&self->lock);
-    self->done_sequence = sequence;
-    self->done_bytes += bytes;
+    /* When a checkpoint failed meanwhile, the disk's word for this commit is worth nothing. */
+    if (!self->has_failed) {
+        self->done_sequence = sequence;
+        self->done_bytes += bytes;
+    }
     pthread_mutex_unlock(&self->lock);
     ring(self);
 }
@@ -334,10 +337,10 @@ static void shrink_step(struct store *self, struct work *work)
     enum db_result result = db_shrink_some(self->db, &more, &why);
     if (result == DB_FAILED)
         fail(self, work, &why);
-    work->shrinking = more;
     /* The file gets shorter only when the log is taken into it. */
-    if (!more)
+    if (!more && work->shrunk)
         want_checkpoint(self);
+    work->shrinking = work->shrunk = more;
 }
 
 static void upkeep(struct store *self, struct work *work, bool was_idle)
