@@ -6,7 +6,9 @@
  * the session before exec). Its order of ending: SIGTERM to the group, the grace, SIGKILL to the
  * group and to every other descendant, until /proc shows none; only then "ended". When the command
  * itself has ended, what it left running is ended in the same way. When the worker's end of the
- * socket pair closes, everything is killed at once and the keeper leaves. */
+ * socket pair closes, everything is killed at once and the keeper leaves.
+ *
+ * All of it is for the loop's thread, and nothing blocks unless it says so. */
 #ifndef WORKER_KEEPER_H
 #define WORKER_KEEPER_H
 
@@ -55,17 +57,24 @@ struct keeper_callbacks {
  * NULL: why. Does not block for longer than a vfork and exec. */
 struct keeper *keeper_open(struct loop *loop, unsigned slot, const struct keeper_callbacks *callbacks, struct why *why);
 /* Closes the socket pair: the keeper kills what runs and leaves; it is reaped by this call or, if it takes
- * longer, in the background by pidfd. Callbacks no longer come. */
+ * longer, in the background by pidfd (see keepers_wait). Callbacks no longer come. Legal in a callback. */
 void keeper_close(struct keeper **self_p);
 
-/* Starts an attempt. Legal only when none runs (after open, or after `ended`). 0; -ENOMEM; -E2BIG when argv and
+/* Starts an attempt. Legal only when none runs (after open, or in or after `ended`) and the keeper hasn't died. 0; -ENOMEM; -E2BIG when argv and
  * environment are larger than the system takes (nothing was started, `ended` will not come). */
 int keeper_run(struct keeper *self, const struct keeper_run *run);
 
-/* SIGTERM now, SIGKILL after the grace. Idempotent; a later call can only shorten the grace. 0 grace: SIGKILL at once. */
+/* SIGTERM now, SIGKILL after the grace. Idempotent; a later call can only shorten the grace. 0 grace: SIGKILL at once.
+ * Without a running attempt: nothing. */
 void keeper_stop(struct keeper *self, int64_t grace_ns);
 
-/* The process itself: called first thing in the worker's main when argv[0] says so; never returns to the caller's code. */
+/* For the end of a program, after its loop has stopped and before loop_destroy: waits at most `ns` for the keepers of
+ * this loop that were closed and haven't left yet, and reaps them. False: some are still there (a process that can't be
+ * killed holds them); they are given up and left to init. Blocks. */
+bool keepers_wait(struct loop *loop, int64_t ns);
+
+/* The process itself: first thing in a main, before any thread: `if (keeper_is_asked_for(argc, argv)) return
+ * keeper_main(argc, argv);`. keeper_main never returns. Every program that opens keepers has to, tests too. */
 bool keeper_is_asked_for(int argc, char **argv);
 int keeper_main(int argc, char **argv);
 

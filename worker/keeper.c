@@ -1,0 +1,524 @@
+/* The worker's side of a keeper.
+ *
+ * What must hold: nothing here blocks, and nothing is lost on the way. A run is put into one block (the
+ * head and the words; a small input too) and sent at once; what the socket doesn't take waits, and a
+ * stop that comes meanwhile waits behind it. Its room is reserved with the run, so it can't fail. */
+#include "worker/keeper.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "common/bug.h"
+#include "common/spawn.h"
+#include "worker/keeper_wire.h"
+
+#define COPIED_INPUT (16 * 1024)       /* inputs up to this size travel in the block of the run */
+#define KEPT_ROOM (1024 * 1024)        /* memory for blocks that is not given back */
+#define WORD_MOST (128 * 1024)         /* MAX_ARG_STRLEN of Linux on pages of 4 KiB: one word with its NUL */
+
+/* A keeper that was closed and is not reaped yet. Made together with the keeper, so that closing can't fail. */
+struct leaver {
+    struct leaver *next;
+    struct loop *loop;
+    struct loop_watch watch;           /* on the pidfd, which it owns */
+};
+
+struct keeper {
+    struct loop *loop;
+    struct keeper_callbacks callbacks;
+    struct loop_watch watch;           /* on our end of the socket pair, which it owns */
+    unsigned slot;
+    pid_t pid;
+    struct leaver *leaver;             /* holds the pidfd from the start */
+
+    size_t args_most, inherited;       /* bytes that the system takes for words and variables; those of the keeper's own */
+
+    bool running, dead, wants_to_send;
+    uint32_t run;
+    uint64_t max_output, max_errors;
+    bool stopped;
+    mono_t kill_at;                    /* as far as the keeper has been told; only with `stopped` */
+
+    uint8_t *out;                      /* what is to be sent; the input goes in between at input_after */
+    size_t out_len, out_at, out_room, input_after, input_at, last_stop;
+    struct slice input;
+
+    uint8_t in[4096];                  /* a report, with the outputs when they are small */
+    size_t in_len;
+    bool has_report;
+    struct keeper_wire_ended report;
+    struct buf *body;                  /* both outputs; NULL when there are none, or no memory for them */
+    size_t body_len, body_got;
+};
+
+static struct leaver *leavers;
+
+/* ---- closing and reaping ---- */
+
+static void forget_leaver(struct leaver *leaver)
+{
+    struct leaver **link = &leavers;
+    while (*link && *link != leaver)
+        link = &(*link)->next;
+    if (*link)
+        *link = leaver->next;
+    loop_unwatch(leaver->loop, &leaver->watch);
+    close(leaver->watch.fd);
+    free(leaver);
+}
+
+static bool has_left(const struct leaver *leaver)
+{
+    siginfo_t info = {0};
+    int result;
+    do
+        result = waitid(P_PIDFD, (id_t)leaver->watch.fd, &info, WEXITED | WNOHANG);
+    while (result < 0 && errno == EINTR);
+    /* ECHILD: somebody ignores SIGCHLD, or has reaped it for us. */
+    return result < 0 || info.si_pid != 0;
+}
+
+static void leaver_ready(void *arg, uint32_t events)
+{
+    struct leaver *leaver = arg;
+    (void)events;
+    if (has_left(leaver))
+        forget_leaver(leaver);
+}
+
+static void see_off(struct leaver *leaver)
+{
+    leaver->next = leavers;
+    leavers = leaver;
+    if (has_left(leaver)) {
+        forget_leaver(leaver);
+        return;
+    }
+    /* Without a watch it is reaped by keepers_wait, or by init after us. */
+    (void)loop_watch(leaver->loop, &leaver->watch, EPOLLIN);
+}
+
+static bool leaver_waited_for(struct leaver *leaver, mono_t until)
+{
+    for (;;) {
+        int64_t left = mono_since(until, mono_now());
+        struct pollfd fd = {.fd = leaver->watch.fd, .events = POLLIN};
+        struct timespec wait = {.tv_sec = left > 0 ? left / NS_PER_S : 0, .tv_nsec = left > 0 ? left % NS_PER_S : 0};
+        int n = ppoll(&fd, 1, &wait, NULL);
+        if (n != 0 && has_left(leaver))
+            return true;
+        if (left <= 0)
+            return false;
+    }
+}
+
+bool keepers_wait(struct loop *loop, int64_t ns)
+{
+    mono_t until = mono_add(mono_now(), ns);
+    bool all = true;
+    for (struct leaver *leaver = leavers, *next; leaver; leaver = next) {
+        next = leaver->next;
+        if (leaver->loop != loop)
+            continue;
+        all = leaver_waited_for(leaver, until) && all;
+        forget_leaver(leaver);
+    }
+    return all;
+}
+
+void keeper_close(struct keeper **self_p)
+{
+    struct keeper *self = *self_p;
+    *self_p = NULL;
+    if (!self)
+        return;
+    loop_unwatch(self->loop, &self->watch);
+    if (self->watch.fd >= 0)
+        close(self->watch.fd);
+    if (self->leaver && self->leaver->watch.fd >= 0)
+        see_off(self->leaver);
+    else
+        free(self->leaver);
+    slice_drop(&self->input);
+    buf_unref(&self->body);
+    free(self->out);
+    free(self);
+}
+
+/* ---- the keeper's death ---- */
+
+static const char *death_of(const struct keeper *self, char *text, size_t size)
+{
+    siginfo_t info = {0};
+    /* It stays to be reaped by keeper_close. It may still be on its way out: then only its silence is known. */
+    int result = waitid(P_PIDFD, (id_t)self->leaver->watch.fd, &info, WEXITED | WNOHANG | WNOWAIT);
+    if (result == 0 && info.si_pid != 0 && info.si_code == CLD_EXITED)
+        snprintf(text, size, "the keeper of slot %u (pid %d) exited with code %d", self->slot, (int)self->pid, info.si_status);
+    else if (result == 0 && info.si_pid != 0)
+        snprintf(text, size, "the keeper of slot %u (pid %d) was ended by signal %d", self->slot, (int)self->pid, info.si_status);
+    else
+        snprintf(text, size, "the keeper of slot %u (pid %d) closed its end", self->slot, (int)self->pid);
+    return text;
+}
+
+static void die(struct keeper *self, const char *what)
+{
+    char sentence[160], text[100];
+    snprintf(sentence, sizeof sentence, "%s%s", what ? what : death_of(self, text, sizeof text),
+             self->running ? "; what it ran is unknown" : "");
+    self->dead = true;
+    self->running = false;
+    loop_unwatch(self->loop, &self->watch);
+    self->callbacks.died(self->callbacks.arg, self, sentence);
+}
+
+/* ---- sending ---- */
+
+static size_t add_part(struct iovec *parts, size_t n, const void *data, size_t len)
+{
+    if (len == 0)
+        return n;
+    parts[n] = (struct iovec){.iov_base = (void *)data, .iov_len = len};
+    return n + 1;
+}
+
+static size_t unsent_parts(const struct keeper *self, struct iovec parts[3])
+{
+    size_t n = 0, behind = self->input_after;
+    if (self->out_at < self->input_after)
+        n = add_part(parts, n, self->out + self->out_at, self->input_after - self->out_at);
+    else
+        behind = self->out_at;
+    n = add_part(parts, n, self->input.data + self->input_at, self->input.len - self->input_at);
+    return add_part(parts, n, self->out + behind, self->out_len - behind);
+}
+
+static void note_sent(struct keeper *self, size_t sent)
+{
+    if (self->out_at < self->input_after) {
+        size_t front = self->input_after - self->out_at;
+        size_t done = sent < front ? sent : front;
+        self->out_at += done;
+        sent -= done;
+    }
+    size_t left = self->input.len - self->input_at;
+    size_t done = sent < left ? sent : left;
+    self->input_at += done;
+    self->out_at += sent - done;
+}
+
+static void all_sent(struct keeper *self)
+{
+    slice_drop(&self->input);
+    self->out_len = self->out_at = self->input_after = self->input_at = self->last_stop = 0;
+    /* What stays is room enough for a stop. */
+    uint8_t *less = self->out_room > KEPT_ROOM ? realloc(self->out, COPIED_INPUT) : NULL;
+    if (less) {
+        self->out = less;
+        self->out_room = COPIED_INPUT;
+    }
+}
+
+/* Sends what the socket takes. An error is left to the loop, which reports the hang-up that goes with it:
+ * so `died` never comes out of a call of the owner. */
+static void flush(struct keeper *self)
+{
+    struct iovec parts[3];
+    bool blocked = false;
+    while (!blocked) {
+        struct msghdr message = {.msg_iov = parts, .msg_iovlen = unsent_parts(self, parts)};
+        if (message.msg_iovlen == 0)
+            break;
+        ssize_t sent = sendmsg(self->watch.fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+        if (sent >= 0)
+            note_sent(self, (size_t)sent);
+        else
+            blocked = errno != EINTR;
+    }
+    if (!blocked)
+        all_sent(self);
+    if (blocked != self->wants_to_send &&
+        loop_rewatch(self->loop, &self->watch, EPOLLIN | (blocked ? EPOLLOUT : 0U)) == 0)
+        self->wants_to_send = blocked;
+}
+
+/* ---- a run ---- */
+
+/* Counts words; 0 or -E2BIG when one of them is longer than the system takes. */
+static int measure(char *const *list, uint32_t *ret_n, size_t *total)
+{
+    uint32_t n = 0;
+    size_t sum = 0;
+    for (; list && list[n]; n++) {
+        size_t size = strlen(list[n]) + 1;
+        if (size > WORD_MOST)
+            return -E2BIG;
+        sum += size;
+    }
+    *ret_n = n;
+    *total += sum;
+    return 0;
+}
+
+/* The kernel counts the bytes and the pointers. */
+static size_t weight(size_t bytes, size_t words)
+{
+    return bytes + (words + 1) * sizeof(char *);
+}
+
+static void measure_system(struct keeper *self)
+{
+    long most = sysconf(_SC_ARG_MAX);
+    uint32_t n;
+    size_t bytes = 0;
+    self->args_most = most > 0 ? (size_t)most : SIZE_MAX;
+    if (measure(environ, &n, &bytes) == 0)
+        self->inherited = weight(bytes, n);
+}
+
+static int measure_run(const struct keeper *self, const struct keeper_run *run, struct keeper_wire_run *ret_head)
+{
+    struct keeper_wire_run head = {.kind = KEEPER_WIRE_RUN};
+    size_t bytes = 0;
+    if (measure(run->argv, &head.argc, &bytes) < 0 || measure(run->env, &head.envc, &bytes) < 0 ||
+        self->inherited + weight(bytes, (size_t)head.argc + head.envc) > self->args_most)
+        return -E2BIG;
+    head.strings_len = bytes;
+    *ret_head = head;
+    return 0;
+}
+
+static uint8_t *put_words(uint8_t *to, char *const *list)
+{
+    for (; list && *list; list++) {
+        size_t size = strlen(*list) + 1;
+        memcpy(to, *list, size);
+        to += size;
+    }
+    return to;
+}
+
+/* Room for a run's block, and for the two stops that can wait behind it. */
+static int reserve_out(struct keeper *self, size_t wanted)
+{
+    wanted += self->out_len + 2 * sizeof(struct keeper_wire_stop);
+    if (wanted <= self->out_room)
+        return 0;
+    uint8_t *out = realloc(self->out, wanted);
+    if (!out)
+        return -ENOMEM;
+    self->out = out;
+    self->out_room = wanted;
+    return 0;
+}
+
+int keeper_run(struct keeper *self, const struct keeper_run *run)
+{
+    BUG_IF(self->running || self->dead || !run->argv || !run->argv[0]);
+    struct keeper_wire_run head;
+    int result = measure_run(self, run, &head);
+    if (result < 0)
+        return result;
+    bool copied = run->input.len <= COPIED_INPUT;
+    result = reserve_out(self, sizeof head + (size_t)head.strings_len + (copied ? run->input.len : 0));
+    if (result < 0)
+        return result;
+    struct slice input = copied ? (struct slice){0} : slice_keep(run->input);
+    if (!copied && !input.data)
+        return -ENOMEM;
+
+    head.run = ++self->run;
+    head.input_len = run->input.len;
+    head.has_input = run->has_input || run->input.len > 0;
+    head.max_output = run->max_output;
+    head.max_errors = run->max_errors;
+    head.grace = run->grace;
+    uint8_t *to = self->out + self->out_len;
+    memcpy(to, &head, sizeof head);
+    to = put_words(put_words(to + sizeof head, run->argv), run->env);
+    if (copied && run->input.len > 0) {
+        memcpy(to, run->input.data, run->input.len);
+        to += run->input.len;
+    }
+    self->out_len = self->input_after = (size_t)(to - self->out);
+    self->input = input;
+    self->input_at = 0;
+    self->last_stop = 0;
+    self->max_output = run->max_output;
+    self->max_errors = run->max_errors;
+    self->running = true;
+    self->stopped = false;
+    flush(self);
+    return 0;
+}
+
+void keeper_stop(struct keeper *self, int64_t grace_ns)
+{
+    if (!self->running)
+        return;
+    mono_t at = mono_add(mono_now(), grace_ns > 0 ? grace_ns : 0);
+    if (self->stopped && !mono_before(at, self->kill_at))
+        return;
+    self->stopped = true;
+    self->kill_at = at;
+    struct keeper_wire_stop stop = {.kind = KEEPER_WIRE_STOP, .run = self->run, .grace = grace_ns};
+    /* A stop that has not begun to leave is replaced, so that there are never more than two. */
+    if (self->last_stop > 0 && self->out_at <= self->last_stop)
+        self->out_len = self->last_stop;
+    if (reserve_out(self, 0) < 0 && self->out_len + sizeof stop > self->out_room)
+        return;
+    self->last_stop = self->out_len;
+    memcpy(self->out + self->out_len, &stop, sizeof stop);
+    self->out_len += sizeof stop;
+    flush(self);
+}
+
+/* ---- the report ---- */
+
+static void deliver(struct keeper *self)
+{
+    const struct keeper_wire_ended *report = &self->report;
+    struct buf *body = self->body;
+    struct slice whole = slice_of(body);
+    bool lost = !body && self->body_len > 0;
+    struct keeper_end end = {
+        .how = (enum keeper_how)report->how,
+        .code = report->code,
+        .term_sent = report->flags & KEEPER_WIRE_TERM_SENT,
+        .kill_sent = report->flags & KEEPER_WIRE_KILL_SENT,
+        .output = body ? slice_cut(whole, 0, (size_t)report->output_len) : whole,
+        .errors = body ? slice_cut(whole, (size_t)report->output_len, (size_t)report->errors_len) : whole,
+        .output_truncated = report->flags & KEEPER_WIRE_OUTPUT_CUT || (lost && report->output_len > 0),
+        .errors_truncated = report->flags & KEEPER_WIRE_ERRORS_CUT || (lost && report->errors_len > 0),
+        .run_ns = report->run_ns,
+        .swept = report->swept,
+    };
+    self->body = NULL;
+    self->body_len = self->body_got = self->in_len = 0;
+    self->has_report = false;
+    self->running = false;
+    /* The owner may close us in here: nothing of us is touched afterwards. */
+    self->callbacks.ended(self->callbacks.arg, self, &end);
+    buf_unref(&body);
+}
+
+/* Takes the head of a report out of `in`; false when it is none that we could have asked for. */
+static bool begin_report(struct keeper *self)
+{
+    memcpy(&self->report, self->in, sizeof self->report);
+    const struct keeper_wire_ended *report = &self->report;
+    if (report->kind != KEEPER_WIRE_ENDED || !self->running || report->run != self->run ||
+        report->how > KEEPER_NOT_STARTED || report->output_len > self->max_output || report->errors_len > self->max_errors)
+        return false;
+    size_t there = self->in_len - sizeof self->report;
+    self->body_len = (size_t)(report->output_len + report->errors_len);
+    if (there > self->body_len)
+        return false;
+    self->has_report = true;
+    /* Without memory the outputs are read and dropped: the end itself is never lost. */
+    self->body = self->body_len > 0 ? buf_new(self->body_len) : NULL;
+    if (self->body)
+        memcpy(buf_data(self->body), self->in + sizeof self->report, there);
+    self->body_got = there;
+    return true;
+}
+
+static ssize_t receive_some(struct keeper *self)
+{
+    size_t left = self->body_len - self->body_got;
+    if (!self->has_report)
+        return recv(self->watch.fd, self->in + self->in_len, sizeof self->in - self->in_len, MSG_DONTWAIT);
+    if (self->body)
+        return recv(self->watch.fd, buf_data(self->body) + self->body_got, left, MSG_DONTWAIT);
+    return recv(self->watch.fd, self->in, left < sizeof self->in ? left : sizeof self->in, MSG_DONTWAIT);
+}
+
+static void receive(struct keeper *self)
+{
+    ssize_t got = receive_some(self);
+    if (got < 0 && (errno == EAGAIN || errno == EINTR))
+        return;
+    if (got <= 0) {
+        die(self, NULL);
+        return;
+    }
+    if (self->has_report) {
+        self->body_got += (size_t)got;
+    } else {
+        self->in_len += (size_t)got;
+        if (self->in_len < sizeof self->report)
+            return;
+        if (!begin_report(self)) {
+            die(self, "a keeper sent what is no report of its run");
+            return;
+        }
+    }
+    if (self->body_got == self->body_len)
+        deliver(self);
+}
+
+static void socket_ready(void *arg, uint32_t events)
+{
+    struct keeper *self = arg;
+    if (events & EPOLLOUT)
+        flush(self);
+    if (events & (EPOLLIN | EPOLLHUP | EPOLLERR))
+        receive(self);
+}
+
+/* ---- opening ---- */
+
+static int start_process(struct keeper *self, int theirs)
+{
+    char slot[12], name[] = KEEPER_NAME;
+    snprintf(slot, sizeof slot, "%u", self->slot);
+    char *argv[] = {name, slot, NULL};
+    /* A session of its own: a Ctrl-C at the worker's terminal is the worker's to understand. */
+    struct spawn_request request = {
+        .argv = argv, .env = environ, .file = "/proc/self/exe", .in = SPAWN_NULL, .out = SPAWN_NULL, .err = 2,
+        .keep_fd = theirs, .new_session = true,
+    };
+    return spawn_process(&request, &self->pid, &self->leaver->watch.fd);
+}
+
+struct keeper *keeper_open(struct loop *loop, unsigned slot, const struct keeper_callbacks *callbacks, struct why *why)
+{
+    int pair[2] = {-1, -1}, result = -ENOMEM;
+    struct keeper *self = calloc(1, sizeof *self);
+    if (!self)
+        goto fail;
+    self->loop = loop;
+    self->slot = slot;
+    self->callbacks = *callbacks;
+    measure_system(self);
+    self->watch = (struct loop_watch){.fd = -1, .ready = socket_ready, .arg = self};
+    self->leaver = calloc(1, sizeof *self->leaver);
+    if (!self->leaver)
+        goto fail;
+    self->leaver->loop = loop;
+    self->leaver->watch = (struct loop_watch){.fd = -1, .ready = leaver_ready, .arg = self->leaver};
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0) {
+        result = -errno;
+        goto fail;
+    }
+    self->watch.fd = pair[0];
+    result = start_process(self, pair[1]);
+    close(pair[1]);
+    if (result == 0)
+        result = loop_watch(loop, &self->watch, EPOLLIN);
+    if (result == 0)
+        return self;
+fail:
+    why_set(why, "slot %u has no keeper: %s; a slot needs one process, its memory and eight descriptors", slot, strerror(-result));
+    keeper_close(&self);
+    return NULL;
+}

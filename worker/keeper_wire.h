@@ -1,0 +1,49 @@
+/* What the worker and a keeper say to each other over their socket pair: a stream, both ends of one
+ * build on one machine, so these are plain structs. Every message starts with its kind and has its
+ * lengths in front. The worker sends `run` only when none runs; `stop` names its run, so that one
+ * that crosses the end of its run can't hit the next. */
+#ifndef WORKER_KEEPER_WIRE_H
+#define WORKER_KEEPER_WIRE_H
+
+#include <stdint.h>
+
+#define KEEPER_NAME "tarmac-keeper"
+
+enum keeper_wire_kind { KEEPER_WIRE_RUN = 0x52554e31, KEEPER_WIRE_STOP = 0x53544f31, KEEPER_WIRE_ENDED = 0x454e4431 };
+
+/* Followed by `strings_len` bytes (argc words, then envc of the form NAME=value, each with its NUL),
+ * and then by `input_len` bytes. */
+struct keeper_wire_run {
+    uint32_t kind;
+    uint32_t run;
+    uint32_t argc, envc;
+    uint64_t strings_len, input_len;
+    uint64_t max_output, max_errors;
+    int64_t grace;
+    uint32_t has_input;
+    uint32_t reserved;
+};
+
+struct keeper_wire_stop {
+    uint32_t kind;
+    uint32_t run;
+    int64_t grace;
+};
+
+enum keeper_wire_flag {
+    KEEPER_WIRE_TERM_SENT = 1, KEEPER_WIRE_KILL_SENT = 2, KEEPER_WIRE_OUTPUT_CUT = 4, KEEPER_WIRE_ERRORS_CUT = 8,
+};
+
+/* Followed by `output_len` and `errors_len` bytes. */
+struct keeper_wire_ended {
+    uint32_t kind;
+    uint32_t run;
+    uint32_t how;                  /* enum keeper_how */
+    int32_t code;
+    uint32_t flags;
+    uint32_t swept;
+    int64_t run_ns;
+    uint64_t output_len, errors_len;
+};
+
+#endif

@@ -1,0 +1,39 @@
+/* Finding and signalling every descendant of this process. Only for a process that is a child
+ * subreaper: then whatever an attempt left behind, however often it forked or changed its session,
+ * is below it in /proc. When waitid says ECHILD none is left; this is for the case that it doesn't. */
+#ifndef WORKER_SWEEP_H
+#define WORKER_SWEEP_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+struct sweep_process {
+    pid_t pid, parent, group;
+    uint64_t born;                 /* start time in ticks since boot: with the pid, it names a process for good */
+    bool dead;                     /* only waits to be reaped */
+};
+
+struct sweep {
+    struct sweep_process *found;   /* by the last walk, parents before children */
+    size_t n_found, found_room;
+    pid_t *known;                  /* every pid that was ever counted, ascending */
+    size_t n_known, known_room;
+    char *scratch;                 /* for the `children` files */
+    size_t scratch_room;
+};
+
+/* Walks the tree once and sends `signal` to every living descendant; after SIGTERM also SIGCONT, so
+ * that what is stopped can end. Returns how many were not seen by an earlier call since sweep_reset.
+ * `spared` (0: none) is a process group that the caller has sent this signal to as a whole: its members
+ * are neither counted nor sent SIGTERM twice.
+ *
+ * For SIGKILL: repeat until it returns 0, then again after each reaped child: a killed process
+ * can't fork, so what a walk missed is a child of something that was still to be killed. Never waits. */
+size_t sweep_signal(struct sweep *self, int signal, pid_t spared);
+
+void sweep_reset(struct sweep *self);      /* forgets what it saw, keeps the memory */
+void sweep_clear(struct sweep *self);      /* gives the memory back; {0} is a fresh one */
+
+#endif
