@@ -2,10 +2,7 @@
  * third the length of the body (times 64), the rest is the head. What a reader accepts must be
  * written and read again to the same bytes; a row inside of an answer is read too.
  *
- *   make B=build/fuzz CC=clang SAN=address,undefined build/fuzz/libbase.a
- *   clang -std=gnu17 -D_GNU_SOURCE -I. -Ibuild/fuzz/gen -g -O1 -DFUZZER -fsanitize=fuzzer,address,undefined \
- *       -o build/fuzz/fuzz_wire tests/fuzz/fuzz_wire.c build/fuzz/libbase.a -lprotobuf-c
- *   mkdir -p build/fuzz/corpus && build/fuzz/fuzz_wire -max_total_time=60 build/fuzz/corpus
+ *   make fuzz FUZZ_SECONDS=60        (clang -fsanitize=fuzzer,address,undefined; the corpus is in build/fuzz/corpus)
  *
  * Built without FUZZER it has a main() that runs over the files it is given, with any compiler. */
 #include <stdio.h>
