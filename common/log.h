@@ -6,7 +6,8 @@
 
 #include <stdbool.h>
 
-enum log_level { LOG_ERROR, LOG_WARN, LOG_INFO, LOG_DEBUG };
+#include "common/log_level.h"
+
 enum log_format { LOG_TEXT, LOG_JSON };
 
 void log_setup(const char *program, enum log_format format, enum log_level level);

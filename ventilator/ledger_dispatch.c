@@ -1,0 +1,338 @@
+/* Dispatch: which batch is next, which worker gets it, and how many tasks at once.
+ *
+ * Batches: highest priority first; within one priority by `pass`, a stride scheduler (Waldspurger and Weihl,
+ * 1995): each dispatch of n tasks moves the batch's pass by n / weight, and the smallest pass is next.
+ * Workers: the one with the most room in proportion to its slots.
+ * Run credit: the slots and enough beyond them to hide the round trip, measured by time: many tiny
+ * tasks, one long one. */
+#include "ventilator/ledger_private.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define PASS_STEP      UINT64_C(1048576)        /* of one task at weight 1 */
+#define HIDE_NS        (10 * NS_PER_MS)         /* beyond the round trip: what a turn of the loops may take */
+
+int ready_cmp(const struct batch *a, const struct batch *b)
+{
+    if (a->options->priority != b->options->priority)
+        return a->options->priority > b->options->priority ? -1 : 1;
+    if (a->pass != b->pass)
+        return a->pass < b->pass ? -1 : 1;
+    return a->number < b->number ? -1 : a->number > b->number;
+}
+
+int room_cmp(const struct worker *a, const struct worker *b)
+{
+    if (a->load < b->load || a->load > b->load)
+        return a->load < b->load ? -1 : 1;
+    return a->number < b->number ? -1 : a->number > b->number;
+}
+RB_GENERATE(ready_tree, batch, ready_link, ready_cmp)
+RB_GENERATE(room_tree, worker, room_link, room_cmp)
+
+/* ---- who ---- */
+
+static bool has_label(const struct worker *w, const Wire__Value *want)
+{
+    for (size_t i = 0; i < w->hello->n_labels; i++)
+        if (strcmp(w->hello->labels[i]->key, want->key) == 0 && strcmp(w->hello->labels[i]->value, want->value) == 0)
+            return true;
+    return false;
+}
+
+bool worker_can_run(const struct worker *w, const struct batch *b)
+{
+    const Wire__Options *o = b->options;
+    bool handler = o->handler[0] == '\0' && w->hello->commands;
+    for (size_t i = 0; i < w->hello->n_handlers && !handler; i++)
+        handler = o->handler[0] != '\0' && strcmp(w->hello->handlers[i], o->handler) == 0;
+    for (size_t i = 0; i < o->n_require && handler; i++)
+        handler = has_label(w, o->require[i]);
+    return handler;
+}
+
+/* ---- how much ---- */
+
+static uint32_t run_credit(const struct worker *w)
+{
+    if (w->service == 0)
+        return w->slots + 1;            /* nothing is known yet: start small */
+    double hide = (double)(2 * w->round_trip + HIDE_NS);
+    double ahead = (double)w->slots * hide / (double)w->service;
+    uint32_t least = w->service < 100 * NS_PER_MS ? 2 : 1;
+    uint32_t prefetch = ahead < least ? least : ahead > MAX_WINDOW ? MAX_WINDOW : (uint32_t)ahead;
+    return w->slots + prefetch;
+}
+
+void worker_room(struct ledger *l, struct worker *w)
+{
+    if (w->in_room)
+        RB_REMOVE(room_tree, &l->room, w);
+    w->in_room = false;
+    if (w->state != WORKER_READY)
+        return;
+    w->window = run_credit(w);
+    w->load = (double)w->held / (double)w->slots;
+    if (w->draining || w->held >= w->window || w->held_bytes >= WINDOW_BYTES)
+        return;
+    RB_INSERT(room_tree, &l->room, w);
+    w->in_room = true;
+}
+
+bool batch_is_ready(const struct ledger *l, const struct batch *b)
+{
+    return l->epoch_committed && !l->draining && b->registered && b->recovery == RECOVERED && !b->complete && !b->cancelled
+           && !b->deadline_passed && b->damage == NULL && batch_queued(b) > 0 && HASH_COUNT(b->waitings) < WAITING_MAX
+           && (b->options->max_running == 0 || b->in_flight < b->options->max_running);
+}
+
+void batch_ready(struct ledger *l, struct batch *b)
+{
+    bool ready = batch_is_ready(l, b) && !b->loading;
+    if (ready == b->ready)
+        return;
+    if (ready) {
+        if (b->pass < l->pass)
+            b->pass = l->pass;          /* time spent with nothing to do is not saved up */
+        RB_INSERT(ready_tree, &l->ready, b);
+    } else {
+        RB_REMOVE(ready_tree, &l->ready, b);
+    }
+    b->ready = ready;
+}
+
+/* ---- what ---- */
+
+/* The next run of queued tasks: the lowest hole, else the cursor. */
+static uint64_t next_run(struct batch *b, uint64_t *ret_first, struct past *ret_past)
+{
+    struct hole *h = RB_MIN(hole_tree, &b->holes);
+    if (h != NULL) {
+        *ret_first = h->first;
+        *ret_past = h->past;
+        return h->count;
+    }
+    *ret_first = b->cursor;
+    *ret_past = (struct past){0};
+    return b->admitted - b->cursor;
+}
+
+/* How many of a run go in one assign: what fills free slots first; then, of what is left, a share small
+ * enough that the last tasks of a batch spread over all slots. */
+static uint32_t share(const struct ledger *l, const struct worker *w, const struct batch *b, uint64_t run)
+{
+    uint64_t room = w->window - w->held;
+    uint64_t n = w->held < w->slots ? w->slots - w->held : room;
+    if (w->service > 0 && w->service < NS_PER_MS)
+        n = room;
+    uint64_t left = batch_queued(b), spread = left / (2 * (uint64_t)(l->n_slots > 0 ? l->n_slots : 1)) + 1;
+    if (w->service > 0 && w->service < NS_PER_MS && spread < 64)
+        spread = 64;
+    uint64_t fill = w->held < w->slots ? w->slots - w->held : 1;
+    spread = spread * w->slots > fill ? spread * w->slots : fill;
+    if (n > spread)
+        n = spread;
+    if (b->options->max_running > 0 && n > b->options->max_running - b->in_flight)
+        n = b->options->max_running - b->in_flight;
+    n = n < run ? n : run;
+    return n < WIRE_BLOCK ? (uint32_t)n : WIRE_BLOCK;
+}
+
+/* Cuts n so that the slice's payloads fit what the worker may hold; at least one. */
+static uint32_t fit_bytes(const struct worker *w, struct supply *s, uint32_t at, uint32_t n, uint64_t *ret_bytes)
+{
+    uint64_t room = WINDOW_BYTES > w->held_bytes ? WINDOW_BYTES - w->held_bytes : 0, bytes = 0;
+    const Wire__Tasks *t = s->tasks;
+    if (t->n_lengths <= 1) {
+        uint64_t each = wire_u32(t->lengths, t->n_lengths, 0);
+        if (each > 0 && n * each > room)
+            n = room / each > 0 ? (uint32_t)(room / each) : 1;
+        *ret_bytes = n * each;
+        return n;
+    }
+    for (uint32_t i = 0; i < n; i++) {
+        if (i > 0 && bytes + t->lengths[at + i] > room)
+            n = i;
+        else
+            bytes += t->lengths[at + i];
+    }
+    *ret_bytes = bytes;
+    return n;
+}
+
+static void announce(struct ledger *l, struct worker *w, struct batch *b)
+{
+    struct announced *a;
+    HASH_FIND(hh, w->announced, &b->number, sizeof b->number, a);
+    if (a != NULL || (a = calloc(1, sizeof *a)) == NULL)
+        return;
+    a->number = b->number;
+    HASH_ADD(hh, w->announced, number, sizeof a->number, a);
+    Wire__Micros left = WIRE__MICROS__INIT;
+    Wire__Announce m = WIRE__ANNOUNCE__INIT;
+    m.batch = wire_id_bytes(b->id);
+    m.short_id = b->short_id;
+    m.options = b->options;
+    if (!mono_is_never(b->deadline)) {
+        left.us = ns_to_us(mono_since(b->deadline, l->now));
+        m.deadline_left = &left;
+    }
+    Wire__Lane lane = WIRE__LANE__INIT;
+    lane.what_case = WIRE__LANE__WHAT_ANNOUNCE;
+    lane.announce = &m;
+    worker_lane(l, w, &lane, (struct slice){0}, false);
+}
+
+/* The extras of a slice, moved to its own offsets, in the caller's room. */
+static size_t cut_extras(const Wire__Tasks *from, uint32_t at, uint32_t n, Wire__TaskExtra *rows, Wire__TaskExtra **out)
+{
+    size_t m = 0;
+    for (size_t i = 0; i < from->n_extras; i++) {
+        if (from->extras[i]->offset < at || from->extras[i]->offset >= at + n)
+            continue;
+        rows[m] = *from->extras[i];
+        rows[m].offset -= at;
+        out[m] = &rows[m];
+        m++;
+    }
+    return m;
+}
+
+static void send_assign(struct ledger *l, struct worker *w, struct batch *b, struct supply *s, uint32_t at, uint32_t n, struct past past,
+                        uint64_t bytes)
+{
+    static Wire__TaskExtra rows[WIRE_BLOCK];
+    static Wire__TaskExtra *extras[WIRE_BLOCK];
+    Wire__Tasks t = WIRE__TASKS__INIT;
+    t.first = s->first + at;
+    t.count = n;
+    t.n_lengths = s->tasks->n_lengths > 1 ? n : s->tasks->n_lengths;
+    t.lengths = s->tasks->n_lengths > 1 ? s->tasks->lengths + at : s->tasks->lengths;
+    if (s->tasks->n_extras > 0) {
+        t.n_extras = cut_extras(s->tasks, at, n, rows, extras);
+        t.extras = extras;
+    }
+    Wire__Assign a = WIRE__ASSIGN__INIT;
+    a.batch = wire_id_bytes(b->id);
+    a.tasks = &t;
+    a.epoch = l->epoch;
+    a.attempt = past.attempts;
+    uint32_t retries = b->options->retry != NULL ? b->options->retry->retries : 0;
+    a.tries_left = retries > past.tries ? retries - past.tries : 0;
+    a.waited_us = ns_to_us(mono_since(l->now, mono_is_never(s->admitted) ? b->created : s->admitted));
+    Wire__Lane m = WIRE__LANE__INIT;
+    m.what_case = WIRE__LANE__WHAT_ASSIGN;
+    m.assign = &a;
+    struct slice body = s->body.len > 0 ? slice_cut(s->body, supply_offset(s, at), bytes) : (struct slice){0};
+    worker_lane(l, w, &m, body, b->options->range == NULL);
+}
+
+/* Gives w some tasks of b. false: b's payloads have to be read first. */
+static bool assign(struct ledger *l, struct worker *w, struct batch *b)
+{
+    uint64_t first, bytes;
+    struct past past;
+    uint64_t run = next_run(b, &first, &past);
+    struct supply *s = supply_at(b, first);
+    if (s == NULL) {
+        supply_want(l, b, first);
+        if ((s = supply_at(b, first)) == NULL)
+            return false;
+    }
+    uint32_t at = (uint32_t)(first - s->first);
+    uint32_t n = share(l, w, b, run < s->count - at ? run : s->count - at);
+    n = fit_bytes(w, s, at, n, &bytes);
+    past.attempts++;
+    struct flight *f = put_flight(l, b, w, first, n, l->epoch, past, bytes);
+    if (f == NULL)
+        return false;
+    take_queued(l, b, first, n);
+    announce(l, w, b);
+    send_assign(l, w, b, s, at, n, past, bytes);
+    supply_passed(l, b, s);
+    l->counts.dispatched += n;
+    uint64_t weight = b->options->weight > 0 ? b->options->weight : 1;
+    bool was_ready = b->ready;
+    if (was_ready)
+        RB_REMOVE(ready_tree, &l->ready, b);
+    l->pass = b->pass;
+    b->pass += n * PASS_STEP / weight;
+    if (was_ready)
+        RB_INSERT(ready_tree, &l->ready, b);
+    /* Reading ahead: the next frames are fetched while these fly. */
+    if (b->options->range == NULL && !b->loading && b->supply_bytes < LOAD_BYTES / 2 && b->cursor < b->admitted
+        && supply_at(b, b->cursor) == NULL && RB_EMPTY(&b->holes))
+        supply_want(l, b, b->cursor);
+    worker_room(l, w);
+    return true;
+}
+
+static struct worker *best_worker(struct ledger *l, const struct batch *b)
+{
+    struct worker *w;
+    RB_FOREACH(w, room_tree, &l->room)
+        if (worker_can_run(w, b))
+            return w;
+    return NULL;
+}
+
+/* ---- recall: what waits behind a busy slot goes to an idle one ---- */
+
+/* The worker that holds the most unstarted tasks in proportion, and a batch of them that `idle` can run. */
+static struct worker *overloaded(struct ledger *l, const struct worker *idle, struct batch **ret_batch)
+{
+    struct worker *worst = NULL;
+    for (struct worker *w = l->by_session; w != NULL; w = w->hh.next) {
+        if (w == idle || w->state != WORKER_READY || w->recall != 0 || w->held <= w->slots)
+            continue;
+        struct flight *f = TAILQ_LAST(&w->flights, flight_list);
+        while (f != NULL && (f->unended == 0 || f->open == 0 || !worker_can_run(idle, f->batch)))
+            f = TAILQ_PREV(f, flight_list, at_worker);
+        if (f == NULL || (worst != NULL && w->load <= worst->load))
+            continue;
+        worst = w;
+        *ret_batch = f->batch;
+    }
+    return worst;
+}
+
+static void recall(struct ledger *l)
+{
+    struct worker *idle = RB_MIN(room_tree, &l->room);
+    struct batch *b = NULL;
+    if (idle == NULL || idle->held >= idle->slots)
+        return;
+    struct worker *from = overloaded(l, idle, &b);
+    if (from == NULL)
+        return;
+    uint32_t excess = from->held - from->slots, wanted = idle->slots - idle->held;
+    uint32_t half = (excess + 1) / 2;
+    Wire__Recall r = WIRE__RECALL__INIT;
+    r.number = from->recall = l->next_number++;
+    r.batch = wire_id_bytes(b->id);
+    r.count = half > wanted ? half : wanted < excess ? wanted : excess;
+    Wire__Lane m = WIRE__LANE__INIT;
+    m.what_case = WIRE__LANE__WHAT_RECALL;
+    m.recall = &r;
+    worker_lane(l, from, &m, (struct slice){0}, false);
+}
+
+void dispatch(struct ledger *l)
+{
+    struct batch *b = RB_MIN(ready_tree, &l->ready), *next;
+    while (b != NULL && !RB_EMPTY(&l->room)) {
+        next = RB_NEXT(ready_tree, &l->ready, b);
+        struct worker *w = best_worker(l, b);
+        if (w == NULL) {
+            b = next;
+            continue;
+        }
+        assign(l, w, b);
+        batch_ready(l, b);
+        b = RB_MIN(ready_tree, &l->ready);
+    }
+    if (!RB_EMPTY(&l->room) && RB_EMPTY(&l->ready))
+        recall(l);
+}

@@ -1,0 +1,431 @@
+/* Where tasks are. Every index of [0, admitted) is in exactly one place: at or after the cursor, in
+ * a hole, waiting, in a flight (not done), in a closing, or settled. Tasks move between these places here
+ * and nowhere else; ledger_audit checks it. */
+#include "ventilator/ledger_private.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+int hole_cmp(const struct hole *a, const struct hole *b)
+{
+    return a->first < b->first ? -1 : a->first > b->first;
+}
+int flight_cmp(const struct flight *a, const struct flight *b)
+{
+    return a->first < b->first ? -1 : a->first > b->first;
+}
+RB_GENERATE(hole_tree, hole, link, hole_cmp)
+RB_GENERATE(flight_tree, flight, link, flight_cmp)
+
+/* ---- bits ---- */
+
+static size_t words_for(uint32_t count)
+{
+    return ((size_t)count + 63) / 64;
+}
+
+bool bit_get(const uint64_t *bits, uint32_t at)
+{
+    return (bits[at / 64] >> (at % 64)) & 1;
+}
+
+/* The bits of word w that lie in [from, to). */
+static uint64_t word_mask(uint32_t w, uint32_t from, uint32_t to)
+{
+    uint32_t low = w * 64, high = low + 64;
+    uint64_t mask = ~UINT64_C(0);
+    if (from > low)
+        mask &= ~UINT64_C(0) << (from - low);
+    if (to < high)
+        mask &= ~UINT64_C(0) >> (high - to);
+    return mask;
+}
+
+uint32_t bits_fill(uint64_t *bits, uint32_t from, uint32_t n)
+{
+    uint32_t fresh = 0, to = from + n;
+    for (uint32_t w = from / 64; n > 0 && w * 64 < to; w++) {
+        uint64_t mask = word_mask(w, from, to);
+        fresh += (uint32_t)__builtin_popcountll(mask & ~bits[w]);
+        bits[w] |= mask;
+    }
+    return fresh;
+}
+
+static uint32_t bits_count(const uint64_t *bits, uint32_t count)
+{
+    uint32_t n = 0;
+    for (uint32_t w = 0; w < words_for(count); w++)
+        n += (uint32_t)__builtin_popcountll(bits[w] & word_mask(w, 0, count));
+    return n;
+}
+
+/* Copies n bits from `from` on to the beginning of `to`, which is clear. */
+static void bits_copy(uint64_t *to, const uint64_t *bits, uint32_t from, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++)
+        if (bit_get(bits, from + i))
+            to[i / 64] |= UINT64_C(1) << (i % 64);
+}
+
+/* ---- the queue: holes and the cursor ---- */
+
+uint64_t batch_queued(const struct batch *b)
+{
+    return b->in_holes + (b->admitted - b->cursor);
+}
+
+static bool same_past(struct past a, struct past b)
+{
+    return a.attempts == b.attempts && a.tries == b.tries && a.losses == b.losses;
+}
+
+static void hole_free(struct ledger *l, struct batch *b, struct hole *h)
+{
+    RB_REMOVE(hole_tree, &b->holes, h);
+    l->counts.holes--;
+    free(h);
+}
+
+void put_hole(struct ledger *l, struct batch *b, uint64_t first, uint64_t count, struct past past)
+{
+    if (count == 0)
+        return;
+    b->in_holes += count;
+    struct hole key = {.first = first};
+    struct hole *next = RB_NFIND(hole_tree, &b->holes, &key);
+    struct hole *previous = next != NULL ? RB_PREV(hole_tree, &b->holes, next) : RB_MAX(hole_tree, &b->holes);
+    if (previous != NULL && previous->first + previous->count == first && same_past(previous->past, past)) {
+        previous->count += count;
+        if (next != NULL && previous->first + previous->count == next->first && same_past(next->past, past)) {
+            previous->count += next->count;
+            hole_free(l, b, next);
+        }
+        return;
+    }
+    if (next != NULL && first + count == next->first && same_past(next->past, past)) {
+        next->first = first;         /* keeps its order: nothing lies between */
+        next->count += count;
+        return;
+    }
+    struct hole *h = calloc(1, sizeof *h);
+    BUG_IF_NO_MEMORY(h);
+    h->first = first;
+    h->count = count;
+    h->past = past;
+    RB_INSERT(hole_tree, &b->holes, h);
+    l->counts.holes++;
+}
+
+/* Takes [from, to) out of the hole h, which overlaps it. How many tasks that were. */
+static uint64_t cut_hole(struct ledger *l, struct batch *b, struct hole *h, uint64_t from, uint64_t to)
+{
+    uint64_t end = h->first + h->count;
+    uint64_t low = from > h->first ? from : h->first, high = to < end ? to : end;
+    struct past past = h->past;
+    uint64_t head = low - h->first, tail = end - high;
+    b->in_holes -= high - low;
+    if (head > 0) {
+        h->count = head;
+        if (tail > 0) {
+            b->in_holes -= tail;
+            put_hole(l, b, high, tail, past);
+        }
+    } else if (tail > 0) {
+        h->first = high;
+        h->count = tail;
+    } else {
+        hole_free(l, b, h);
+    }
+    return high - low;
+}
+
+uint64_t take_queued(struct ledger *l, struct batch *b, uint64_t first, uint64_t count)
+{
+    uint64_t to = first + count, taken = 0;
+    struct hole key = {.first = first};
+    struct hole *h = RB_NFIND(hole_tree, &b->holes, &key);
+    struct hole *previous = h != NULL ? RB_PREV(hole_tree, &b->holes, h) : RB_MAX(hole_tree, &b->holes);
+    if (previous != NULL && previous->first + previous->count > first)
+        h = previous;
+    while (h != NULL && h->first < to) {
+        struct hole *next = RB_NEXT(hole_tree, &b->holes, h);
+        taken += cut_hole(l, b, h, first, to);
+        h = next;
+    }
+    if (to > b->admitted)
+        to = b->admitted;
+    if (to > b->cursor) {
+        uint64_t from = first > b->cursor ? first : b->cursor, gap = b->cursor;
+        b->cursor = to;
+        taken += to - from;
+        put_hole(l, b, gap, from - gap, (struct past){0});
+    }
+    return taken;
+}
+
+/* ---- waiting ---- */
+
+static void waiting_due(struct ledger *l, void *owner)
+{
+    struct waiting *w = owner;
+    struct batch *b = w->batch;
+    uint64_t index = w->index;
+    struct past past = w->past;
+    drop_waiting(l, w);
+    requeue(l, b, index, 1, past);
+    batch_moved(l, b);
+}
+
+struct waiting *put_waiting(struct ledger *l, struct batch *b, uint64_t index, struct past past, int64_t delay)
+{
+    struct waiting *w = calloc(1, sizeof *w);
+    BUG_IF_NO_MEMORY(w);
+    w->batch = b;
+    w->index = index;
+    w->past = past;
+    HASH_ADD(hh, b->waitings, index, sizeof w->index, w);
+    due_set(l, &w->due, mono_add(l->now, delay), waiting_due, w);
+    return w;
+}
+
+void drop_waiting(struct ledger *l, struct waiting *w)
+{
+    due_clear(l, &w->due);
+    HASH_DEL(w->batch->waitings, w);
+    free(w);
+}
+
+/* ---- flights ---- */
+
+struct flight *flight_after(struct batch *b, uint64_t index)
+{
+    struct flight key = {.first = index};
+    struct flight *f = RB_NFIND(flight_tree, &b->flights, &key);
+    struct flight *previous = f != NULL ? RB_PREV(flight_tree, &b->flights, f) : RB_MAX(flight_tree, &b->flights);
+    return previous != NULL && previous->first + previous->count > index ? previous : f;
+}
+
+struct flight *flight_at(struct batch *b, uint64_t index)
+{
+    struct flight *f = flight_after(b, index);
+    return f != NULL && f->first <= index ? f : NULL;
+}
+
+static struct flight *flight_make(uint32_t count)
+{
+    size_t words = words_for(count);
+    struct flight *f = calloc(1, sizeof *f + 3 * words * sizeof(uint64_t));
+    if (f == NULL)
+        return NULL;
+    f->count = count;
+    f->done = (uint64_t *)(f + 1);
+    f->ended = f->done + words;
+    f->started = f->ended + words;
+    return f;
+}
+
+struct flight *put_flight(struct ledger *l, struct batch *b, struct worker *w, uint64_t first, uint32_t count,
+                          uint64_t epoch, struct past past, uint64_t bytes)
+{
+    struct flight *f = flight_make(count);
+    if (f == NULL)
+        return NULL;
+    f->batch = b;
+    f->worker = w;
+    f->first = first;
+    f->epoch = epoch;
+    f->past = past;
+    f->open = f->unended = count;
+    f->bytes = bytes;
+    f->assigned = l->now;
+    RB_INSERT(flight_tree, &b->flights, f);
+    TAILQ_INSERT_TAIL(&w->flights, f, at_worker);
+    b->in_flight += count;
+    w->held += count;
+    w->held_bytes += bytes;
+    l->counts.flights++;
+    return f;
+}
+
+/* What is left of f from `at` on becomes a flight of its own behind it. */
+static struct flight *flight_split(struct ledger *l, struct flight *f, uint32_t at)
+{
+    struct flight *rest = flight_make(f->count - at);
+    if (rest == NULL)
+        return NULL;
+    uint64_t *done = f->done, *ended = f->ended, *started = f->started;
+    bits_copy(rest->done, done, at, rest->count);
+    bits_copy(rest->ended, ended, at, rest->count);
+    bits_copy(rest->started, started, at, rest->count);
+    rest->batch = f->batch;
+    rest->worker = f->worker;
+    rest->first = f->first + at;
+    rest->epoch = f->epoch;
+    rest->past = f->past;
+    rest->assigned = f->assigned;
+    rest->open = rest->count - bits_count(rest->done, rest->count);
+    rest->unended = rest->count - bits_count(rest->ended, rest->count);
+    rest->bytes = f->bytes * rest->count / f->count;
+    f->bytes -= rest->bytes;
+    f->count = at;
+    f->open -= rest->open;
+    f->unended -= rest->unended;
+    RB_INSERT(flight_tree, &f->batch->flights, rest);
+    TAILQ_INSERT_AFTER(&f->worker->flights, f, rest, at_worker);
+    l->counts.flights++;
+    return rest;
+}
+
+struct flight *flight_carve(struct ledger *l, struct flight *f, uint64_t first, uint32_t count)
+{
+    struct flight *front = NULL, *rest = NULL;
+    if (first > f->first) {
+        front = f;
+        if ((f = flight_split(l, f, (uint32_t)(first - f->first))) == NULL)
+            return NULL;
+    }
+    if (count < f->count && (rest = flight_split(l, f, count)) == NULL)
+        return NULL;
+    if (front != NULL)
+        flight_prune(l, front);
+    if (rest != NULL)
+        flight_prune(l, rest);
+    return f;
+}
+
+uint32_t flight_end(struct ledger *l, struct flight *f, uint64_t first, uint32_t count)
+{
+    uint32_t n = bits_fill(f->ended, (uint32_t)(first - f->first), count);
+    if (n == 0)
+        return 0;
+    f->unended -= n;
+    f->worker->held -= n;
+    if (f->unended == 0) {
+        f->worker->held_bytes -= f->bytes;
+        f->bytes = 0;
+    }
+    worker_room(l, f->worker);
+    return n;
+}
+
+uint32_t flight_settle(struct ledger *l, struct flight *f, uint64_t first, uint32_t count)
+{
+    (void)l;
+    uint32_t n = bits_fill(f->done, (uint32_t)(first - f->first), count);
+    f->open -= n;
+    f->batch->in_flight -= n;
+    return n;
+}
+
+void flight_prune(struct ledger *l, struct flight *f)
+{
+    if (f->open == 0 && f->unended == 0)
+        flight_drop(l, f);
+}
+
+void flight_drop(struct ledger *l, struct flight *f)
+{
+    f->batch->in_flight -= f->open;
+    f->worker->held -= f->unended;
+    f->worker->held_bytes -= f->bytes;
+    RB_REMOVE(flight_tree, &f->batch->flights, f);
+    TAILQ_REMOVE(&f->worker->flights, f, at_worker);
+    l->counts.flights--;
+    worker_room(l, f->worker);
+    free(f);
+}
+
+uint32_t flight_open_run(const struct flight *f, uint64_t *first)
+{
+    uint64_t end = f->first + f->count, i = *first < f->first ? f->first : *first;
+    while (i < end && bit_get(f->done, (uint32_t)(i - f->first)))
+        i++;
+    *first = i;
+    while (i < end && !bit_get(f->done, (uint32_t)(i - f->first)))
+        i++;
+    return (uint32_t)(i - *first);
+}
+
+/* ---- closings ---- */
+
+struct closing *put_closing(struct ledger *l, struct batch *b, uint64_t first, uint64_t count, Wire__Verdict verdict,
+                            Wire__Reason reason, const char *sentence)
+{
+    struct closing *c = calloc(1, sizeof *c);
+    BUG_IF_NO_MEMORY(c);
+    c->number = l->epoch << 32 | l->next_number++;
+    c->first = first;
+    c->count = c->expected = count;
+    c->verdict = verdict;
+    c->reason = reason;
+    snprintf(c->sentence, sizeof c->sentence, "%s", sentence != NULL ? sentence : "");
+    TAILQ_INSERT_TAIL(&b->closings, c, link);
+    b->in_closings += count;
+    return c;
+}
+
+void drop_closing(struct ledger *l, struct batch *b, struct closing *c)
+{
+    (void)l;
+    b->in_closings -= c->expected;
+    TAILQ_REMOVE(&b->closings, c, link);
+    free(c);
+}
+
+/* ---- the audit ---- */
+
+static int audit_batch(const struct batch *b, struct why *why)
+{
+    struct batch *open = (struct batch *)(uintptr_t)b;      /* the tree macros are not const */
+    uint64_t holes = 0, flying = 0, closing = 0, end = 0, sum = 0;
+    struct hole *h;
+    RB_FOREACH(h, hole_tree, &open->holes) {
+        if (h->count == 0 || h->first < end || h->first + h->count > b->cursor)
+            return why_set(why, "batch %s: hole [%" PRIu64 " +%" PRIu64 ") overlaps or passes the cursor", b->short_id, h->first, h->count);
+        end = h->first + h->count;
+        holes += h->count;
+    }
+    struct flight *f;
+    end = 0;
+    RB_FOREACH(f, flight_tree, &open->flights) {
+        uint32_t is_open = f->count - bits_count(f->done, f->count), unended = f->count - bits_count(f->ended, f->count);
+        if (f->first < end || is_open != f->open || unended != f->unended || (is_open == 0 && unended == 0))
+            return why_set(why, "batch %s: flight [%" PRIu64 " +%u) is miscounted or overlaps", b->short_id, f->first, f->count);
+        end = f->first + f->count;
+        flying += is_open;
+    }
+    const struct closing *c;
+    TAILQ_FOREACH(c, &b->closings, link)
+        closing += c->expected;
+    for (size_t i = 0; i < WIRE_VERDICTS; i++)
+        sum += b->counts[i];
+    if (holes != b->in_holes || flying != b->in_flight || closing != b->in_closings || sum != b->settled)
+        return why_set(why, "batch %s: counters disagree: holes %" PRIu64 "/%" PRIu64 " flights %" PRIu64 "/%" PRIu64
+                       " closings %" PRIu64 "/%" PRIu64 " settled %" PRIu64 "/%" PRIu64, b->short_id, b->in_holes, holes,
+                       b->in_flight, flying, b->in_closings, closing, b->settled, sum);
+    uint64_t all = batch_queued(b) + HASH_COUNT(b->waitings) + flying + closing + b->settled;
+    if (b->recovery != RECOVER_ASK && all != b->admitted)
+        return why_set(why, "batch %s: %" PRIu64 " tasks are somewhere, %" PRIu64 " were admitted", b->short_id, all, b->admitted);
+    return 0;
+}
+
+int ledger_audit(const struct ledger *l, struct why *why)
+{
+    const struct batch *b;
+    TAILQ_FOREACH(b, &l->open, open_link)
+        if (audit_batch(b, why) < 0)
+            return -1;
+    const struct worker *w;
+    for (w = l->by_session; w != NULL; w = w->hh.next) {
+        uint64_t held = 0;
+        const struct flight *f;
+        TAILQ_FOREACH(f, &w->flights, at_worker)
+            held += f->unended;
+        if (held != w->held)
+            return why_set(why, "worker %s: holds %u by its counter, %" PRIu64 " by its flights", w->name, w->held, held);
+    }
+    return 0;
+}

@@ -1,0 +1,447 @@
+/* Private to the ledger: its structures, and who may change what.
+ *
+ *   ledger.c           the clock of the ledger: dues, pending commits, tick, audit
+ *   ledger_move.c      the only file that moves tasks between their places
+ *   ledger_batch.c     batches: making, finding, journaling, ending
+ *   ledger_supply.c    the payloads that are in memory
+ *   ledger_request.c   what clients ask; ledger_report.c: what they are told
+ *   ledger_worker.c    hello to goodbye of workers, their lanes and losses
+ *   ledger_dispatch.c  which task goes to which worker, and how many
+ *   ledger_settle.c    verdicts: recorded, closings, deadlines, cancels
+ *   ledger_sink.c      the sink's connection, registration and recovery
+ */
+#ifndef VENTILATOR_LEDGER_PRIVATE_H
+#define VENTILATOR_LEDGER_PRIVATE_H
+
+#include <bsd/sys/queue.h>
+#include <bsd/sys/tree.h>
+#include <uthash.h>
+
+#include "common/log_level.h"
+#include "ventilator/ledger.h"
+
+/* A few dozen bytes of bookkeeping without which an admitted task would be forgotten: there is no way on, and
+ * the journal has everything. A process without memory is restarted; it is not our bug, but it is the end. */
+#define BUG_IF_NO_MEMORY(pointer) ((pointer) == NULL ? out_of_memory() : (void)0)
+void out_of_memory(void) __attribute__((noreturn));
+
+#define RESEND_NS       (5 * NS_PER_S)       /* what must be answered by the sink is sent again after this */
+#define OPEN_NS         (2 * NS_PER_S)       /* a lane must be confirmed within this */
+#define CLOSE_SLACK_NS  (NS_PER_S / 5)       /* on top of the grace, for the worker's own word to arrive */
+#define LOAD_BYTES      ((size_t)1024 * 1024)
+#define MAX_WINDOW      8192u
+#define WINDOW_BYTES    ((uint64_t)8 * 1024 * 1024)
+#define CLIENT_IDLE_NS  (600 * NS_PER_S)
+#define WAITING_MAX     100000u              /* retries that wait in one batch before it dispatches nothing new */
+
+/* Something that is due at a time. */
+struct due {
+    RB_ENTRY(due) link;
+    mono_t at;
+    uint64_t order;
+    bool set;
+    void (*fire)(struct ledger *l, void *owner);
+    void *owner;
+};
+RB_HEAD(due_tree, due);
+
+/* What goes with unstarted tasks that were dispatched before (zero for fresh ones). */
+struct past {
+    uint32_t attempts;      /* the last number that was used */
+    uint32_t tries;         /* of the retry budget */
+    uint32_t losses;
+};
+
+/* Queued tasks below the cursor. */
+struct hole {
+    RB_ENTRY(hole) link;
+    uint64_t first, count;
+    struct past past;
+};
+RB_HEAD(hole_tree, hole);
+
+/* A retry in its backoff. */
+struct waiting {
+    struct due due;
+    UT_hash_handle hh;      /* in the batch, by index */
+    struct batch *batch;
+    uint64_t index;
+    struct past past;
+};
+
+/* Tasks of one dispatch at one worker. Flights of a batch do not overlap. A task in it is `done` when it
+ * has its verdict, `ended` when it no longer takes up run credit; the flight is freed when all are both. */
+struct flight {
+    RB_ENTRY(flight) link;              /* in the batch, by first */
+    TAILQ_ENTRY(flight) at_worker;
+    struct batch *batch;
+    struct worker *worker;
+    uint64_t first;
+    uint32_t count;
+    uint64_t epoch;
+    struct past past;                   /* past.attempts is this one's number */
+    uint32_t open;                      /* not done */
+    uint32_t unended;
+    uint64_t bytes;                     /* of payload; counted against the window until all have ended */
+    mono_t assigned;
+    uint64_t *done, *ended, *started;   /* one bit a task; in one allocation behind the struct */
+};
+RB_HEAD(flight_tree, flight);
+
+/* An end that was sent to the sink and is not answered. */
+struct closing {
+    TAILQ_ENTRY(closing) link;
+    uint64_t number, first, count;
+    uint64_t expected;                  /* tasks of it that nothing else has settled meanwhile */
+    Wire__Verdict verdict;
+    Wire__Reason reason;
+    char sentence[160];
+};
+
+/* A frame whose payloads are in memory. */
+struct supply {
+    RB_ENTRY(supply) link;              /* in the batch, by first */
+    uint64_t first;
+    uint32_t count;
+    Wire__Tasks *tasks;                 /* owned */
+    struct slice body;                  /* kept */
+    size_t bytes;
+    mono_t admitted;                    /* MONO_NEVER when it was read back */
+    uint32_t memo_index;                /* offset of this task in the body, to cut slices in order cheaply */
+    size_t memo_offset;
+};
+RB_HEAD(supply_tree, supply);
+
+enum recovery { RECOVERED, RECOVER_ASK /* the sink has not told yet */, RECOVER_WORKERS };
+
+struct batch {
+    UT_hash_handle hh;                  /* by id */
+    UT_hash_handle hh_short;
+    UT_hash_handle hh_number;
+    UT_hash_handle hh_submission;
+    TAILQ_ENTRY(batch) open_link;       /* not complete */
+    RB_ENTRY(batch) ready_link;
+    bool ready;                         /* is in the tree of batches that may be dispatched */
+    uint64_t number;
+    uint8_t id[WIRE_ID];
+    char short_id[16];
+    uint8_t submission[WIRE_ID];
+    char *key;                          /* owned, or NULL */
+    Wire__Options *options;             /* owned */
+    mono_t created;
+    wall_t created_wall;
+
+    uint64_t staged;                    /* next index that may be submitted */
+    uint64_t admitted;                  /* committed: [0, admitted) exist */
+    uint64_t digest;
+    bool seal_staged, sealed, complete;
+    bool cancelled;                     /* the whole */
+    Wire__Reason cancel_reason;
+    char *cancel_sentence;
+    Wire__Span *cancelled_tasks;        /* single cancels, owned array */
+    size_t n_cancelled_tasks;
+
+    uint64_t cursor;                    /* [cursor, admitted) were never dispatched */
+    struct hole_tree holes;
+    uint64_t in_holes;
+    struct waiting *waitings;           /* hash by index */
+    struct flight_tree flights;
+    uint64_t in_flight;                 /* open tasks of flights */
+    TAILQ_HEAD(, closing) closings;
+    uint64_t in_closings;
+    uint64_t counts[WIRE_VERDICTS];
+    uint64_t settled;                   /* = sum of counts */
+    uint64_t duplicates, retried;
+
+    mono_t deadline;                    /* MONO_NEVER: none */
+    bool deadline_passed, grace_passed;
+    struct due due;                     /* deadline, then deadline + grace */
+    struct due resend;                  /* closings and registrations that the sink has not answered */
+
+    enum recovery recovery;
+    bool registered;                    /* the sink has it on disk */
+    bool register_sent, sent_sealed;    /* a registration is on its way; with the total */
+    bool total_told;                    /* the sink has the total on disk */
+    uint64_t told_total;
+
+    struct supply_tree supplies;
+    size_t supply_bytes;
+    bool loading;
+    char *damage;                       /* owned: the journal's frames can't be read */
+
+    uint64_t pass;                      /* fair share: the smaller, the sooner */
+    uint64_t rate_settled;              /* settled at the last sample */
+    double rate;                        /* tasks a second, smoothed */
+};
+
+struct announced {
+    UT_hash_handle hh;
+    uint64_t number;                    /* of the batch */
+};
+
+enum worker_state { WORKER_OPENING, WORKER_READY, WORKER_AWAY /* its lane broke */ };
+
+struct worker {
+    UT_hash_handle hh;                  /* by session */
+    UT_hash_handle hh_name;
+    UT_hash_handle hh_peer;
+    RB_ENTRY(worker) room_link;
+    bool in_room;                       /* is in the tree of workers with room */
+    uint64_t number;                    /* to order equals */
+    char *name;
+    char address[64];
+    uint64_t session;
+    ledger_peer peer;
+    enum worker_state state;
+    bool draining;
+    uint32_t slots;
+    Wire__WorkerHello *hello;           /* owned: labels, handlers */
+
+    uint64_t lane;                      /* its epoch; 0: none */
+    uint32_t lane_port;
+    uint64_t sequence;                  /* last lane message sent */
+    uint64_t sequence_read;             /* as told by heartbeats */
+    bool lane_up, open_sent;
+    struct announced *announced;
+
+    TAILQ_HEAD(flight_list, flight) flights;
+    uint32_t held;                      /* attempts that have not ended */
+    uint64_t held_bytes;
+    uint32_t window;                    /* run credit */
+    double load;                        /* held / slots, the key in the room tree */
+    uint64_t recall;                    /* number of the recall that is not confirmed; 0: none */
+    int64_t service;                    /* ns an attempt, smoothed; 0: not known */
+    int64_t round_trip;                 /* ns, smoothed; 0: not known */
+    uint64_t finished;
+    uint64_t unreleased_bytes;
+    uint32_t busy;
+    mono_t probe_sent; uint64_t probe;  /* a lane sequence whose reading is timed */
+
+    mono_t heard, moved;                /* last sign of life; last time that sequence_read rose */
+    struct due due;                     /* opening, away and silence, by state */
+    uint64_t place_told;                /* version of the sink's place that it knows */
+    Wire__Fence *releases;              /* to be sent at the end of the turn; owned array, ids are the batches' */
+    size_t n_releases, room_releases;
+};
+
+/* Something that waits for its flush. */
+enum pending_kind { PENDING_SUBMIT, PENDING_CHUNK, PENDING_SEAL, PENDING_CANCEL, PENDING_EXTEND, PENDING_EPOCH, PENDING_QUIET };
+struct pending {
+    TAILQ_ENTRY(pending) link;
+    enum pending_kind kind;
+    uint64_t sequence;
+    ledger_peer client;
+    uint64_t request;
+    uint64_t batch;                     /* number */
+    uint64_t upto;
+    struct cancel *cancel;
+};
+
+/* A cancel that waits for its journal entry, then for the workers concerned. */
+struct cancel {
+    TAILQ_ENTRY(cancel) link;
+    uint64_t number;
+    uint64_t batch;
+    ledger_peer client;
+    uint64_t request;                   /* 0: nobody waits for the answer */
+    Wire__Span *tasks; size_t n_tasks;  /* owned; none: the whole */
+    Wire__Reason reason;
+    uint64_t queued, running, finished, unreachable;
+    struct { uint64_t session; uint64_t tasks; } *asked;    /* workers that have not confirmed; owned */
+    size_t n_asked;
+    bool replied;
+    mono_t judge_at;                    /* when running tasks that nobody answered for are judged */
+    struct due due;
+};
+
+struct client {
+    UT_hash_handle hh;
+    ledger_peer peer;
+    mono_t heard;
+};
+
+struct known_worker {                   /* of the journal, until it is back */
+    UT_hash_handle hh;
+    char name[];
+};
+
+RB_HEAD(ready_tree, batch);
+RB_HEAD(room_tree, worker);
+
+struct ledger {
+    struct ledger_config config;
+    char *program;
+    struct ledger_ports port;
+    mono_t now, started;
+    struct wire_writer writer;
+    struct wire_arena *arena;
+
+    uint64_t epoch;
+    bool epoch_committed, draining, full, left;
+    uint8_t sink_store[WIRE_ID];
+    bool sink_store_known;
+    uint64_t next_batch, next_lane, next_number, next_worker, next_due;
+
+    struct batch *by_id, *by_short, *by_number, *by_submission;
+    TAILQ_HEAD(, batch) open;
+    struct ready_tree ready;
+    uint64_t pass;                      /* of the batch that was served last */
+
+    struct worker *by_session, *by_name, *by_peer;
+    struct room_tree room;
+    uint32_t n_slots;
+
+    struct client *clients;
+    struct due clients_due;
+
+    TAILQ_HEAD(, pending) pendings;
+    TAILQ_HEAD(, cancel) cancels;
+    struct due_tree dues;
+
+    struct known_worker *awaited;       /* workers of the journal that are not back yet */
+    bool waiting_for_workers;
+    struct due workers_due, rate_due;
+
+    ledger_peer sink_peer;
+    bool sink_present, sink_full, sink_dialled;
+    uint64_t sink_session;
+    char sink_address[64];
+    uint64_t sink_version;              /* of its place */
+    Wire__SinkHello *sink_hello;        /* owned */
+    mono_t sink_heard;
+    struct due sink_due;
+
+    size_t supply_bytes;
+    struct ledger_counts counts;
+};
+
+/* ---- ledger.c ---- */
+void due_set(struct ledger *l, struct due *d, mono_t at, void (*fire)(struct ledger *, void *), void *owner);
+void due_clear(struct ledger *l, struct due *d);
+struct pending *pend(struct ledger *l, enum pending_kind kind, uint64_t sequence);
+void note(struct ledger *l, int level, const char *event, const char *format, ...) __attribute__((format(printf, 4, 5)));
+int64_t us_to_ns(uint64_t us);          /* saturating */
+uint64_t ns_to_us(int64_t ns);          /* negative is 0 */
+
+/* ---- ledger_move.c ---- */
+struct flight *flight_at(struct batch *b, uint64_t index);
+struct flight *flight_after(struct batch *b, uint64_t index);      /* the first that ends after index */
+bool bit_get(const uint64_t *bits, uint32_t at);
+uint32_t bits_fill(uint64_t *bits, uint32_t from, uint32_t n);      /* sets; how many were 0 */
+uint64_t batch_queued(const struct batch *b);                       /* without the waiting */
+/* Takes [first, first + count) out of the queue: out of holes, and off the cursor. How many were there. */
+uint64_t take_queued(struct ledger *l, struct batch *b, uint64_t first, uint64_t count);
+void put_hole(struct ledger *l, struct batch *b, uint64_t first, uint64_t count, struct past past);
+struct waiting *put_waiting(struct ledger *l, struct batch *b, uint64_t index, struct past past, int64_t delay);
+void drop_waiting(struct ledger *l, struct waiting *w);
+struct flight *put_flight(struct ledger *l, struct batch *b, struct worker *w, uint64_t first, uint32_t count,
+                          uint64_t epoch, struct past past, uint64_t bytes);
+/* Cuts a flight so that [first, first + count) of it is a flight of its own; NULL without memory. What is left
+ * before and behind is freed when nothing of it is open or unended: f is not to be used afterwards. */
+struct flight *flight_carve(struct ledger *l, struct flight *f, uint64_t first, uint32_t count);
+uint32_t flight_end(struct ledger *l, struct flight *f, uint64_t first, uint32_t count);   /* gives run credit back */
+uint32_t flight_settle(struct ledger *l, struct flight *f, uint64_t first, uint32_t count);
+void flight_prune(struct ledger *l, struct flight *f);              /* frees it when nothing of it is left */
+void flight_drop(struct ledger *l, struct flight *f);               /* frees it; its open tasks must be put elsewhere */
+/* A run [*first, *first + result) of tasks of f that are not done, at or after *first; 0: none. */
+uint32_t flight_open_run(const struct flight *f, uint64_t *first);
+struct closing *put_closing(struct ledger *l, struct batch *b, uint64_t first, uint64_t count, Wire__Verdict verdict,
+                            Wire__Reason reason, const char *sentence);
+void drop_closing(struct ledger *l, struct batch *b, struct closing *c);
+
+/* ---- ledger_batch.c ---- */
+struct batch *batch_new(struct ledger *l, uint64_t number, const uint8_t *id, const Wire__Options *options);
+void batch_free(struct ledger *l, struct batch *b);
+struct batch *batch_by_id(struct ledger *l, ProtobufCBinaryData id);
+struct batch *batch_by_number(struct ledger *l, uint64_t number);
+struct batch *batch_find(struct ledger *l, const char *ref, struct why *why);
+int batch_index(struct ledger *l, struct batch *b);                 /* puts it into the tables */
+uint64_t batch_journal(struct ledger *l, struct batch *b);
+uint64_t batch_tally(struct ledger *l, struct batch *b);
+void batch_set_deadline(struct ledger *l, struct batch *b, mono_t at);
+void batch_moved(struct ledger *l, struct batch *b);    /* after any change: is it ready, registered, complete? */
+bool batch_task_cancelled(const struct batch *b, uint64_t index);
+int state_journal(struct ledger *l, uint64_t *ret_sequence);
+int restore_batch(struct ledger *l, const Wire__JournalBatch *r, struct why *why);
+int restore_tally(struct ledger *l, const Wire__JournalTally *r, struct why *why);
+
+/* ---- ledger_supply.c ---- */
+void supply_add(struct ledger *l, struct batch *b, const Wire__Tasks *tasks, struct slice body, mono_t admitted);
+struct supply *supply_at(struct batch *b, uint64_t index);
+void supply_want(struct ledger *l, struct batch *b, uint64_t index);
+void supply_passed(struct ledger *l, struct batch *b, struct supply *s);
+void supply_drop_all(struct ledger *l, struct batch *b);
+size_t supply_offset(struct supply *s, uint32_t at);
+
+/* ---- ledger_request.c, ledger_report.c ---- */
+void reply_send(struct ledger *l, ledger_peer client, const Wire__Reply *m);     /* a client that is gone is forgotten */
+Wire__State batch_state(const struct batch *b);
+void reply_refused(struct ledger *l, ledger_peer client, uint64_t request, Wire__RefusedCode code, const char *sentence);
+void reply_submitted(struct ledger *l, ledger_peer client, uint64_t request, struct batch *b);
+void reply_admitted(struct ledger *l, ledger_peer client, uint64_t request, struct batch *b);
+void reply_status(struct ledger *l, ledger_peer client, uint64_t request, const char *ref, bool list);
+void reply_workers(struct ledger *l, ledger_peer client, uint64_t request);
+void reply_explain(struct ledger *l, ledger_peer client, uint64_t request, const Wire__Explain *e);
+void request_committed(struct ledger *l, struct pending *p);
+void batch_note(struct ledger *l, const struct batch *b, char *out, size_t size);   /* what people should know of it */
+void rate_sample(struct ledger *l);
+
+/* ---- ledger_worker.c ---- */
+void worker_upward(struct ledger *l, ledger_peer peer, const char *address, const Wire__Upward *m);
+struct worker *worker_by_session(struct ledger *l, uint64_t session);
+void worker_lane(struct ledger *l, struct worker *w, Wire__Lane *m, struct slice body, bool with_body);
+void worker_release(struct ledger *l, uint64_t session, const Wire__Fence *fence, struct batch *b);
+void worker_flush_releases(struct ledger *l);
+void worker_free(struct ledger *l, struct worker *w);
+void worker_cancel(struct ledger *l, struct worker *w, struct batch *b, const Wire__Span *spans, size_t n,
+                   Wire__Reason reason, bool silent, uint64_t number);
+struct worker *worker_by_peer(struct ledger *l, ledger_peer peer);
+void worker_say_hello(struct ledger *l, ledger_peer peer);
+void requeue(struct ledger *l, struct batch *b, uint64_t first, uint64_t count, struct past past);
+
+/* ---- ledger_dispatch.c ---- */
+void dispatch(struct ledger *l);
+bool worker_can_run(const struct worker *w, const struct batch *b);
+void worker_room(struct ledger *l, struct worker *w);               /* after any change of held, window or state */
+bool batch_is_ready(const struct ledger *l, const struct batch *b);
+void batch_ready(struct ledger *l, struct batch *b);                /* enters or leaves the tree */
+
+/* ---- ledger_settle.c ---- */
+void close_span(struct ledger *l, struct batch *b, uint64_t first, uint64_t count, Wire__Verdict v, Wire__Reason r, const char *sentence);
+void close_queued(struct ledger *l, struct batch *b, Wire__Verdict v, Wire__Reason r, const char *sentence);
+void close_flights(struct ledger *l, struct batch *b, Wire__Verdict v, Wire__Reason r, const char *sentence);
+void closings_send(struct ledger *l, struct batch *b);
+void on_recorded(struct ledger *l, const Wire__Recorded *m);
+void on_refused_result(struct ledger *l, const Wire__RefusedResult *m);
+uint64_t settle_span(struct ledger *l, struct batch *b, uint64_t first, uint64_t count);    /* recorded, without counting verdicts */
+void cancel_begin(struct ledger *l, ledger_peer client, uint64_t request, const Wire__Cancel *m);
+void cancel_journaled(struct ledger *l, struct cancel *c);
+void cancel_confirmed(struct ledger *l, struct worker *w, const Wire__Confirmed *m);
+void cancel_worker_gone(struct ledger *l, struct worker *w);
+void cancel_free(struct ledger *l, struct cancel *c);
+void cancel_reapply(struct ledger *l, struct batch *b);             /* after a restart */
+void deadline_due(struct ledger *l, void *batch);
+
+/* ---- ledger_sink.c ---- */
+void sink_upward(struct ledger *l, ledger_peer peer, const char *address, const Wire__Upward *m, struct slice body);
+void sink_register(struct ledger *l, struct batch *b);      /* when there is something to tell */
+void retry_notes(struct ledger *l, struct batch *b, const Wire__BatchRecords *m);
+void sink_fill_place(const struct ledger *l, Wire__SinkPlace *place, char **hosts, char **results, char **queries);
+void resend_due(struct ledger *l, void *batch);
+void workers_back(struct ledger *l);
+void sink_gone(struct ledger *l, const char *reason);
+
+int due_cmp(const struct due *a, const struct due *b);
+int hole_cmp(const struct hole *a, const struct hole *b);
+int flight_cmp(const struct flight *a, const struct flight *b);
+int supply_cmp(const struct supply *a, const struct supply *b);
+int ready_cmp(const struct batch *a, const struct batch *b);
+int room_cmp(const struct worker *a, const struct worker *b);
+RB_PROTOTYPE(due_tree, due, link, due_cmp)
+RB_PROTOTYPE(hole_tree, hole, link, hole_cmp)
+RB_PROTOTYPE(flight_tree, flight, link, flight_cmp)
+RB_PROTOTYPE(supply_tree, supply, link, supply_cmp)
+RB_PROTOTYPE(ready_tree, batch, ready_link, ready_cmp)
+RB_PROTOTYPE(room_tree, worker, room_link, room_cmp)
+
+#endif

@@ -1,0 +1,340 @@
+/* What clients are told: status, lists, workers, and why something is not running. */
+#include "ventilator/ledger_private.h"
+
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define REPORT_MOST 1000u       /* batches in one report: the newest */
+
+/* ---- rates ---- */
+
+void rate_sample(struct ledger *l)
+{
+    struct batch *b;
+    TAILQ_FOREACH(b, &l->open, open_link) {
+        double now = (double)(b->settled - b->rate_settled);
+        b->rate = b->rate_settled == 0 && b->rate <= 0 ? now : b->rate * 0.7 + now * 0.3;
+        b->rate_settled = b->settled;
+    }
+}
+
+/* ---- words ---- */
+
+static const char *missing_label(const struct worker *w, const struct batch *b)
+{
+    for (size_t i = 0; i < b->options->n_require; i++) {
+        const Wire__Value *r = b->options->require[i];
+        bool has = false;
+        for (size_t j = 0; j < w->hello->n_labels && !has; j++)
+            has = strcmp(w->hello->labels[j]->key, r->key) == 0 && strcmp(w->hello->labels[j]->value, r->value) == 0;
+        if (!has)
+            return r->key;
+    }
+    return NULL;
+}
+
+static size_t count_able(const struct ledger *l, const struct batch *b, const char **ret_label)
+{
+    size_t able = 0;
+    *ret_label = NULL;
+    for (const struct worker *w = l->by_session; w != NULL; w = w->hh.next) {
+        if (worker_can_run(w, b))
+            able++;
+        else if (*ret_label == NULL)
+            *ret_label = missing_label(w, b);
+    }
+    return able;
+}
+
+/* The one thing that people should know when a batch does not run; empty when all is well. */
+void batch_note(struct ledger *l, const struct batch *b, char *out, size_t size)
+{
+    const char *label;
+    out[0] = '\0';
+    if (b->complete)
+        return;
+    if (b->damage != NULL)
+        snprintf(out, size, "its tasks can't be read from the journal: %s", b->damage);
+    else if (l->full)
+        snprintf(out, size, "the disk of the ventilator is full: nothing new is taken in until there is room");
+    else if (!l->sink_present)
+        snprintf(out, size, "no sink is connected: results can't be recorded, and new batches don't start");
+    else if (l->sink_full)
+        snprintf(out, size, "the disk of the sink is full: results wait until there is room");
+    else if (l->by_session == NULL)
+        snprintf(out, size, "no worker is connected: the tasks wait");
+    else if (count_able(l, b, &label) == 0 && label != NULL)
+        snprintf(out, size, "no present worker has the required label '%s': the tasks wait", label);
+    else if (count_able(l, b, &label) == 0 && b->options->handler[0] == '\0')
+        snprintf(out, size, "no present worker takes ad-hoc commands (--allow-commands): the tasks wait");
+    else if (count_able(l, b, &label) == 0)
+        snprintf(out, size, "no present worker has the handler '%s': the tasks wait", b->options->handler);
+    else if (b->recovery == RECOVER_ASK)
+        snprintf(out, size, "recovering: the sink has not yet told what is recorded");
+    else if (b->recovery == RECOVER_WORKERS)
+        snprintf(out, size, "recovering: waiting for the workers that were here before the restart");
+}
+
+/* ---- status ---- */
+
+struct status_row {
+    Wire__BatchStatus status;
+    Wire__SignedMicros left;
+    Wire__Micros eta;
+    char note[WIRE_SENTENCE];
+};
+
+static void fill_status(struct ledger *l, struct batch *b, struct status_row *row)
+{
+    Wire__BatchStatus *s = &row->status;
+    wire__batch_status__init(s);
+    s->batch = wire_id_bytes(b->id);
+    s->short_id = b->short_id;
+    s->name = b->options->name;
+    s->state = batch_state(b);
+    s->total = b->admitted;
+    s->running = b->in_flight;
+    s->queued = b->complete ? 0 : batch_queued(b) + HASH_COUNT(b->waitings) + b->in_closings;
+    s->ok = b->counts[WIRE__VERDICT__OK];
+    s->failed = b->counts[WIRE__VERDICT__FAILED];
+    s->deadline_exceeded = b->counts[WIRE__VERDICT__DEADLINE_EXCEEDED];
+    s->cancelled = b->counts[WIRE__VERDICT__CANCELLED];
+    s->lost = b->counts[WIRE__VERDICT__LOST];
+    s->rejected = b->counts[WIRE__VERDICT__REJECTED];
+    s->retried = b->retried;
+    s->duplicates = b->duplicates;
+    if (!mono_is_never(b->deadline) && !b->complete) {
+        wire__signed_micros__init(&row->left);
+        row->left.us = mono_since(b->deadline, l->now) / NS_PER_US;
+        s->deadline_left = &row->left;
+    }
+    s->rate_milli = b->complete ? 0 : (uint64_t)(b->rate * 1000);
+    if (!b->complete && b->sealed && b->rate > 0.001) {
+        wire__micros__init(&row->eta);
+        row->eta.us = (uint64_t)((double)(b->admitted - b->settled) / b->rate * 1e6);
+        s->eta = &row->eta;
+    }
+    batch_note(l, b, row->note, sizeof row->note);
+    s->note = row->note;
+    s->traceparent = b->options->traceparent;
+    s->whole_cancelled = b->cancelled;
+    int64_t age = l->config.wall.ns + mono_since(l->now, l->started) - b->created_wall.ns;
+    s->age_us = ns_to_us(age);
+}
+
+static void fill_system(const struct ledger *l, Wire__SystemStatus *s)
+{
+    wire__system_status__init(s);
+    s->epoch = l->epoch;
+    s->workers = HASH_COUNT(l->by_session);
+    s->slots = l->n_slots;
+    s->sink_present = l->sink_present;
+    s->journal_full = l->full;
+    s->sink_full = l->sink_full;
+    s->draining = l->draining;
+    const struct batch *b;
+    TAILQ_FOREACH(b, &l->open, open_link)
+        s->recovering += b->recovery != RECOVERED;
+}
+
+/* One batch, or the newest of all; rows and pointers are the caller's arrays of room for `most`. */
+static size_t collect(struct ledger *l, struct batch *only, struct status_row *rows, Wire__BatchStatus **out, size_t most)
+{
+    size_t skip = HASH_COUNT(l->by_id) > most ? HASH_COUNT(l->by_id) - most : 0, n = 0;
+    if (only != NULL) {
+        fill_status(l, only, &rows[0]);
+        out[0] = &rows[0].status;
+        return 1;
+    }
+    for (struct batch *b = l->by_id; b != NULL && n < most; b = b->hh.next) {
+        if (skip > 0) {
+            skip--;
+            continue;
+        }
+        fill_status(l, b, &rows[n]);
+        out[n] = &rows[n].status;
+        n++;
+    }
+    return n;
+}
+
+void reply_status(struct ledger *l, ledger_peer client, uint64_t request, const char *ref, bool list)
+{
+    struct why why = {""};
+    struct batch *only = NULL;
+    if (ref[0] != '\0' && (only = batch_find(l, ref, &why)) == NULL) {
+        reply_refused(l, client, request, WIRE__REFUSED_CODE__UNKNOWN_BATCH, why.text);
+        return;
+    }
+    size_t most = only != NULL ? 1 : HASH_COUNT(l->by_id) < REPORT_MOST ? HASH_COUNT(l->by_id) : REPORT_MOST;
+    struct status_row *rows = calloc(most + 1, sizeof *rows);
+    Wire__BatchStatus **batches = calloc(most + 1, sizeof *batches);
+    if (rows == NULL || batches == NULL) {
+        reply_refused(l, client, request, WIRE__REFUSED_CODE__NOT_NOW, "the ventilator has no memory for this report now; ask for one batch");
+    } else {
+        Wire__SystemStatus system;
+        fill_system(l, &system);
+        Wire__StatusReport status = WIRE__STATUS_REPORT__INIT;
+        Wire__ListReport all = WIRE__LIST_REPORT__INIT;
+        Wire__Reply m = WIRE__REPLY__INIT;
+        m.id = request;
+        all.batches = status.batches = batches;
+        all.n_batches = status.n_batches = collect(l, only, rows, batches, most);
+        status.system = &system;
+        m.what_case = list ? WIRE__REPLY__WHAT_LIST : WIRE__REPLY__WHAT_STATUS;
+        if (list)
+            m.list = &all;
+        else
+            m.status = &status;
+        reply_send(l, client, &m);
+    }
+    free(rows);
+    free(batches);
+}
+
+/* ---- workers ---- */
+
+static const char *worker_state_name(const struct ledger *l, const struct worker *w)
+{
+    if (w->state == WORKER_AWAY)
+        return "lost";
+    if (w->state == WORKER_OPENING)
+        return "opening";
+    if (mono_since(l->now, w->heard) > 3 * l->config.heartbeat)
+        return "silent";
+    return w->draining ? "draining" : "ready";
+}
+
+static void fill_worker(const struct ledger *l, const struct worker *w, Wire__WorkerStatus *s)
+{
+    wire__worker_status__init(s);
+    s->name = w->name;
+    s->session = w->session;
+    s->state = (char *)(uintptr_t)worker_state_name(l, w);
+    s->slots = w->slots;
+    s->busy = w->held < w->slots ? w->held : w->slots;
+    s->held = w->held;
+    s->window = w->window;
+    s->unreleased_bytes = w->unreleased_bytes;
+    s->service_us = ns_to_us(w->service);
+    s->round_trip_us = ns_to_us(w->round_trip);
+    s->n_handlers = w->hello->n_handlers;
+    s->handlers = w->hello->handlers;
+    s->n_labels = w->hello->n_labels;
+    s->labels = w->hello->labels;
+    s->commands = w->hello->commands;
+    s->silent_us = ns_to_us(mono_since(l->now, w->heard));
+    s->finished = w->finished;
+    s->address = (char *)(uintptr_t)w->address;
+    s->lane_port = w->lane_port;
+}
+
+void reply_workers(struct ledger *l, ledger_peer client, uint64_t request)
+{
+    size_t n = 0, most = HASH_COUNT(l->by_session) < WIRE_FENCES ? HASH_COUNT(l->by_session) : WIRE_FENCES;
+    Wire__WorkerStatus *rows = calloc(most + 1, sizeof *rows), **out = calloc(most + 1, sizeof *out);
+    if (rows != NULL && out != NULL) {
+        for (const struct worker *w = l->by_session; w != NULL && n < most; w = w->hh.next, n++) {
+            fill_worker(l, w, &rows[n]);
+            out[n] = &rows[n];
+        }
+        Wire__WorkersReport report = WIRE__WORKERS_REPORT__INIT;
+        report.n_workers = n;
+        report.workers = out;
+        Wire__Reply m = WIRE__REPLY__INIT;
+        m.id = request;
+        m.what_case = WIRE__REPLY__WHAT_WORKERS;
+        m.workers = &report;
+        reply_send(l, client, &m);
+    }
+    free(rows);
+    free(out);
+}
+
+/* ---- explain ---- */
+
+struct story {
+    char line[24][240];
+    char *lines[24];
+    size_t n;
+};
+
+static void tell(struct story *s, const char *format, ...) __attribute__((format(printf, 2, 3)));
+static void tell(struct story *s, const char *format, ...)
+{
+    if (s->n == sizeof s->lines / sizeof *s->lines)
+        return;
+    va_list ap;
+    va_start(ap, format);
+    vsnprintf(s->line[s->n], sizeof s->line[0], format, ap);
+    va_end(ap);
+    s->lines[s->n] = s->line[s->n];
+    s->n++;
+}
+
+static struct hole *hole_at(struct batch *b, uint64_t index)
+{
+    struct hole *h;
+    RB_FOREACH(h, hole_tree, &b->holes)
+        if (index - h->first < h->count)
+            return h;
+    return NULL;
+}
+
+static void explain_task(struct ledger *l, struct batch *b, uint64_t index, struct story *s)
+{
+    struct flight *f = flight_at(b, index);
+    struct waiting *w;
+    struct hole *h = hole_at(b, index);
+    HASH_FIND(hh, b->waitings, &index, sizeof index, w);
+    if (index >= b->admitted)
+        tell(s, "task %" PRIu64 ": there is none; the batch has %" PRIu64 " so far", index, b->admitted);
+    else if (f != NULL && !bit_get(f->done, (uint32_t)(index - f->first)))
+        tell(s, "task %" PRIu64 ": attempt %u is at worker %s since %.3f s, %s", index, f->past.attempts, f->worker->name,
+             (double)mono_since(l->now, f->assigned) / 1e9,
+             bit_get(f->ended, (uint32_t)(index - f->first)) ? "ended, its result is on the way to the sink"
+             : bit_get(f->started, (uint32_t)(index - f->first)) ? "running" : "starting or waiting for its slot");
+    else if (w != NULL)
+        tell(s, "task %" PRIu64 ": waits %.3f s before try %u", index, (double)mono_since(w->due.at, l->now) / 1e9, w->past.tries + 1);
+    else if (h != NULL)
+        tell(s, "task %" PRIu64 ": queued again, after %u attempts and %u lost workers", index, h->past.attempts, h->past.losses);
+    else if (index >= b->cursor && !b->complete)
+        tell(s, "task %" PRIu64 ": queued, %" PRIu64 " of its batch are before it", index, index - b->cursor + b->in_holes);
+    else
+        tell(s, "task %" PRIu64 ": has ended; 'ventilator results %s' has its record", index, b->short_id);
+}
+
+void reply_explain(struct ledger *l, ledger_peer client, uint64_t request, const Wire__Explain *e)
+{
+    struct why why = {""};
+    struct batch *b = batch_find(l, e->ref, &why);
+    if (b == NULL) {
+        reply_refused(l, client, request, WIRE__REFUSED_CODE__UNKNOWN_BATCH, why.text);
+        return;
+    }
+    struct story s = {.n = 0};
+    char text[WIRE_SENTENCE];
+    tell(&s, "batch %s is %s: %" PRIu64 " tasks, %" PRIu64 " queued, %" PRIu64 " at workers, %" PRIu64 " ended", b->short_id,
+         wire_state_name(batch_state(b)), b->admitted, b->complete ? 0 : batch_queued(b) + HASH_COUNT(b->waitings) + b->in_closings,
+         b->in_flight, b->settled);
+    if (!mono_is_never(b->deadline) && !b->complete)
+        tell(&s, "deadline in %.3f s", (double)mono_since(b->deadline, l->now) / 1e9);
+    batch_note(l, b, text, sizeof text);
+    if (text[0] != '\0')
+        tell(&s, "%.230s", text);
+    if (b->cancelled)
+        tell(&s, "cancelled: %.200s", b->cancel_sentence != NULL ? b->cancel_sentence : "no reason was given");
+    if (e->index != NULL)
+        explain_task(l, b, e->index->n, &s);
+    Wire__Explanation x = WIRE__EXPLANATION__INIT;
+    x.n_lines = s.n;
+    x.lines = s.lines;
+    Wire__Reply m = WIRE__REPLY__INIT;
+    m.id = request;
+    m.what_case = WIRE__REPLY__WHAT_EXPLANATION;
+    m.explanation = &x;
+    reply_send(l, client, &m);
+}

@@ -1,0 +1,722 @@
+/* Workers: hello and what they hold, their lanes, what they report, and their loss.
+ *
+ * A worker is OPENING from its hello until it has confirmed its lane, then READY, and AWAY from the
+ * moment when its lane breaks until it says hello again or the loss grace is over. One due per
+ * worker: opening that takes too long, being away too long, or silence, by its state. */
+#include "ventilator/ledger_private.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static void worker_due(struct ledger *l, void *owner);
+
+struct worker *worker_by_session(struct ledger *l, uint64_t session)
+{
+    struct worker *w;
+    HASH_FIND(hh, l->by_session, &session, sizeof session, w);
+    return w;
+}
+
+struct worker *worker_by_peer(struct ledger *l, ledger_peer peer)
+{
+    struct worker *w;
+    HASH_FIND(hh_peer, l->by_peer, &peer, sizeof peer, w);
+    return w;
+}
+
+static void set_peer(struct ledger *l, struct worker *w, ledger_peer peer)
+{
+    struct worker *other;
+    HASH_FIND(hh_peer, l->by_peer, &w->peer, sizeof w->peer, other);
+    if (other == w)
+        HASH_DELETE(hh_peer, l->by_peer, w);
+    HASH_FIND(hh_peer, l->by_peer, &peer, sizeof peer, other);
+    if (other != NULL)
+        HASH_DELETE(hh_peer, l->by_peer, other);
+    w->peer = peer;
+    HASH_ADD(hh_peer, l->by_peer, peer, sizeof w->peer, w);
+}
+
+void worker_say_hello(struct ledger *l, ledger_peer peer)
+{
+    Wire__SayHello say = WIRE__SAY_HELLO__INIT;
+    Wire__Downward m = WIRE__DOWNWARD__INIT;
+    m.epoch = l->epoch;
+    m.what_case = WIRE__DOWNWARD__WHAT_SAY_HELLO;
+    m.say_hello = &say;
+    l->port.down(l->port.arg, peer, &m);
+}
+
+static void refuse(struct ledger *l, ledger_peer peer, Wire__RefusedCode code, const char *sentence)
+{
+    Wire__Refused refused = WIRE__REFUSED__INIT;
+    refused.code = code;
+    refused.sentence = (char *)(uintptr_t)sentence;
+    Wire__Downward m = WIRE__DOWNWARD__INIT;
+    m.epoch = l->epoch;
+    m.what_case = WIRE__DOWNWARD__WHAT_REFUSED;
+    m.refused = &refused;
+    l->counts.refused++;
+    l->port.down(l->port.arg, peer, &m);
+}
+
+/* ---- lanes ---- */
+
+void worker_lane(struct ledger *l, struct worker *w, Wire__Lane *m, struct slice body, bool with_body)
+{
+    if (!w->lane_up || !w->open_sent)
+        return;             /* what matters is said again once the lane is confirmed */
+    m->session = w->session;
+    m->lane_epoch = w->lane;
+    m->sequence = ++w->sequence;
+    l->port.lane_send(l->port.arg, w->lane, m, body, with_body);
+}
+
+static void lane_forget(struct ledger *l, struct worker *w)
+{
+    if (w->lane != 0)
+        l->port.lane_close(l->port.arg, w->lane);
+    w->lane = w->sequence = w->sequence_read = 0;
+    w->lane_up = w->open_sent = false;
+    w->recall = 0;
+    w->n_releases = 0;
+    struct announced *a, *next;
+    HASH_ITER(hh, w->announced, a, next) {
+        HASH_DEL(w->announced, a);
+        free(a);
+    }
+}
+
+static void go_away(struct ledger *l, struct worker *w, const char *reason)
+{
+    note(l, LOG_WARN, "worker_away", "worker=%s held=%u reason=\"%s\"", w->name, w->held, reason);
+    lane_forget(l, w);
+    w->state = WORKER_AWAY;
+    worker_room(l, w);
+    due_set(l, &w->due, mono_add(l->now, l->config.loss_grace), worker_due, w);
+}
+
+void ledger_lane(struct ledger *l, mono_t now, uint64_t lane, bool is_up)
+{
+    l->now = now;
+    struct worker *w = l->by_session;
+    while (w != NULL && w->lane != lane)
+        w = w->hh.next;
+    if (w == NULL || w->lane_up == is_up)
+        return;
+    w->lane_up = is_up;
+    if (!is_up) {
+        go_away(l, w, "its lane closed");
+        return;
+    }
+    if (w->open_sent)
+        return;
+    Wire__Open open = WIRE__OPEN__INIT;
+    Wire__Lane m = WIRE__LANE__INIT;
+    m.what_case = WIRE__LANE__WHAT_OPEN;
+    m.open = &open;
+    w->open_sent = true;
+    w->probe_sent = now;
+    worker_lane(l, w, &m, (struct slice){0}, false);
+}
+
+/* ---- loss ---- */
+
+void requeue(struct ledger *l, struct batch *b, uint64_t first, uint64_t count, struct past past)
+{
+    char sentence[120];
+    if (b->recovery == RECOVER_ASK) {
+        put_hole(l, b, first, count, past);     /* judged when the sink has told what is recorded */
+    } else if (b->cancelled) {
+        close_span(l, b, first, count, WIRE__VERDICT__CANCELLED, b->cancel_reason, b->cancel_sentence);
+    } else if (b->deadline_passed) {
+        close_span(l, b, first, count, WIRE__VERDICT__DEADLINE_EXCEEDED, WIRE__REASON__DEADLINE, NULL);
+    } else if (past.losses >= l->config.max_losses) {
+        snprintf(sentence, sizeof sentence, "%u workers were lost while they had it", past.losses);
+        close_span(l, b, first, count, WIRE__VERDICT__LOST, WIRE__REASON__LOSSES, sentence);
+    } else if (b->n_cancelled_tasks == 0) {
+        put_hole(l, b, first, count, past);
+    } else {
+        for (uint64_t i = first; i < first + count; i++) {
+            if (batch_task_cancelled(b, i))
+                close_span(l, b, i, 1, WIRE__VERDICT__CANCELLED, WIRE__REASON__CANCEL_TASK, NULL);
+            else
+                put_hole(l, b, i, 1, past);
+        }
+    }
+}
+
+void worker_free(struct ledger *l, struct worker *w)
+{
+    struct worker *other;
+    struct flight *f, *next;
+    w->state = WORKER_AWAY;
+    TAILQ_FOREACH_SAFE(f, &w->flights, at_worker, next)
+        flight_drop(l, f);
+    worker_room(l, w);
+    due_clear(l, &w->due);
+    lane_forget(l, w);
+    HASH_DELETE(hh, l->by_session, w);
+    HASH_DELETE(hh_name, l->by_name, w);
+    HASH_FIND(hh_peer, l->by_peer, &w->peer, sizeof w->peer, other);
+    if (other == w)
+        HASH_DELETE(hh_peer, l->by_peer, w);
+    l->n_slots -= w->slots;
+    wire_free(&w->hello);
+    free(w->releases);
+    free(w->name);
+    free(w);
+}
+
+/* Takes the open tasks of a flight out of it, run by run, and puts them into the queue as they are. */
+static void unload(struct ledger *l, struct flight *f, uint32_t losses)
+{
+    struct batch *b = f->batch;
+    struct past past = f->past;
+    past.losses += losses;
+    struct { uint64_t first; uint32_t count; } runs[64];
+    uint64_t at = f->first, end = f->first + f->count;
+    while (at < end) {
+        size_t n = 0;
+        while (n < 64 && at < end && (runs[n].count = flight_open_run(f, &at)) > 0) {
+            runs[n].first = at;
+            at += runs[n].count;
+            flight_settle(l, f, runs[n].first, runs[n].count);      /* they leave the flight */
+            n++;
+        }
+        if (n == 0)
+            break;
+        for (size_t i = 0; i < n; i++)
+            requeue(l, b, runs[i].first, runs[i].count, past);
+    }
+    flight_drop(l, f);
+}
+
+static void worker_gone(struct ledger *l, struct worker *w, uint32_t losses, const char *reason)
+{
+    char key[300];
+    note(l, losses > 0 ? LOG_WARN : LOG_INFO, losses > 0 ? "worker_lost" : "worker_left", "worker=%s held=%u reason=\"%s\"",
+         w->name, w->held, reason);
+    l->counts.losses += losses;
+    snprintf(key, sizeof key, "worker/%s", w->name);
+    l->port.remove(l->port.arg, key);
+    w->state = WORKER_AWAY;
+    struct flight *f, *next;
+    TAILQ_FOREACH_SAFE(f, &w->flights, at_worker, next) {
+        struct batch *b = f->batch;
+        unload(l, f, losses);
+        batch_moved(l, b);
+    }
+    cancel_worker_gone(l, w);
+    worker_free(l, w);
+}
+
+static void worker_due(struct ledger *l, void *owner)
+{
+    struct worker *w = owner;
+    if (w->state == WORKER_AWAY) {
+        worker_gone(l, w, 1, "not back within the loss grace");
+        return;
+    }
+    if (w->state == WORKER_OPENING) {
+        ledger_peer peer = w->peer;
+        go_away(l, w, "its lane was not confirmed within 2 s");
+        worker_say_hello(l, peer);
+        return;
+    }
+    if (mono_since(l->now, w->heard) >= l->config.silence) {
+        worker_gone(l, w, 1, "silent");
+        return;
+    }
+    if (w->sequence > w->sequence_read && mono_since(l->now, w->moved) >= l->config.silence) {
+        ledger_peer peer = w->peer;
+        go_away(l, w, "its lane stands still while its control goes on");
+        worker_say_hello(l, peer);
+        return;
+    }
+    due_set(l, &w->due, mono_add(l->now, l->config.heartbeat), worker_due, w);
+}
+
+/* ---- hello: what it holds is adopted, what it doesn't is queued ---- */
+
+struct dropped {
+    Wire__Fence *fences;
+    size_t n, room;
+};
+
+static void drop_holding(struct dropped *d, const Wire__Fence *fence, uint64_t first, uint64_t count)
+{
+    if (d->n >= d->room || count == 0)
+        return;             /* bounded: what is not told stays held, and its results are recorded as duplicates */
+    d->fences[d->n] = *fence;
+    d->fences[d->n].first = first;
+    d->fences[d->n++].count = (uint32_t)count;
+}
+
+/* The run of queued tasks that begins at `first`: its length, and its past. */
+static uint64_t queued_run(struct batch *b, uint64_t first, uint64_t count, struct past *past)
+{
+    struct hole key = {.first = first};
+    struct hole *h = RB_NFIND(hole_tree, &b->holes, &key);
+    if (h == NULL || h->first > first)
+        h = h != NULL ? RB_PREV(hole_tree, &b->holes, h) : RB_MAX(hole_tree, &b->holes);
+    if (h != NULL && first - h->first < h->count) {
+        uint64_t n = h->first + h->count - first;
+        *past = h->past;
+        return n < count ? n : count;
+    }
+    *past = (struct past){0};
+    if (first < b->cursor || first >= b->admitted)
+        return 0;
+    return b->admitted - first < count ? b->admitted - first : count;
+}
+
+static void adopt_holding(struct ledger *l, struct worker *w, const Wire__Holding *holding, struct dropped *d)
+{
+    const Wire__Fence *fence = holding->fence;
+    struct batch *b = batch_by_id(l, fence->batch);
+    uint64_t at = fence->first, end = fence->first + fence->count;
+    if (b == NULL || b->complete || end > b->admitted) {
+        drop_holding(d, fence, at, end - at);
+        return;
+    }
+    while (at < end) {
+        struct past past;
+        uint64_t n = queued_run(b, at, end - at, &past);
+        struct flight *f = n == 0 ? flight_at(b, at) : NULL;
+        if (n > 0 && fence->attempt >= past.attempts) {
+            take_queued(l, b, at, n);
+            past.attempts = fence->attempt;
+            f = put_flight(l, b, w, at, (uint32_t)n, fence->epoch, past, 0);
+            BUG_IF_NO_MEMORY(f);
+            if (holding->state == WIRE__HOLDING_STATE__ENDED)
+                flight_end(l, f, at, (uint32_t)n);
+            else if (holding->state == WIRE__HOLDING_STATE__RUNNING)
+                bits_fill(f->started, 0, (uint32_t)n);
+        } else {
+            /* It was given up: its result is welcome if it has one; another attempt of it may be under way. */
+            bool settled = n == 0 && (f == NULL || bit_get(f->done, (uint32_t)(at - f->first)));
+            n = n > 0 ? n : 1;
+            if (settled || holding->state != WIRE__HOLDING_STATE__ENDED)
+                drop_holding(d, fence, at, n);
+        }
+        at += n;
+    }
+}
+
+static void adopt(struct ledger *l, struct worker *w, const Wire__WorkerHello *h, struct dropped *d)
+{
+    struct flight *f, *next;
+    struct batch *b, *b_next;
+    TAILQ_FOREACH_SAFE(f, &w->flights, at_worker, next) {
+        uint64_t at = f->first;
+        uint32_t n;
+        struct { uint64_t first; uint32_t count; } run;
+        struct batch *owner = f->batch;
+        struct past past = f->past;
+        while ((n = flight_open_run(f, &at)) > 0) {
+            run.first = at;
+            run.count = n;
+            at += n;
+            flight_settle(l, f, run.first, run.count);
+            put_hole(l, owner, run.first, run.count, past);
+        }
+        flight_drop(l, f);
+    }
+    bool ours = h->ventilator.len == 0 || memcmp(h->ventilator.data, l->config.journal, WIRE_ID) == 0;
+    for (size_t i = 0; i < h->n_holdings; i++) {
+        if (ours)
+            adopt_holding(l, w, h->holdings[i], d);
+        else
+            drop_holding(d, h->holdings[i]->fence, h->holdings[i]->fence->first, h->holdings[i]->fence->count);
+    }
+    TAILQ_FOREACH_SAFE(b, &l->open, open_link, b_next) {
+        if (b->cancelled)
+            close_queued(l, b, WIRE__VERDICT__CANCELLED, b->cancel_reason, b->cancel_sentence);
+        else if (b->deadline_passed && b->recovery != RECOVER_ASK)
+            close_queued(l, b, WIRE__VERDICT__DEADLINE_EXCEEDED, WIRE__REASON__DEADLINE, NULL);
+        batch_moved(l, b);
+    }
+}
+
+static void welcome(struct ledger *l, struct worker *w, const char *endpoint, const struct dropped *d)
+{
+    char *hosts[3], *results[1], *queries[1];
+    Wire__SinkPlace place = WIRE__SINK_PLACE__INIT;
+    sink_fill_place(l, &place, hosts, results, queries);
+    Wire__Welcome h = WIRE__WELCOME__INIT;
+    h.major = WIRE_MAJOR;
+    h.minor = WIRE_MINOR;
+    h.program = l->program;
+    h.ventilator = wire_id_bytes(l->config.journal);
+    h.lane_port = w->lane_port;
+    h.lane_endpoint = (char *)(uintptr_t)endpoint;
+    h.lane_epoch = w->lane;
+    h.heartbeat_us = ns_to_us(l->config.heartbeat);
+    h.lease_us = ns_to_us(l->config.loss_grace / 4 * 3);
+    h.silence_us = ns_to_us(l->config.silence);
+    h.result_credit = l->config.result_credit;
+    h.sink = &place;
+    Wire__Fence *fences[WIRE_FENCES];
+    for (size_t i = 0; i < d->n; i++)
+        fences[i] = &d->fences[i];
+    h.n_dropped = d->n;
+    h.dropped = fences;
+    Wire__Downward m = WIRE__DOWNWARD__INIT;
+    m.epoch = l->epoch;
+    m.what_case = WIRE__DOWNWARD__WHAT_WELCOME;
+    m.welcome = &h;
+    w->place_told = l->sink_version;
+    l->port.down(l->port.arg, w->peer, &m);
+}
+
+static struct worker *worker_new(struct ledger *l, uint64_t session, const char *name)
+{
+    struct worker *w = calloc(1, sizeof *w);
+    char *copy = strdup(name);
+    if (w == NULL || copy == NULL) {
+        free(w);
+        free(copy);
+        return NULL;
+    }
+    w->name = copy;
+    w->session = session;
+    w->number = l->next_worker++;
+    TAILQ_INIT(&w->flights);
+    HASH_ADD(hh, l->by_session, session, sizeof w->session, w);
+    HASH_ADD_KEYPTR(hh_name, l->by_name, w->name, strlen(w->name), w);
+    return w;
+}
+
+static bool is_alive(const struct ledger *l, const struct worker *w)
+{
+    return w->state == WORKER_READY && w->lane_up && mono_since(l->now, w->heard) < 3 * l->config.heartbeat;
+}
+
+/* Finds or makes the worker of a hello; NULL: refused. */
+static struct worker *hello_worker(struct ledger *l, ledger_peer peer, uint64_t session, const Wire__WorkerHello *h)
+{
+    char sentence[WIRE_SENTENCE];
+    if (h->major != WIRE_MAJOR) {
+        snprintf(sentence, sizeof sentence, "this ventilator speaks protocol %u.%u and the worker's '%.60s' speaks %u.%u; use programs of one release",
+                 WIRE_MAJOR, WIRE_MINOR, h->program, h->major, h->minor);
+        note(l, LOG_WARN, "worker_refused", "worker=%s protocol=%u.%u", h->name, h->major, h->minor);
+        refuse(l, peer, WIRE__REFUSED_CODE__WRONG_VERSION, sentence);
+        return NULL;
+    }
+    struct worker *w = worker_by_session(l, session), *named;
+    if (w != NULL)
+        return w;
+    HASH_FIND(hh_name, l->by_name, h->name, strlen(h->name), named);
+    if (named != NULL && is_alive(l, named)) {
+        snprintf(sentence, sizeof sentence, "a worker named '%s' is here and alive (from %s); give this one another --name", h->name, named->address);
+        note(l, LOG_WARN, "worker_refused", "worker=%s reason=\"its name is taken\"", h->name);
+        refuse(l, peer, WIRE__REFUSED_CODE__REFUSED, sentence);
+        return NULL;
+    }
+    if (named != NULL)
+        worker_gone(l, named, 1, "it started anew");
+    w = worker_new(l, session, h->name);
+    if (w == NULL)
+        refuse(l, peer, WIRE__REFUSED_CODE__NOT_NOW, "the ventilator has no memory for another worker now");
+    return w;
+}
+
+static void journal_worker(struct ledger *l, const struct worker *w)
+{
+    char key[300];
+    Wire__JournalWorker r = WIRE__JOURNAL_WORKER__INIT;
+    r.name = w->name;
+    r.session = w->session;
+    snprintf(key, sizeof key, "worker/%s", w->name);
+    if (wire_write(&l->writer, &r.base) == 0)
+        l->port.put(l->port.arg, key, l->writer.bytes, l->writer.len);
+    struct known_worker *k;
+    HASH_FIND(hh, l->awaited, w->name, strlen(w->name), k);
+    if (k == NULL)
+        return;
+    HASH_DEL(l->awaited, k);
+    free(k);
+}
+
+static void on_hello(struct ledger *l, ledger_peer peer, const char *address, uint64_t session, const Wire__WorkerHello *h)
+{
+    struct worker *w = hello_worker(l, peer, session, h);
+    if (w == NULL)
+        return;
+    Wire__WorkerHello *copy = (Wire__WorkerHello *)wire_copy(&h->base);
+    Wire__Fence *room = calloc(WIRE_FENCES, sizeof *room);
+    struct dropped d = {.fences = room, .room = room != NULL ? WIRE_FENCES : 0};
+    if (copy == NULL) {
+        free(room);
+        refuse(l, peer, WIRE__REFUSED_CODE__NOT_NOW, "the ventilator has no memory for another worker now");
+        return;
+    }
+    wire_free(&w->hello);
+    w->hello = copy;
+    l->n_slots += h->slots - w->slots;
+    w->slots = h->slots;
+    snprintf(w->address, sizeof w->address, "%s", address);
+    set_peer(l, w, peer);
+    lane_forget(l, w);
+    w->heard = w->moved = l->now;
+    w->state = WORKER_OPENING;
+    const char *endpoint = "";
+    uint64_t lane = l->epoch << 24 | l->next_lane++;
+    int rc = l->port.lane_open(l->port.arg, lane, &w->lane_port, &endpoint);
+    if (rc < 0) {
+        free(room);
+        note(l, LOG_ERROR, "no_lane", "worker=%s error=%d", w->name, -rc);
+        refuse(l, peer, WIRE__REFUSED_CODE__NOT_NOW, "the ventilator has no free port for another lane; give it a larger range (--lanes)");
+        go_away(l, w, "no port for its lane");
+        return;
+    }
+    w->lane = lane;
+    journal_worker(l, w);
+    adopt(l, w, h, &d);
+    welcome(l, w, endpoint, &d);
+    free(room);
+    due_set(l, &w->due, mono_add(l->now, OPEN_NS), worker_due, w);
+    note(l, LOG_INFO, "worker_hello", "worker=%s slots=%u held=%u dropped=%zu address=%s", w->name, w->slots, w->held, d.n, w->address);
+    if (l->waiting_for_workers && l->awaited == NULL)
+        workers_back(l);
+}
+
+/* ---- reports ---- */
+
+typedef void (*flight_part)(struct ledger *l, struct batch *b, struct flight *f, uint64_t first, uint32_t count, void *arg);
+
+/* Calls `part` for what flies of a fence at this worker. */
+static void each_part(struct ledger *l, struct worker *w, const Wire__Fence *fence, flight_part part, void *arg)
+{
+    struct batch *b = batch_by_id(l, fence->batch);
+    uint64_t at = fence->first, end = fence->first + fence->count;
+    while (b != NULL && at < end) {
+        struct flight *f = flight_after(b, at);
+        if (f == NULL || f->first >= end)
+            return;
+        uint64_t low = f->first > at ? f->first : at, high = f->first + f->count < end ? f->first + f->count : end;
+        at = high;
+        if (f->worker == w && f->epoch == fence->epoch && f->past.attempts == fence->attempt)
+            part(l, b, f, low, (uint32_t)(high - low), arg);
+    }
+}
+
+static void part_started(struct ledger *l, struct batch *b, struct flight *f, uint64_t first, uint32_t count, void *arg)
+{
+    (void)l, (void)b, (void)arg;
+    bits_fill(f->started, (uint32_t)(first - f->first), count);
+}
+
+static void part_finished(struct ledger *l, struct batch *b, struct flight *f, uint64_t first, uint32_t count, void *arg)
+{
+    (void)b;
+    uint32_t *n = arg;
+    *n += flight_end(l, f, first, count);
+    flight_prune(l, f);
+}
+
+static void part_returned(struct ledger *l, struct batch *b, struct flight *f, uint64_t first, uint32_t count, void *arg)
+{
+    (void)arg;
+    uint64_t at = first, end = first + count;
+    while (at < end && (f = flight_at(b, at)) != NULL) {
+        uint64_t run = at, f_end = f->first + f->count, to = f_end < end ? f_end : end;
+        uint32_t n = flight_open_run(f, &run);
+        if (n == 0 || run >= to) {
+            flight_end(l, f, at, (uint32_t)(to - at));
+            flight_prune(l, f);
+            at = to;
+            continue;
+        }
+        if (run > at)
+            flight_end(l, f, at, (uint32_t)(run - at));
+        if (n > to - run)
+            n = (uint32_t)(to - run);
+        struct past past = f->past;
+        struct flight *mine = flight_carve(l, f, run, n);
+        BUG_IF_NO_MEMORY(mine);
+        flight_drop(l, mine);
+        requeue(l, b, run, n, past);
+        at = run + n;
+    }
+}
+
+static void on_finished(struct ledger *l, struct worker *w, const Wire__Finished *m)
+{
+    uint32_t n = 0;
+    for (size_t i = 0; i < m->n_fences; i++)
+        each_part(l, w, m->fences[i], part_finished, &n);
+    w->finished += n;
+    if (n == 0)
+        return;
+    int64_t each = us_to_ns(m->run_us) / n;
+    w->service = w->service == 0 ? each + 1 : (w->service * 7 + each) / 8;
+    worker_room(l, w);
+}
+
+static void on_returned(struct ledger *l, struct worker *w, const Wire__Returned *m)
+{
+    for (size_t i = 0; i < m->n_fences; i++) {
+        each_part(l, w, m->fences[i], part_returned, NULL);
+        struct batch *b = batch_by_id(l, m->fences[i]->batch);
+        if (b != NULL)
+            batch_moved(l, b);
+    }
+    if (m->cause == WIRE__RETURN_CAUSE__DRAINED && !w->draining) {
+        w->draining = true;
+        worker_room(l, w);
+    }
+}
+
+static void on_opened(struct ledger *l, struct worker *w)
+{
+    if (w->state != WORKER_OPENING || !w->lane_up)
+        return;
+    w->state = WORKER_READY;
+    w->round_trip = mono_since(l->now, w->probe_sent);
+    w->moved = l->now;
+    due_set(l, &w->due, mono_add(l->now, l->config.heartbeat), worker_due, w);
+    /* What was cancelled while its lane was down is cancelled now. */
+    struct batch *last = NULL;
+    struct flight *f;
+    TAILQ_FOREACH(f, &w->flights, at_worker) {
+        struct batch *b = f->batch;
+        if (b == last)
+            continue;
+        last = b;
+        if (b->cancelled)
+            worker_cancel(l, w, b, NULL, 0, b->cancel_reason, false, 0);
+        else if (b->n_cancelled_tasks > 0)
+            worker_cancel(l, w, b, b->cancelled_tasks, b->n_cancelled_tasks, WIRE__REASON__CANCEL_TASK, false, 0);
+    }
+    worker_room(l, w);
+    note(l, LOG_INFO, "worker_ready", "worker=%s slots=%u held=%u", w->name, w->slots, w->held);
+}
+
+static void on_heartbeat(struct ledger *l, struct worker *w, uint64_t lane_epoch, const Wire__Heartbeat *h)
+{
+    if (lane_epoch == w->lane && h->lane_sequence > w->sequence_read) {
+        w->sequence_read = h->lane_sequence;
+        w->moved = l->now;
+    }
+    if (w->sequence == w->sequence_read)
+        w->moved = l->now;
+    w->unreleased_bytes = h->unreleased_bytes;
+    w->busy = h->busy;
+    if (h->draining != w->draining && h->draining) {
+        w->draining = true;
+        worker_room(l, w);
+    }
+    char *hosts[3], *results[1], *queries[1];
+    Wire__SinkPlace place = WIRE__SINK_PLACE__INIT;
+    Wire__HeartbeatAnswer answer = WIRE__HEARTBEAT_ANSWER__INIT;
+    answer.number = h->number;
+    if (w->place_told != l->sink_version) {
+        sink_fill_place(l, &place, hosts, results, queries);
+        answer.sink = &place;
+        w->place_told = l->sink_version;
+    }
+    Wire__Downward m = WIRE__DOWNWARD__INIT;
+    m.epoch = l->epoch;
+    m.what_case = WIRE__DOWNWARD__WHAT_HEARTBEAT;
+    m.heartbeat = &answer;
+    l->port.down(l->port.arg, w->peer, &m);
+}
+
+static void on_confirmed(struct ledger *l, struct worker *w, const Wire__Confirmed *m)
+{
+    if (m->number == w->recall && w->recall != 0) {
+        w->recall = 0;
+        worker_room(l, w);
+    } else {
+        cancel_confirmed(l, w, m);
+    }
+}
+
+void worker_upward(struct ledger *l, ledger_peer peer, const char *address, const Wire__Upward *m)
+{
+    if (m->what_case == WIRE__UPWARD__WHAT_HELLO) {
+        on_hello(l, peer, address, m->session, m->hello);
+        return;
+    }
+    struct worker *w = worker_by_peer(l, peer);
+    if (w == NULL || w->session != m->session || (w->state == WORKER_AWAY && m->what_case != WIRE__UPWARD__WHAT_GOODBYE)) {
+        worker_say_hello(l, peer);
+        return;
+    }
+    w->heard = l->now;
+    if (m->what_case == WIRE__UPWARD__WHAT_HEARTBEAT) {
+        on_heartbeat(l, w, m->lane_epoch, m->heartbeat);
+        return;
+    }
+    if (m->what_case == WIRE__UPWARD__WHAT_GOODBYE) {
+        worker_gone(l, w, 0, "goodbye");
+        return;
+    }
+    if (m->lane_epoch != w->lane) {
+        l->counts.stale_messages++;
+        return;
+    }
+    uint32_t unused = 0;
+    switch (m->what_case) {
+    case WIRE__UPWARD__WHAT_OPENED:
+        on_opened(l, w);
+        break;
+    case WIRE__UPWARD__WHAT_STARTED:
+        for (size_t i = 0; i < m->started->n_fences; i++)
+            each_part(l, w, m->started->fences[i], part_started, &unused);
+        break;
+    case WIRE__UPWARD__WHAT_FINISHED:  on_finished(l, w, m->finished); break;
+    case WIRE__UPWARD__WHAT_RETURNED:  on_returned(l, w, m->returned); break;
+    case WIRE__UPWARD__WHAT_CONFIRMED: on_confirmed(l, w, m->confirmed); break;
+    default:
+        l->counts.stale_messages++;
+    }
+}
+
+/* ---- releases ---- */
+
+void worker_release(struct ledger *l, uint64_t session, const Wire__Fence *fence, struct batch *b)
+{
+    struct worker *w = worker_by_session(l, session);
+    if (w == NULL || w->state == WORKER_AWAY)
+        return;             /* it sends the result again, and is answered then */
+    if (w->n_releases == w->room_releases) {
+        size_t room = w->room_releases > 0 ? 2 * w->room_releases : 16;
+        Wire__Fence *grown = realloc(w->releases, room * sizeof *grown);
+        if (grown == NULL)
+            return;
+        w->releases = grown;
+        w->room_releases = room;
+    }
+    w->releases[w->n_releases] = *fence;
+    w->releases[w->n_releases++].batch = wire_id_bytes(b->id);
+}
+
+static void flush_worker(struct ledger *l, struct worker *w)
+{
+    Wire__Fence *fences[256];
+    for (size_t at = 0; at < w->n_releases;) {
+        size_t n = 0;
+        for (; n < sizeof fences / sizeof *fences && at < w->n_releases; n++)
+            fences[n] = &w->releases[at++];
+        Wire__Release release = WIRE__RELEASE__INIT;
+        release.n_fences = n;
+        release.fences = fences;
+        Wire__Lane m = WIRE__LANE__INIT;
+        m.what_case = WIRE__LANE__WHAT_RELEASE;
+        m.release = &release;
+        worker_lane(l, w, &m, (struct slice){0}, false);
+    }
+    w->n_releases = 0;
+}
+
+void worker_flush_releases(struct ledger *l)
+{
+    for (struct worker *w = l->by_session; w != NULL; w = w->hh.next)
+        if (w->n_releases > 0)
+            flush_worker(l, w);
+}
