@@ -228,16 +228,29 @@ static void write_line(const struct line *line)
     }
 }
 
+static void begin_line(struct line *line, enum log_level level, const char *event)
+{
+    line->len = 0;
+    line->truncated = false;
+    line->json = atomic_load(&wanted_format) == LOG_JSON;
+    put_head(line, level, event);
+}
+
+static void end_line(struct line *line)
+{
+    if (line->truncated)
+        put_reserved(line, line->json ? ",\"truncated\":true" : " truncated=true");
+    put_reserved(line, line->json ? "}\n" : "\n");
+    write_line(line);
+}
+
 void log_event(enum log_level level, const char *event, ...)
 {
     if (!log_wanted(level))
         return;
     int error = errno;    /* A caller may log first and read errno after. */
     struct line line;
-    line.len = 0;
-    line.truncated = false;
-    line.json = atomic_load(&wanted_format) == LOG_JSON;
-    put_head(&line, level, event);
+    begin_line(&line, level, event);
 
     va_list args;
     va_start(args, event);
@@ -251,9 +264,57 @@ void log_event(enum log_level level, const char *event, ...)
     }
     va_end(args);
 
-    if (line.truncated)
-        put_reserved(&line, line.json ? ",\"truncated\":true" : " truncated=true");
-    put_reserved(&line, line.json ? "}\n" : "\n");
-    write_line(&line);
+    end_line(&line);
+    errno = error;
+}
+
+/* The next key=value of *text into key and value; false at its end, or where it is no pair. */
+static bool next_pair(const char **text, char key[64], char value[1024])
+{
+    const char *at = *text + strspn(*text, " ");
+    size_t n = strcspn(at, "= ");
+    if (n == 0 || n >= 64 || at[n] != '=')
+        return false;
+    memcpy(key, at, n);
+    key[n] = '\0';
+    at += n + 1;
+    bool quoted = *at == '"';
+    at += quoted;
+    n = 0;
+    for (; *at != '\0' && (quoted ? !(*at == '"' && (at[1] == ' ' || at[1] == '\0')) : *at != ' '); at++)
+        if (n + 1 < 1024)
+            value[n++] = *at;
+    value[n] = '\0';
+    *text = at + (quoted && *at == '"');
+    return true;
+}
+
+static bool reads_as_number(const char *text)
+{
+    size_t sign = text[0] == '-', whole = strspn(text + sign, "0123456789");
+    const char *rest = text + sign + whole;
+    size_t part = rest[0] == '.' ? strspn(rest + 1, "0123456789") : 0;
+    bool ends = rest[0] == '.' ? part > 0 && rest[1 + part] == '\0' : rest[0] == '\0';
+    return whole > 0 && ends && strlen(text) < 20 && !(text[sign] == '0' && whole > 1);
+}
+
+void log_text(enum log_level level, const char *event, const char *text)
+{
+    if (!log_wanted(level))
+        return;
+    int error = errno;
+    struct line line;
+    begin_line(&line, level, event);
+    char key[64], value[1024];
+    while (next_pair(&text, key, value)) {
+        const char *shown = value;
+        if (reads_as_number(value)) {
+            char *copy = number_buffer();       /* JSON knows numbers by their place */
+            memcpy(copy, value, strlen(value) + 1);
+            shown = copy;
+        }
+        put_pair(&line, key, shown);
+    }
+    end_line(&line);
     errno = error;
 }

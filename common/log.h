@@ -17,6 +17,9 @@ bool log_wanted(enum log_level level);
  * (snake_case), then key and value strings in pairs, then NULL. Truncates at 4 KiB. Thread-safe. */
 void log_event(enum log_level level, const char *event, ...) __attribute__((sentinel));
 
+/* The same for a pure core's note: `text` is key=value pairs, a value with blanks in double quotes. */
+void log_text(enum log_level level, const char *event, const char *text);
+
 /* Numbers as strings, for the call above: each returns one of 16 buffers of the thread, in turn. */
 const char *log_u64(unsigned long long value);
 const char *log_i64(long long value);

@@ -1,0 +1,523 @@
+/* The shell of the ventilator: sockets, timers, signals and the journal become events of the ledger, and the
+ * ledger's ports become sends and writes. It decides nothing.
+ *
+ * A turn: everything that arrived goes to the ledger; then on_turn ticks it, flushes the journal once for
+ * all that the turn staged, and sets the timer. What must be on disk before it is said waits in the ledger. */
+#include "ventilator/serve.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <ftw.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/random.h>
+#include <unistd.h>
+#include <bsd/sys/queue.h>
+
+#include "common/bug.h"
+#include "common/dialer.h"
+#include "common/log.h"
+#include "common/net.h"
+#include "common/store.h"
+#include "ventilator/lanes.h"
+#include "ventilator/ledger.h"
+#include "ventilator/serve_config.h"
+
+#define CACHE_BYTES  ((size_t)16 * 1024 * 1024)
+#define MAX_SOCKETS  16384
+
+struct serve {
+    struct serve_config config;
+    struct loop *loop;
+    struct net *net;
+    struct net_socket *clients, *workers;
+    struct lanes *lanes;
+    struct dialer *sink;
+    struct store *store;
+    struct ledger *ledger;
+    struct wire_arena *arena;
+    struct wire_writer writer;
+    struct loop_timer timer, give_up;
+    struct loop_hook hook;
+    struct loop_watch leave;
+    unsigned stood_still;              /* turns to go before silence may be judged again */
+    unsigned malformed;
+    LIST_HEAD(, load) loads;
+    uint64_t flushes;                  /* sequence of the last flush */
+    bool staged;                       /* something is staged for the next one */
+    bool stopping;
+    struct why why;
+    int exit_code;
+};
+
+/* ---- ports: out ---- */
+
+static int send_to(struct serve *s, struct net_socket *socket, net_peer peer, const ProtobufCMessage *m, struct slice body, bool with_body)
+{
+    if (wire_write(&s->writer, m) < 0)
+        return -ENOMEM;
+    return net_send(socket, peer, s->writer.bytes, s->writer.len, body, with_body);
+}
+
+static int port_reply(void *arg, ledger_peer client, const Wire__Reply *m)
+{
+    struct serve *s = arg;
+    return send_to(s, s->clients, client, &m->base, (struct slice){0}, false);
+}
+
+static int port_down(void *arg, ledger_peer peer, const Wire__Downward *m)
+{
+    struct serve *s = arg;
+    return send_to(s, s->workers, peer, &m->base, (struct slice){0}, false);
+}
+
+static int port_lane_open(void *arg, uint64_t lane, uint32_t *ret_port, const char **ret_endpoint)
+{
+    return lanes_open(((struct serve *)arg)->lanes, lane, ret_port, ret_endpoint);
+}
+
+static void port_lane_send(void *arg, uint64_t lane, const Wire__Lane *m, struct slice body, bool with_body)
+{
+    struct serve *s = arg;
+    struct net_socket *socket = lanes_socket(s->lanes, lane);
+    /* A send that fails leaves a gap in the sequence: the worker sees it and shakes hands anew. */
+    if (socket != NULL && send_to(s, socket, 0, &m->base, body, with_body) < 0)
+        log_event(LOG_DEBUG, "lane_send_failed", "lane", log_u64(lane), NULL);
+}
+
+static void port_lane_close(void *arg, uint64_t lane)
+{
+    lanes_close(((struct serve *)arg)->lanes, lane);
+}
+
+static void port_sink_place(void *arg, const Wire__SinkPlace *place)
+{
+    struct serve *s = arg;
+    char text[8][256];
+    const char *endpoints[8];
+    size_t n = 0;
+    for (size_t i = 0; i < place->n_endpoints && n < 8; i++)
+        endpoints[n++] = place->endpoints[i];
+    for (size_t i = 0; i < place->n_hosts && n < 8; i++) {
+        const char *host = place->hosts[i][0] != '\0' ? place->hosts[i] : "127.0.0.1";
+        bool v6 = strchr(host, ':') != NULL && host[0] != '[';
+        snprintf(text[n], sizeof text[n], v6 ? "tcp://[%.200s]:%u" : "tcp://%.200s:%u", host, place->results_port);
+        endpoints[n] = text[n];
+        n++;
+    }
+    if (dialer_set(s->sink, endpoints, n) < 0)
+        log_event(LOG_ERROR, "no_memory", "what", "the address of the sink", NULL);
+}
+
+static int port_closing(void *arg, const Wire__Result *m)
+{
+    struct serve *s = arg;
+    struct net_socket *socket = dialer_socket(s->sink);
+    if (socket == NULL || !dialer_is_up(s->sink))
+        return -EAGAIN;
+    return send_to(s, socket, 0, &m->base, (struct slice){0}, false);
+}
+
+/* The flush that will hold what is staged now is the next one. */
+static uint64_t next_flush(struct serve *s)
+{
+    return s->flushes + 1;
+}
+
+static void must_stage(int rc)
+{
+    if (rc == 0)
+        return;
+    fputs("ventilator: out of memory; the journal has everything that was acknowledged: give it more and start it again\n", stderr);
+    abort();
+}
+
+static uint64_t port_put(void *arg, const char *key, const void *value, size_t len)
+{
+    struct serve *s = arg;
+    must_stage(store_put(s->store, key, value, len));
+    s->staged = true;
+    return next_flush(s);
+}
+
+static uint64_t port_remove(void *arg, const char *key)
+{
+    struct serve *s = arg;
+    must_stage(store_delete(s->store, key));
+    s->staged = true;
+    return next_flush(s);
+}
+
+static uint64_t port_append(void *arg, uint64_t batch, const struct ledger_frame *frame)
+{
+    struct serve *s = arg;
+    struct store_frame row = {.batch = batch, .first = frame->first, .count = frame->count, .head = frame->head, .body = frame->body};
+    uint64_t number;
+    must_stage(store_append(s->store, &row, &number));
+    s->staged = true;
+    return next_flush(s);
+}
+
+static uint64_t port_remove_frames(void *arg, uint64_t batch)
+{
+    struct serve *s = arg;
+    must_stage(store_delete_frames(s->store, batch));
+    s->staged = true;
+    return next_flush(s);
+}
+
+/* A read that the journal has not answered. */
+struct load {
+    LIST_ENTRY(load) link;
+    struct serve *serve;
+    uint64_t batch;
+};
+
+static void on_loaded(void *arg, const struct store_rows *rows)
+{
+    struct load *load = arg;
+    struct serve *s = load->serve;
+    struct ledger_frame *frames = calloc(rows->n + 1, sizeof *frames);
+    if (frames != NULL)
+        for (size_t i = 0; i < rows->n; i++)
+            frames[i] = (struct ledger_frame){rows->frames[i].first, rows->frames[i].count, rows->frames[i].head, rows->frames[i].body};
+    const char *damage = rows->damage != NULL ? rows->damage : rows->n == 0 ? "the journal has no frame for tasks that it admitted" : NULL;
+    ledger_loaded(s->ledger, loop_now(s->loop), load->batch, frames, frames != NULL ? rows->n : 0, damage);
+    free(frames);
+    LIST_REMOVE(load, link);
+    free(load);
+}
+
+static void port_load(void *arg, uint64_t batch, uint64_t from, uint64_t to, size_t bytes)
+{
+    struct serve *s = arg;
+    struct load *load = calloc(1, sizeof *load);
+    must_stage(load != NULL ? 0 : -ENOMEM);
+    load->serve = s;
+    load->batch = batch;
+    LIST_INSERT_HEAD(&s->loads, load, link);
+    struct store_query query = {.batch = batch, .order = STORE_BY_INDEX, .from = from, .to = to, .max_bytes = bytes};
+    must_stage(store_read(s->store, &query, on_loaded, load, NULL));
+}
+
+static void port_random(void *arg, void *bytes, size_t len)
+{
+    (void)arg;
+    if (getrandom(bytes, len, 0) != (ssize_t)len)
+        abort();
+}
+
+static void port_note(void *arg, int level, const char *event, const char *text)
+{
+    (void)arg;
+    log_text((enum log_level)level, event, text);
+}
+
+static void port_leave(void *arg)
+{
+    loop_stop(((struct serve *)arg)->loop);
+}
+
+/* ---- events: in ---- */
+
+static void complain(struct serve *s, const char *from, const struct why *why)
+{
+    if (s->malformed++ < 20)
+        log_event(LOG_WARN, "malformed_message", "from", from, "why", why->text, NULL);
+}
+
+static void on_client(void *arg, struct net_socket *socket, const struct net_message *m)
+{
+    (void)socket;
+    struct serve *s = arg;
+    const Wire__Request *request;
+    struct why why = {""};
+    if (wire_read_request(s->arena, m->head, m->head_len, m->body.len, &request, &why) == 0) {
+        ledger_request(s->ledger, loop_now(s->loop), m->peer, request, m->body);
+        return;
+    }
+    complain(s, "client", &why);
+    Wire__Refused refused = WIRE__REFUSED__INIT;
+    refused.code = WIRE__REFUSED_CODE__BAD_REQUEST;
+    refused.sentence = why.text;
+    Wire__Reply reply = WIRE__REPLY__INIT;
+    reply.id = wire_peek_id(m->head, m->head_len);
+    reply.what_case = WIRE__REPLY__WHAT_REFUSED;
+    reply.refused = &refused;
+    port_reply(s, m->peer, &reply);
+}
+
+static void on_worker(void *arg, struct net_socket *socket, const struct net_message *m)
+{
+    struct serve *s = arg;
+    const Wire__Upward *message;
+    struct why why = {""};
+    if (wire_read_upward(s->arena, m->head, m->head_len, m->body.len, &message, &why) == 0)
+        ledger_upward(s->ledger, loop_now(s->loop), m->peer, net_peer_address(socket), message, m->body);
+    else
+        complain(s, "worker or sink", &why);
+}
+
+static void on_lane(void *arg, uint64_t lane, bool is_up)
+{
+    struct serve *s = arg;
+    ledger_lane(s->ledger, loop_now(s->loop), lane, is_up);
+}
+
+static void on_sink_up(void *arg, struct net_socket *socket, bool is_up)
+{
+    (void)socket;
+    struct serve *s = arg;
+    if (s->ledger != NULL)
+        ledger_sink_up(s->ledger, loop_now(s->loop), is_up);
+}
+
+static void on_committed(void *arg, uint64_t sequence)
+{
+    struct serve *s = arg;
+    ledger_committed(s->ledger, loop_now(s->loop), sequence);
+}
+
+static void on_full(void *arg, bool is_full)
+{
+    struct serve *s = arg;
+    log_event(is_full ? LOG_ERROR : LOG_INFO, is_full ? "disk_full" : "disk_has_room", "folder", s->config.data, "what",
+              is_full ? "nothing new is taken in until there is room; nothing is lost" : "taking in again", NULL);
+    ledger_full(s->ledger, loop_now(s->loop), is_full);
+}
+
+static void on_failed(void *arg, const char *sentence)
+{
+    struct serve *s = arg;
+    fprintf(stderr, "ventilator: %s\n", sentence);
+    s->exit_code = EXIT_DISK;
+    loop_stop(s->loop);
+}
+
+static void on_timer(void *arg)
+{
+    (void)arg;          /* the turn's hook does what is due */
+}
+
+static void on_give_up(void *arg)
+{
+    struct serve *s = arg;
+    log_event(LOG_WARN, "shutdown_timeout", "what", "left before everything was flushed", NULL);
+    loop_stop(s->loop);
+}
+
+static void on_signal(void *arg, int signal)
+{
+    struct serve *s = arg;
+    if (s->stopping) {
+        loop_stop(s->loop);
+        return;
+    }
+    s->stopping = true;
+    log_event(LOG_INFO, "signal", "signal", signal == SIGTERM ? "SIGTERM" : "SIGINT", NULL);
+    loop_timer_set(s->loop, &s->give_up, mono_add(loop_now(s->loop), s->config.shutdown_timeout));
+    ledger_drain(s->ledger, loop_now(s->loop));
+}
+
+/* Whoever started us is gone. */
+static void on_leave_with(void *arg, uint32_t events)
+{
+    (void)events;
+    struct serve *s = arg;
+    loop_unwatch(s->loop, &s->leave);
+    loop_stop(s->loop);
+}
+
+static bool on_turn(void *arg)
+{
+    struct serve *s = arg;
+    if (loop_stood_still(s->loop) > s->config.heartbeat)
+        s->stood_still = 3;
+    bool caught_up = s->stood_still == 0;
+    if (!caught_up)
+        s->stood_still--;
+    mono_t next = ledger_tick(s->ledger, loop_now(s->loop), caught_up);
+    if (s->staged) {
+        s->flushes = store_flush(s->store);
+        s->staged = false;
+    }
+    loop_timer_set(s->loop, &s->timer, next);
+    return false;
+}
+
+/* ---- start and end ---- */
+
+static int fail(struct serve *s, int code, const char *sentence)
+{
+    fprintf(stderr, "ventilator serve: %s\n", sentence);
+    s->exit_code = code;
+    return -1;
+}
+
+static int open_store(struct serve *s)
+{
+    struct why why = {""};
+    enum store_refusal refusal = STORE_OK;
+    struct store_config config = {.dir = s->config.data, .role = "journal", .version = 1, .committed = on_committed, .full = on_full,
+                                  .failed = on_failed, .arg = s};
+    s->store = store_open(s->loop, &config, &refusal, &why);
+    if (s->store == NULL)
+        return fail(s, refusal == STORE_BUSY ? EXIT_BUSY : EXIT_DISK, why.text);
+    s->flushes = store_committed(s->store);
+    return 0;
+}
+
+static int restore_record(void *arg, const char *key, const uint8_t *value, size_t len)
+{
+    struct serve *s = arg;
+    return ledger_restore(s->ledger, key, value, len, &s->why);
+}
+
+static int open_ledger(struct serve *s)
+{
+    struct ledger_ports ports = {
+        .arg = s, .reply = port_reply, .down = port_down, .lane_open = port_lane_open, .lane_send = port_lane_send,
+        .lane_close = port_lane_close, .sink_place = port_sink_place, .closing = port_closing, .put = port_put, .remove = port_remove,
+        .append = port_append, .remove_frames = port_remove_frames, .load = port_load, .random = port_random, .note = port_note,
+        .leave = port_leave,
+    };
+    struct ledger_config config = {
+        .program = "ventilator " TARMAC_VERSION, .heartbeat = s->config.heartbeat, .loss_grace = s->config.loss_grace,
+        .silence = s->config.silence, .shutdown_timeout = s->config.shutdown_timeout, .max_losses = (uint32_t)s->config.max_losses,
+        .max_payload = s->config.max_payload, .result_credit = s->config.result_credit, .cache_bytes = CACHE_BYTES, .wall = wall_now(),
+    };
+    memcpy(config.journal, store_id(s->store), WIRE_ID);
+    boot_id(config.boot);
+    do
+        port_random(NULL, &config.session, sizeof config.session);
+    while (config.session == 0);
+    s->ledger = ledger_new(&config, &ports, mono_now());
+    if (s->ledger == NULL)
+        return fail(s, EXIT_DISK, "no memory to begin with");
+    if (store_load(s->store, "", restore_record, s, &s->why) < 0)
+        return fail(s, EXIT_DISK, s->why.text);
+    return 0;
+}
+
+static int open_sockets(struct serve *s)
+{
+    struct why why = {""};
+    struct net_config config = {.max_sockets = MAX_SOCKETS, .max_message = WIRE_MESSAGE};
+    struct net_callbacks clients = {.message = on_client, .arg = s}, workers = {.message = on_worker, .arg = s}, sink = {.up = on_sink_up, .arg = s};
+    if ((s->net = net_new(s->loop, &config, &why)) == NULL)
+        return fail(s, EXIT_BUSY, why.text);
+    s->clients = net_open(s->net, NET_ROUTER, s->config.listen_endpoint, &clients, &why);
+    if (s->clients == NULL)
+        return fail(s, EXIT_BUSY, why.text);
+    s->workers = net_open(s->net, NET_ROUTER, s->config.workers_endpoint, &workers, &why);
+    if (s->workers == NULL)
+        return fail(s, EXIT_BUSY, why.text);
+    s->lanes = lanes_new(s->net, &s->config.lanes, s->config.workers_endpoint, on_lane, s);
+    s->sink = dialer_new(s->loop, s->net, NET_RESULTS_OUT, &sink);
+    return s->lanes != NULL && s->sink != NULL ? 0 : fail(s, EXIT_BUSY, "no memory to begin with");
+}
+
+static int open_loop(struct serve *s)
+{
+    static const int signals[] = {SIGTERM, SIGINT};
+    if ((s->loop = loop_new()) == NULL || loop_signals(s->loop, signals, 2, on_signal, s) < 0 || (s->arena = wire_arena_new()) == NULL)
+        return fail(s, EXIT_BUSY, "no memory or no descriptors to begin with");
+    s->timer = (struct loop_timer){.fire = on_timer, .arg = s};
+    s->give_up = (struct loop_timer){.fire = on_give_up, .arg = s};
+    s->hook = (struct loop_hook){.turn = on_turn, .arg = s};
+    if (s->config.leave_with >= 0) {
+        s->leave = (struct loop_watch){.fd = (int)s->config.leave_with, .ready = on_leave_with, .arg = s};
+        fcntl(s->leave.fd, F_SETFD, FD_CLOEXEC);
+        if (loop_watch(s->loop, &s->leave, EPOLLIN) < 0)
+            return fail(s, EXIT_USAGE, "--leave-with: this descriptor can't be watched");
+    }
+    return 0;
+}
+
+static void say_ready(struct serve *s)
+{
+    printf("ready clients=%s workers=%s http=off data=%s\n", net_endpoint(s->clients), net_endpoint(s->workers), s->config.data);
+    fflush(stdout);
+}
+
+static int remove_entry(const char *path, const struct stat *st, int type, struct FTW *ftw)
+{
+    (void)st, (void)type, (void)ftw;
+    return remove(path);
+}
+
+static void close_all(struct serve *s)
+{
+    if (s->clients != NULL)
+        net_linger(s->clients, NS_PER_S / 5);
+    if (s->workers != NULL)
+        net_linger(s->workers, NS_PER_S / 5);
+    if (s->store != NULL && s->exit_code != EXIT_DISK)
+        store_flush(s->store);
+    store_close(&s->store, s->config.shutdown_timeout);
+    struct load *load, *next;
+    LIST_FOREACH_SAFE(load, &s->loads, link, next)
+        free(load);
+    ledger_destroy(&s->ledger);
+    lanes_destroy(&s->lanes);
+    dialer_destroy(&s->sink);
+    net_close(&s->clients);
+    net_close(&s->workers);
+    if (s->loop != NULL) {
+        loop_remove_hook(s->loop, &s->hook);
+        loop_timer_clear(s->loop, &s->timer);
+        loop_timer_clear(s->loop, &s->give_up);
+        loop_unwatch(s->loop, &s->leave);
+    }
+    net_destroy(&s->net);
+    loop_destroy(&s->loop);
+    wire_arena_destroy(&s->arena);
+    wire_writer_release(&s->writer);
+    if (s->config.remove_dir != NULL)
+        nftw(s->config.remove_dir, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
+}
+
+static int serve(struct serve *s)
+{
+    if (open_loop(s) < 0 || open_store(s) < 0 || open_sockets(s) < 0 || open_ledger(s) < 0)
+        return -1;
+    loop_add_hook(s->loop, &s->hook);
+    ledger_restored(s->ledger, mono_now());
+    say_ready(s);
+    return loop_run(s->loop);
+}
+
+int serve_main(int argc, char **argv)
+{
+    struct serve *s = calloc(1, sizeof *s);
+    struct why why = {""};
+    int rest;
+    bool dashes;
+    if (s == NULL)
+        return EXIT_BUG;
+    enum options_result result = options_parse(&serve_command, argc, argv, &s->config, &rest, &dashes, &why);
+    int code = EXIT_STOPPED;
+    if (result == OPTIONS_HELP) {
+        options_help(&serve_command, stdout);
+    } else if (result == OPTIONS_VERSION) {
+        puts("ventilator " TARMAC_VERSION);
+    } else if (result == OPTIONS_BAD || serve_config_check(&s->config, &why) < 0) {
+        fprintf(stderr, "ventilator serve: %s\n", why.text);
+        code = EXIT_USAGE;
+    } else if (rest < argc) {
+        fprintf(stderr, "ventilator serve: '%s' is one word too many; see 'ventilator serve --help'\n", argv[rest]);
+        code = EXIT_USAGE;
+    } else {
+        log_setup("ventilator", s->config.log_format == 1 ? LOG_JSON : LOG_TEXT, (enum log_level)s->config.log_level);
+        serve(s);
+        close_all(s);
+        code = s->exit_code;
+    }
+    options_release(&serve_command, &s->config);
+    free(s);
+    return code;
+}
