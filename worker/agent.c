@@ -175,7 +175,7 @@ void agent_drain(struct agent *self, mono_t now)
         return;
     self->draining = true;
     self->cut_at = mono_add(now, self->config.shutdown_timeout);
-    agent_note(self, NOTE_INFO, "draining", "busy=%u queued=%llu unreleased=%llu", agent_busy(self),
+    agent_note(self, LOG_INFO, "draining", "busy=%u queued=%llu unreleased=%llu", agent_busy(self),
                (unsigned long long)self->queued, (unsigned long long)self->unreleased);
     agent_queue_return_all(self);
     self->control.beat_due = now;    /* so that nothing more is sent here */

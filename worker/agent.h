@@ -54,6 +54,7 @@ struct agent_run {
     const uint8_t *batch;                   /* 16 bytes */
     uint64_t index;
     uint32_t attempt;                       /* as people count: from 1 */
+    uint64_t epoch;                         /* with it the attempt is unique: what a nested submission names */
     struct slice payload;                   /* the item; a range's number already as text */
     const Wire__TaskExtra *extra;           /* or NULL */
     int64_t budget;                         /* ns left at the start; -1: no bound */

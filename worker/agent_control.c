@@ -166,7 +166,7 @@ static void say_hello(struct agent *self, mono_t now)
         c->first_hello_at = now;
     c->last_hello_at = now;
     c->hello_due = mono_add(now, c->silence);
-    agent_note(self, NOTE_DEBUG, "hello", "busy=%u queued=%llu unreleased=%llu", agent_busy(self),
+    agent_note(self, LOG_DEBUG, "hello", "busy=%u queued=%llu unreleased=%llu", agent_busy(self),
                (unsigned long long)self->queued, (unsigned long long)self->unreleased);
 }
 
@@ -175,13 +175,13 @@ void agent_control(struct agent *self, mono_t now, bool is_up)
     struct control *c = &self->control;
     if (self->left || is_up == c->is_up)
         return;
+    agent_note(self, c->welcomed ? LOG_WARN : LOG_DEBUG, is_up ? "control_up" : "control_down", "busy=%u", agent_busy(self));
     c->is_up = is_up;
     c->welcomed = false;
     c->leaving = false;
     c->hellos_open = 0;
     c->hello_due = MONO_NEVER;
     c->last_heard = now;
-    agent_note(self, NOTE_DEBUG, is_up ? "control_up" : "control_down", "busy=%u", agent_busy(self));
     if (is_up)
         say_hello(self, now);
 }
@@ -194,7 +194,7 @@ static void drop_given_up(struct agent *self, const Wire__Welcome *welcome)
         uint64_t dropped = agent_queue_drop(self, welcome->dropped[i]);
         agent_slots_drop(self, welcome->dropped[i]);
         agent_outbox_release(self, welcome->dropped[i]);
-        agent_note(self, NOTE_DEBUG, "dropped", "first=%llu count=%u queued=%llu", (unsigned long long)welcome->dropped[i]->first,
+        agent_note(self, LOG_DEBUG, "dropped", "first=%llu count=%u queued=%llu", (unsigned long long)welcome->dropped[i]->first,
                    welcome->dropped[i]->count, (unsigned long long)dropped);
     }
 }
@@ -210,7 +210,7 @@ static void on_welcome(struct agent *self, mono_t now, const Wire__Welcome *welc
 {
     struct control *c = &self->control;
     if (welcome->major != WIRE_MAJOR) {
-        agent_note(self, NOTE_ERROR, "wrong_version", "ventilator=%u.%u worker=%u.%u", welcome->major, welcome->minor, WIRE_MAJOR,
+        agent_note(self, LOG_ERROR, "wrong_version", "ventilator=%u.%u worker=%u.%u", welcome->major, welcome->minor, WIRE_MAJOR,
                    WIRE_MINOR);
         return;
     }
@@ -235,7 +235,7 @@ static void on_welcome(struct agent *self, mono_t now, const Wire__Welcome *welc
     if (welcome->sink)
         self->ports.sink_place(self->ports.arg, welcome->sink);
     self->ports.lane_dial(self->ports.arg, welcome->lane_endpoint, welcome->lane_port);
-    agent_note(self, NOTE_DEBUG, "welcome", "lane_epoch=%llu dropped=%zu", (unsigned long long)welcome->lane_epoch, welcome->n_dropped);
+    agent_note(self, LOG_DEBUG, "welcome", "lane_epoch=%llu dropped=%zu", (unsigned long long)welcome->lane_epoch, welcome->n_dropped);
 }
 
 static void on_beat_answer(struct agent *self, const Wire__HeartbeatAnswer *answer)
@@ -259,7 +259,7 @@ static void on_say_hello(struct agent *self, mono_t now)
 static void on_refused(struct agent *self, mono_t now, const Wire__Refused *refused)
 {
     struct control *c = &self->control;
-    agent_note(self, NOTE_ERROR, "refused", "%s", refused->sentence);
+    agent_note(self, LOG_ERROR, "refused", "sentence=\"%s\"", refused->sentence);
     if (c->hellos_open > 0)
         c->hellos_open--;
     if (!c->welcomed)
@@ -270,7 +270,7 @@ static void on_refused(struct agent *self, mono_t now, const Wire__Refused *refu
 static void on_goodbye(struct agent *self, mono_t now)
 {
     struct control *c = &self->control;
-    agent_note(self, NOTE_INFO, "ventilator_leaves", "busy=%u", agent_busy(self));
+    agent_note(self, LOG_INFO, "ventilator_leaves", "busy=%u", agent_busy(self));
     c->welcomed = false;
     c->leaving = true;
     c->hellos_open = 0;

@@ -8,7 +8,7 @@
 void agent_lane_break(struct agent *self, mono_t now, const char *why)
 {
     struct control *c = &self->control;
-    agent_note(self, NOTE_WARN, "lane_broken", "reason=\"%s\" lane_epoch=%llu sequence=%llu", why,
+    agent_note(self, LOG_WARN, "lane_broken", "reason=\"%s\" lane_epoch=%llu sequence=%llu", why,
                (unsigned long long)self->lane.epoch, (unsigned long long)self->lane.sequence);
     if (self->lane.state != LANE_NONE)
         self->ports.lane_close(self->ports.arg);
@@ -36,7 +36,7 @@ static void on_open(struct agent *self)
     message.what_case = WIRE__UPWARD__WHAT_OPENED;
     message.opened = &opened;
     agent_control_send(self, &message);
-    agent_note(self, NOTE_DEBUG, "lane_open", "lane_epoch=%llu", (unsigned long long)self->lane.epoch);
+    agent_note(self, LOG_DEBUG, "lane_open", "lane_epoch=%llu", (unsigned long long)self->lane.epoch);
 }
 
 static void refuse_assign(struct agent *self, const struct batch *batch, const Wire__Assign *assign, size_t list)

@@ -21,6 +21,7 @@
 #include <bsd/sys/tree.h>
 #include <sys/queue.h>
 
+#include "common/log_level.h"
 #include "worker/agent.h"
 
 #define OPEN_WITHIN (2 * NS_PER_S)            /* from welcome to the lane's `open` */
@@ -30,9 +31,6 @@
 #define LEAVE_MARGIN NS_PER_S
 #define SILENCE_PRESET (10 * NS_PER_S)        /* until a welcome says otherwise */
 #define MEMORY_PAUSE (100 * NS_PER_MS)        /* until something that found no memory is tried again */
-
-/* Levels of agent_ports.note: those of common/log.h, which a core doesn't include. */
-enum { NOTE_ERROR, NOTE_WARN, NOTE_INFO, NOTE_DEBUG };
 
 /* ---- agent_due.c: what has a time ---- */
 

@@ -149,6 +149,7 @@ static void slot_run(struct agent *self, mono_t now, struct slot *slot, struct s
         .batch = batch->id,
         .index = slot->index,
         .attempt = slot->attempt,
+        .epoch = slot->epoch,
         .payload = payload,
         .extra = slot->extra,
         .budget = mono_is_never(bound) ? -1 : mono_since(bound, now),
