@@ -15,7 +15,6 @@
 #undef LOG_INFO      /* czmq.h brings syslog.h along; these two are ours */
 #undef LOG_DEBUG
 #include <errno.h>
-#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -33,8 +32,6 @@
 #define SHARE_ABOVE 512                      /* longer bodies are sent without a copy */
 #define ADOPT_ABOVE 4096                     /* longer bodies are received without one: shorter ones could pin
                                               * an 8-KiB receive buffer of libzmq, and cost less to copy than a message does */
-#define AWAY_MESSAGES 256                    /* RESULTS_OUT: given to libzmq and not yet with the kernel … */
-#define AWAY_BYTES ((size_t)4 << 20)         /* … one longer message goes alone */
 #define CONTROL_RCVHWM 64                    /* a peer that floods us waits in its own connection */
 #define RESULTS_RCVHWM 4
 #define ROUTING_ID_LEN 5                     /* libzmq's own: 0 and a number */
@@ -48,10 +45,13 @@ static const struct rule {
     bool binds, reads, tells_up;
     bool bounded;          /* what is on its way is counted by us, since ZMQ_SNDHWM would make "full" look like "down" */
     bool never_again;      /* does not connect a second time */
+    bool packs, unpacks;   /* sends, receives a message as one part: see net_parts.c */
     int rcvhwm;
 } rules[] = {
-    [NET_ROUTER]      = {.type = ZMQ_ROUTER, .class = CONTROL, .binds = true, .reads = true, .rcvhwm = CONTROL_RCVHWM},
-    [NET_DEALER]      = {.type = ZMQ_DEALER, .class = CONTROL, .reads = true, .tells_up = true, .rcvhwm = CONTROL_RCVHWM},
+    [NET_ROUTER]      = {.type = ZMQ_ROUTER, .class = CONTROL, .binds = true, .reads = true, .packs = true,
+                         .rcvhwm = CONTROL_RCVHWM},
+    [NET_DEALER]      = {.type = ZMQ_DEALER, .class = CONTROL, .reads = true, .unpacks = true, .tells_up = true,
+                         .rcvhwm = CONTROL_RCVHWM},
     [NET_LANE_OUT]    = {.type = ZMQ_PUSH, .class = LANES, .binds = true, .tells_up = true},
     [NET_LANE_IN]     = {.type = ZMQ_PULL, .class = LANES, .reads = true, .never_again = true},
     [NET_RESULTS_OUT] = {.type = ZMQ_PUSH, .class = RESULTS, .tells_up = true, .bounded = true},
@@ -77,7 +77,6 @@ struct net {
     struct loop *loop;
     void *context;
     size_t max_message;
-    int max_sockets;
     struct link sockets, graveyard, starved;
     struct link ready[N_CLASSES];
     struct loop_hook hook;
@@ -87,9 +86,7 @@ struct net {
     struct net_counters counters;
     uint64_t scolded[SCOLDED];               /* serial and peer */
 
-    /* Shared with libzmq's I/O threads; they end before this does. */
-    atomic_size_t away_messages, away_bytes;
-    atomic_bool want_room;
+    struct away away;                        /* of all RESULTS_OUT sockets together */
 };
 
 #if defined(__SANITIZE_THREAD__)
@@ -100,22 +97,15 @@ struct net {
 #endif
 #endif
 #ifdef UNDER_TSAN
-/* libzmq is not instrumented: its lock-free queues, by which messages and their memory cross
+/* libzmq (and C++ is only in it) is not instrumented: its lock-free queues, by which messages and their memory cross
  * to its threads and back, are invisible to the sanitizer. */
 const char *__tsan_default_suppressions(void);
-const char *__tsan_default_suppressions(void) { return "race:libzmq.so\n"; }
+const char *__tsan_default_suppressions(void) { return "race:libzmq.so\nrace:libstdc++.so\n"; }
 #endif
 
 /* ---- ready ---- */
 
 #define OWNER(link_, member) ((struct net_socket *)(void *)((char *)(link_) - offsetof(struct net_socket, member)))
-
-static void wake(const struct net *self)
-{
-    uint64_t one = 1;
-    ssize_t n = write(self->kick.fd, &one, sizeof one);
-    (void)n;    /* It fails only when the counter is full: then it is readable as well. */
-}
 
 static void mark_ready(struct net_socket *socket)
 {
@@ -131,7 +121,7 @@ static void touch(struct net_socket *socket)
     if (net->in_turn || net->kicked)
         return;
     net->kicked = true;
-    wake(net);
+    away_wake(&net->away);
 }
 
 static void descriptor_ready(void *arg, uint32_t events)
@@ -151,60 +141,21 @@ static void kicked(void *arg, uint32_t events)
 
 /* ---- what is on its way (RESULTS_OUT) ---- */
 
-/* The last part of a message that is counted until libzmq has done with it. */
-struct note {
-    struct net *net;
-    struct buf *buf;                         /* the bytes, unless they are copied below */
-    size_t counted;
-    uint8_t copy[];
-};
-
-/* On an I/O thread of libzmq. */
-static void note_done(void *data, void *hint)
-{
-    struct note *note = hint;
-    struct net *net = note->net;
-    (void)data;
-    buf_unref(&note->buf);
-    atomic_fetch_sub(&net->away_bytes, note->counted);
-    atomic_fetch_sub(&net->away_messages, 1);
-    free(note);
-    if (atomic_load(&net->want_room) && atomic_load(&net->away_messages) <= AWAY_MESSAGES / 2 &&
-        atomic_load(&net->away_bytes) <= AWAY_BYTES / 2 && atomic_exchange(&net->want_room, false))
-        wake(net);
-}
-
-static bool half_empty(struct net *self)
-{
-    return atomic_load(&self->away_messages) <= AWAY_MESSAGES / 2 && atomic_load(&self->away_bytes) <= AWAY_BYTES / 2;
-}
-
-static bool has_room(struct net *self, size_t more)
-{
-    size_t messages = atomic_load(&self->away_messages), bytes = atomic_load(&self->away_bytes);
-    return messages == 0 || (messages < AWAY_MESSAGES && bytes < AWAY_BYTES && more <= AWAY_BYTES - bytes);
-}
-
 static int starve(struct net_socket *socket)
 {
     struct net *net = socket->net;
     if (link_alone(&socket->starved))
         link_last(&net->starved, &socket->starved);
-    /* The I/O thread may have sent the last of it before it could see that we wait: the hook looks itself. */
-    atomic_store(&net->want_room, true);
+    /* The last of it may have gone before anybody could see that we wait: the hook looks again. */
+    away_want_room(&net->away);
     touch(socket);
     return -EAGAIN;
 }
 
 static void tell_room(struct net *self)
 {
-    if (link_alone(&self->starved))
+    if (link_alone(&self->starved) || !away_want_room(&self->away))
         return;
-    if (!half_empty(self)) {
-        atomic_store(&self->want_room, true);
-        if (!half_empty(self))
-            return;
-    }
     struct link list;
     link_all(&list, &self->starved);
     while (!link_alone(&list)) {
@@ -242,29 +193,30 @@ static int share_part(zmq_msg_t *part, struct slice body)
     return 0;
 }
 
-static int count_part(zmq_msg_t *part, struct net *net, struct slice bytes, size_t counted)
+static int count_part(zmq_msg_t *part, struct away *away, struct slice bytes, size_t counted)
 {
-    bool share = bytes.buf && bytes.len > SHARE_ABOVE;
-    struct note *note = malloc(sizeof *note + (share ? 0 : bytes.len));
+    struct note *note = note_new(away, bytes.buf && bytes.len > SHARE_ABOVE, bytes, counted);
     if (!note)
         return -ENOMEM;
-    *note = (struct note){.net = net, .counted = counted};
-    if (!share && bytes.len > 0)
-        memcpy(note->copy, bytes.data, bytes.len);
-    if (zmq_msg_init_data(part, share ? (void *)bytes.data : note->copy, bytes.len, note_done, note) < 0) {
-        free(note);
+    if (zmq_msg_init_data(part, note_bytes(note), bytes.len, note_done, note) == 0)
+        return 0;
+    note_done(NULL, note);
+    return -ENOMEM;
+}
+
+static int pack_part(zmq_msg_t *part, const uint8_t *head, size_t head_len, struct slice body, bool with_body)
+{
+    size_t len = pack_len(head_len, body, with_body);
+    if (len == 0 || zmq_msg_init_size(part, len) < 0)
         return -ENOMEM;
-    }
-    note->buf = share ? buf_ref(bytes.buf) : NULL;
-    atomic_fetch_add(&net->away_messages, 1);
-    atomic_fetch_add(&net->away_bytes, counted);
+    pack_write(zmq_msg_data(part), head, head_len, body, with_body);
     return 0;
 }
 
 static int last_part(struct net_socket *socket, zmq_msg_t *part, struct slice bytes, size_t counted)
 {
     if (socket->rule->bounded)
-        return count_part(part, socket->net, bytes, counted);
+        return count_part(part, &socket->net->away, bytes, counted);
     if (bytes.buf && bytes.len > SHARE_ABOVE)
         return share_part(part, bytes);
     return copy_part(part, bytes.data, bytes.len);
@@ -290,21 +242,26 @@ int net_send(struct net_socket *socket, net_peer peer, const uint8_t *head, size
              struct slice body, bool with_body)
 {
     struct net *net = socket->net;
-    zmq_msg_t parts[3];
+    zmq_msg_t parts[2];
     size_t n = 0, len = head_len + (with_body ? body.len : 0);
     if (socket->closed || (socket->rule->tells_up && !socket->up))
         return -EAGAIN;
-    if (socket->rule->bounded && !has_room(net, len))
+    if (socket->rule->bounded && !away_has_room(&net->away, len))
         return starve(socket);
-    if (socket->rule->type == ZMQ_ROUTER) {
+    int r;
+    if (socket->rule->packs) {
         uint8_t id[ROUTING_ID_LEN] = {0, (uint8_t)(peer >> 24), (uint8_t)(peer >> 16), (uint8_t)(peer >> 8), (uint8_t)peer};
-        if (copy_part(&parts[n++], id, sizeof id) < 0)
-            return -ENOMEM;
+        if ((r = copy_part(&parts[n], id, sizeof id)) == 0)
+            n++;
+        if (r == 0 && (r = pack_part(&parts[n], head, head_len, body, with_body)) == 0)
+            n++;
+    } else {
+        struct slice last = with_body ? body : (struct slice){NULL, head, head_len};
+        if ((r = with_body ? copy_part(&parts[n], head, head_len) : 0) == 0)
+            n += with_body;
+        if (r == 0 && (r = last_part(socket, &parts[n], last, len)) == 0)
+            n++;
     }
-    struct slice head_bytes = {NULL, head, head_len};
-    int r = with_body ? copy_part(&parts[n], head, head_len) : last_part(socket, &parts[n], head_bytes, len);
-    if (r == 0 && ++n && with_body && (r = last_part(socket, &parts[n], body, len)) == 0)
-        n++;
     if (r < 0) {
         while (n > 0)
             zmq_msg_close(&parts[--n]);
@@ -330,7 +287,7 @@ static void carrier_done(void *arg)
     free(carrier);
 }
 
-/* The bytes of a part that is at least ADOPT_ABOVE long, in the memory in which they arrived. */
+/* A long part's bytes, in the memory in which they arrived. */
 static struct buf *adopt(zmq_msg_t *part)
 {
     struct carrier *carrier = malloc(sizeof *carrier);
@@ -346,14 +303,24 @@ static struct buf *adopt(zmq_msg_t *part)
     return buf;
 }
 
-static struct slice take_body(zmq_msg_t *part)
+/* The bytes of a part from `from` on. */
+static struct slice take_body(zmq_msg_t *part, size_t from)
 {
-    size_t len = zmq_msg_size(part);
+    size_t len = zmq_msg_size(part) - from;
     if (len == 0)
         return (struct slice){0};
-    struct buf *buf = len > ADOPT_ABOVE ? adopt(part) : buf_copy(zmq_msg_data(part), len);
+    const uint8_t *bytes = (const uint8_t *)zmq_msg_data(part) + from;
+    if (len <= ADOPT_ABOVE) {
+        struct buf *copy = buf_copy(bytes, len);
+        if (copy)
+            return slice_of(copy);
+    } else {
+        struct buf *whole = adopt(part);
+        if (whole)
+            return slice_cut(slice_of(whole), from, len);
+    }
     /* Without memory the bytes are lent; whoever keeps them will find out. */
-    return buf ? slice_of(buf) : (struct slice){NULL, zmq_msg_data(part), len};
+    return (struct slice){NULL, (const uint8_t *)zmq_msg_data(part) + from, len};
 }
 
 /* Once per peer, as long as it is among the last that were logged. */
@@ -370,26 +337,49 @@ static void scold(struct net_socket *socket, net_peer peer, size_t n_parts)
               "peer_address", net_peer_address(socket), NULL);
 }
 
+static bool read_peer(zmq_msg_t *part, net_peer *ret_peer)
+{
+    const uint8_t *id = zmq_msg_data(part);
+    if (zmq_msg_size(part) != ROUTING_ID_LEN || id[0] != 0)
+        return false;
+    *ret_peer = (net_peer)id[1] << 24 | (net_peer)id[2] << 16 | (net_peer)id[3] << 8 | id[4];
+    return true;
+}
+
+/* The reverse of pack_part. The part may be moved into the body: the head is read from where it is then. */
+static bool unpack_message(zmq_msg_t *part, struct net_message *message)
+{
+    const uint8_t *bytes = zmq_msg_data(part);
+    if (!pack_read(bytes, zmq_msg_size(part), &message->head_len, &message->has_body))
+        return false;
+    message->body = take_body(part, PACK_LEN + message->head_len);
+    message->head = message->body.len > ADOPT_ABOVE ? message->body.data - message->head_len : bytes + PACK_LEN;
+    return true;
+}
+
+static bool read_message(const struct rule *rule, zmq_msg_t *parts, size_t n, struct net_message *message)
+{
+    if (n < 1 || n > 2 || (rule->unpacks && n != 1))
+        return false;
+    if (rule->unpacks)
+        return unpack_message(parts, message);
+    message->head = zmq_msg_data(&parts[0]);
+    message->head_len = zmq_msg_size(&parts[0]);
+    message->has_body = n == 2;
+    if (n == 2)
+        message->body = take_body(&parts[1], 0);
+    return true;
+}
+
 static void hand_over(struct net_socket *socket, zmq_msg_t *parts, size_t n_parts, size_t bytes)
 {
-    size_t first = socket->rule->type == ZMQ_ROUTER;
-    net_peer peer = 0;
-    bool known = true;
-    if (first) {
-        const uint8_t *id = zmq_msg_data(&parts[0]);
-        known = zmq_msg_size(&parts[0]) == ROUTING_ID_LEN && id[0] == 0;
-        if (known)
-            peer = (net_peer)id[1] << 24 | (net_peer)id[2] << 16 | (net_peer)id[3] << 8 | id[4];
-    }
-    size_t n = n_parts - first;
+    size_t first = socket->rule->type == ZMQ_ROUTER, n = n_parts - first;
+    struct net_message message = {0};
+    bool known = !first || read_peer(&parts[0], &message.peer);
     socket->head = &parts[first];
-    if (!known || n < 1 || n > 2)
-        scold(socket, peer, n);
+    if (!known || !read_message(socket->rule, &parts[first], n, &message))
+        scold(socket, message.peer, n);
     else {
-        struct net_message message = {.peer = peer, .head = zmq_msg_data(&parts[first]),
-                                      .head_len = zmq_msg_size(&parts[first]), .has_body = n == 2};
-        if (n == 2)
-            message.body = take_body(&parts[first + 1]);
         socket->net->counters.messages_in++;
         socket->net->counters.bytes_in += bytes;
         socket->callbacks.message(socket->callbacks.arg, socket, &message);
@@ -547,10 +537,8 @@ static int random_below(int limit)
 }
 
 /* libzmq adds up to one interval of jitter of its own to each wait: with it none exceeds 500 ms.
- *
- * A lane that must not reconnect is given the longest interval there is, 24 days. The documented -1
- * makes libzmq take the pipe away when the peer goes; if that is noticed between two parts
- * of a message, an assertion of fq.cpp ends the process. */
+ * A lane that must not reconnect is given the longest interval there is, 24 days: the documented -1
+ * takes unread messages away when the peer goes, with the danger that net_parts.c speaks of. */
 static int set_reconnecting(void *handle, const struct rule *rule)
 {
     int first = rule->never_again ? INT_MAX : 100 + random_below(51);
@@ -562,11 +550,12 @@ static int set_options(struct net_socket *socket)
 {
     const struct rule *rule = socket->rule;
     void *handle = socket->handle;
-    int64_t max_message = (int64_t)socket->net->max_message;
+    size_t max = socket->net->max_message;
+    int64_t max_message = (int64_t)(rule->unpacks ? 2 * max + PACK_LEN : max);
     uint64_t thread = rule->class == CONTROL ? 2 : 1;    /* a bit for each I/O thread */
     const struct { int option, value; } options[] = {
         {ZMQ_LINGER, 0}, {ZMQ_BACKLOG, 1024}, {ZMQ_SNDHWM, 0}, {ZMQ_RCVHWM, rule->rcvhwm},
-        {ZMQ_IPV6, strchr(socket->endpoint, '[') != NULL}, {ZMQ_IMMEDIATE, !rule->binds},
+        {ZMQ_IPV6, strchr(socket->endpoint, '[') != NULL}, {ZMQ_IMMEDIATE, !rule->binds && !rule->never_again},
         {ZMQ_CONNECT_TIMEOUT, 2000}, {ZMQ_HANDSHAKE_IVL, 5000}, {ZMQ_TCP_MAXRT, 10000},
         {ZMQ_TCP_KEEPALIVE, 1}, {ZMQ_TCP_KEEPALIVE_IDLE, 10}, {ZMQ_TCP_KEEPALIVE_INTVL, 5}, {ZMQ_TCP_KEEPALIVE_CNT, 3},
     };
@@ -756,7 +745,6 @@ struct net *net_new(struct loop *loop, const struct net_config *config, struct w
         return why_set(why, "no memory for the network"), NULL;
     self->loop = loop;
     self->max_message = config->max_message;
-    self->max_sockets = config->max_sockets;
     link_init(&self->sockets);
     link_init(&self->graveyard);
     link_init(&self->starved);
@@ -764,6 +752,7 @@ struct net *net_new(struct loop *loop, const struct net_config *config, struct w
         link_init(&self->ready[class]);
     self->hook = (struct loop_hook){.turn = turn, .arg = self};
     self->kick = (struct loop_watch){.fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK), .ready = kicked, .arg = self};
+    self->away.wake = self->kick.fd;
     if (self->kick.fd < 0 || loop_watch(loop, &self->kick, EPOLLIN) < 0) {
         why_set(why, "no event descriptor for the network: %s; raise the limit (ulimit -n)", strerror(errno));
         net_destroy(&self);
