@@ -367,6 +367,9 @@ void register_result_packed(struct registry *self, mono_t now, const Wire__Resul
 {
     (void)now;
     self->results++;
+    /* Fields that nobody here knows were read over, and aren't stored either. */
+    if (head.len != wire__result__get_packed_size(message))
+        head = (struct slice){0};
     if (message->what_case == WIRE__RESULT__WHAT_REPORT)
         take_report(self, message->report, head, body);
     else if (message->what_case == WIRE__RESULT__WHAT_CLOSING)
