@@ -404,6 +404,7 @@ static void send_list(struct agent *self, size_t which, Wire__Fence **fences, si
     case TELL_RECALLED: send_returned(self, fences, n, WIRE__RETURN_CAUSE__RECALLED, false); break;
     case TELL_DRAINED:  send_returned(self, fences, n, WIRE__RETURN_CAUSE__DRAINED, false); break;
     case TELL_NO_BATCH: send_returned(self, fences, n, WIRE__RETURN_CAUSE__NO_SUCH_BATCH, false); break;
+    case TELL_DROPPED:  send_returned(self, fences, n, WIRE__RETURN_CAUSE__DROPPED, false); break;
     default:            send_returned(self, fences, n, WIRE__RETURN_CAUSE__DRAINED, true); break;
     }
 }

@@ -282,7 +282,7 @@ void agent_lane_break(struct agent *self, mono_t now, const char *why);
 
 /* ---- agent.c ---- */
 
-enum { TELL_STARTED, TELL_FINISHED, TELL_RECALLED, TELL_DRAINED, TELL_NO_BATCH, TELL_CUT_OFF, TELL_LISTS };
+enum { TELL_STARTED, TELL_FINISHED, TELL_RECALLED, TELL_DRAINED, TELL_NO_BATCH, TELL_DROPPED, TELL_CUT_OFF, TELL_LISTS };
 
 struct agent {
     struct agent_config config;               /* a copy: strings and arrays are owned */

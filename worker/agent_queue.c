@@ -210,7 +210,13 @@ static uint64_t cancel_span(struct agent *self, struct batch *batch, uint64_t fi
     struct frame *next;
     for (struct frame *frame = TAILQ_FIRST(&batch->frames); frame; frame = next) {
         next = TAILQ_NEXT(frame, batch_entry);
-        dropped += cut_out(self, frame, first, count);
+        uint64_t from = first > frame->first ? first : frame->first, epoch = frame->epoch;
+        uint32_t attempt = frame->attempt, n = cut_out(self, frame, first, count);
+        /* Told which they were, the ventilator can close them without waiting for the grace. */
+        if (n > 0)
+            agent_control_tell(self, &self->tell[TELL_DROPPED], batch, from, n, epoch, attempt);
+        self->returned += n;
+        dropped += n;
     }
     return dropped;
 }

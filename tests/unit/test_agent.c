@@ -323,7 +323,8 @@ static void a_cancel_drops_and_stops(void **state)
     forget_trace(w);
     cancel(w, batch_a, 1, 3, WIRE__REASON__CANCEL, false);
     cancel(w, batch_a, 6, 1, WIRE__REASON__CANCEL, false);
-    EXPECT(w, "stop slot=1 grace=2000ms\nconfirmed 9 dropped=2 stopping=1\nconfirmed 9 dropped=1 stopping=0\n");
+    EXPECT(w, "stop slot=1 grace=2000ms\nreturned cause=5 a2+2@1.1\nconfirmed 9 dropped=2 stopping=1\n"
+              "returned cause=5 a6+1@1.1\nconfirmed 9 dropped=1 stopping=0\n");
     end_killed(w, 1);
     end_ok(w, 0, "");
     tick(w);
