@@ -165,12 +165,9 @@ static bool add_children(struct sweep *self, pid_t pid)
     return known || !any;
 }
 
-static void walk_tree(struct sweep *self, bool *ret_incomplete)
+static void walk_tree(struct sweep *self)
 {
-    if (!add_children(self, getpid())) {
-        *ret_incomplete = true;
-        return;
-    }
+    self->slow = !add_children(self, getpid());
     for (size_t i = 0; i < self->n_found; i++) {
         if (!self->found[i].dead)
             add_children(self, self->found[i].pid);
@@ -184,7 +181,6 @@ static void walk_all(struct sweep *self)
     DIR *folder = opendir("/proc");
     if (!folder)
         return;
-    self->n_found = 0;
     for (struct dirent *entry; (entry = readdir(folder)); ) {
         struct sweep_process process;
         pid_t pid = pid_of(entry->d_name);
@@ -271,10 +267,10 @@ static void kill_groups(const struct sweep *self)
 
 size_t sweep_signal(struct sweep *self, int signal, pid_t spared)
 {
-    bool incomplete = false;
     self->n_found = 0;
-    walk_tree(self, &incomplete);
-    if (incomplete)
+    if (!self->slow)
+        walk_tree(self);
+    if (self->slow)
         walk_all(self);
     if (signal == SIGKILL)
         kill_groups(self);

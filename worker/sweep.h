@@ -20,6 +20,7 @@ struct sweep {
     size_t n_found, found_room;
     pid_t *known;                  /* every pid that was ever counted, ascending */
     size_t n_known, known_room;
+    bool slow;                     /* this kernel has no `children` files: the whole of /proc is read; found out, or set */
     char *scratch;                 /* for the `children` files */
     size_t scratch_room;
 };
