@@ -1,0 +1,254 @@
+#include "worker/command.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "tarmac/template.h"
+
+#define VARIABLES (16u + 2 * WIRE_VALUES)
+
+/* A handler's template, once for payloads that are arguments and once for those that go to standard input. */
+struct handler {
+    const char *name;
+    struct template *templates[2];
+};
+
+struct worker_command {
+    struct handler *handlers;
+    size_t n_handlers;
+    char *submit_to;
+    uint8_t batch[WIRE_ID];          /* whose own command is parsed in `own` */
+    struct template *own;
+    struct template_line line;
+    char *text;                      /* the variables, one behind the other */
+    size_t len, room;
+    size_t at[VARIABLES];            /* where each begins */
+    size_t n;
+    bool no_memory;
+    char *env[VARIABLES + 1];
+};
+
+/* ---- making it ---- */
+
+static size_t count_words(const char *const *words)
+{
+    size_t n = 0;
+    while (words[n])
+        n++;
+    return n;
+}
+
+struct worker_command *worker_command_new(const struct agent_handler *handlers, size_t n, const char *submit_to)
+{
+    struct why why;
+    struct worker_command *self = calloc(1, sizeof *self);
+    if (!self)
+        return NULL;
+    self->submit_to = strdup(submit_to);
+    self->handlers = calloc(n + 1, sizeof *self->handlers);
+    bool complete = self->submit_to && self->handlers;
+    for (size_t i = 0; complete && i < n; i++) {
+        struct handler *handler = &self->handlers[self->n_handlers++];
+        handler->name = handlers[i].name;
+        for (int pipe = 0; pipe < 2; pipe++)
+            complete &= template_parse(handlers[i].command, count_words(handlers[i].command), pipe, &handler->templates[pipe], &why) == 0;
+    }
+    if (!complete)
+        worker_command_destroy(&self);
+    return self;
+}
+
+void worker_command_destroy(struct worker_command **self_p)
+{
+    struct worker_command *self = *self_p;
+    *self_p = NULL;
+    if (!self)
+        return;
+    for (size_t i = 0; i < self->n_handlers; i++)
+        for (int pipe = 0; pipe < 2; pipe++)
+            template_destroy(&self->handlers[i].templates[pipe]);
+    template_destroy(&self->own);
+    template_line_clear(&self->line);
+    free(self->handlers);
+    free(self->submit_to);
+    free(self->text);
+    free(self);
+}
+
+/* ---- the environment ---- */
+
+static void put(struct worker_command *self, const char *bytes, size_t len)
+{
+    if (self->room - self->len < len) {
+        size_t room = self->room ? self->room * 2 : 4096;
+        while (room - self->len < len)
+            room *= 2;
+        char *text = realloc(self->text, room);
+        if (!text) {
+            self->no_memory = true;
+            return;
+        }
+        self->text = text;
+        self->room = room;
+    }
+    memcpy(self->text + self->len, bytes, len);
+    self->len += len;
+}
+
+static void variable(struct worker_command *self, const char *format, ...) __attribute__((format(printf, 2, 3)));
+static void variable(struct worker_command *self, const char *format, ...)
+{
+    char text[WIRE_TRACE + 600];
+    va_list args;
+    va_start(args, format);
+    int n = vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    self->at[self->n++] = self->len;
+    put(self, text, (size_t)n < sizeof text ? (size_t)n : sizeof text - 1);
+    put(self, "", 1);
+}
+
+/* TARMAC_VALUE_<NAME>: upper case, and _ for what a variable's name can't have. */
+static char as_name(char c)
+{
+    if (c >= 'a' && c <= 'z')
+        return (char)(c - 'a' + 'A');
+    return (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ? c : '_';
+}
+
+static bool same_name(const char *a, const char *b)
+{
+    while (*a && as_name(*a) == as_name(*b)) {
+        a++;
+        b++;
+    }
+    return *a == *b || (*a && *b && as_name(*a) == as_name(*b));
+}
+
+static bool is_among(const char *key, Wire__Value *const *values, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (same_name(key, values[i]->key))
+            return true;
+    return false;
+}
+
+static void value(struct worker_command *self, const Wire__Value *from)
+{
+    static const char prefix[] = "TARMAC_VALUE_";
+    self->at[self->n++] = self->len;
+    put(self, prefix, sizeof prefix - 1);
+    for (const char *c = from->key; *c; c++)
+        put(self, &(char){as_name(*c)}, 1);
+    put(self, "=", 1);
+    put(self, from->value, strlen(from->value) + 1);
+}
+
+/* The task's own values stand before the batch's, and of two keys with one name the last. */
+static void values(struct worker_command *self, const struct agent_run *run)
+{
+    const Wire__Options *options = run->options;
+    size_t n_own = run->extra ? run->extra->n_values : 0;
+    for (size_t i = 0; i < options->n_values; i++)
+        if (!is_among(options->values[i]->key, options->values + i + 1, options->n_values - i - 1)
+            && !(n_own && is_among(options->values[i]->key, run->extra->values, n_own)))
+            value(self, options->values[i]);
+    for (size_t i = 0; i < n_own; i++)
+        if (!is_among(run->extra->values[i]->key, run->extra->values + i + 1, n_own - i - 1))
+            value(self, run->extra->values[i]);
+}
+
+/* The attempt's span is a child of the batch's: the same trace and flags, a span of its own. */
+static void trace(struct worker_command *self, const struct agent_run *run)
+{
+    const char *parent = run->options->traceparent;
+    char id[33], span[17];
+    if (!wire_traceparent_ok(parent))
+        return;
+    wire_trace_id(parent, id);
+    for (size_t i = 0; i < sizeof run->span_id; i++)
+        snprintf(span + 2 * i, 3, "%02x", run->span_id[i]);
+    variable(self, "TARMAC_TRACE_ID=%s", id);
+    variable(self, "TRACEPARENT=00-%s-%s-%s", id, span, parent + 53);
+    if (run->options->tracestate[0] != '\0')
+        variable(self, "TRACESTATE=%s", run->options->tracestate);
+}
+
+static int make_environment(struct worker_command *self, const struct agent_run *run)
+{
+    char batch[33];
+    self->len = self->n = 0;
+    self->no_memory = false;
+    wire_id_hex(run->batch, batch);
+    variable(self, "TARMAC_BATCH=%s", run->short_id);
+    variable(self, "TARMAC_INDEX=%" PRIu64, run->index);
+    variable(self, "TARMAC_ATTEMPT=%" PRIu32, run->attempt);
+    variable(self, "TARMAC_KEY=%s/%" PRIu64, run->short_id, run->index);
+    variable(self, "TARMAC_SLOT=%" PRIu32, run->slot + 1);
+    if (run->budget >= 0)
+        variable(self, "TARMAC_BUDGET_MS=%" PRId64, run->budget / NS_PER_MS);
+    /* What a nested submission names as its parent. */
+    variable(self, "TARMAC_PARENT=%s/%" PRIu64 "/%" PRIu64 "/%" PRIu32, batch, run->index, run->epoch, run->attempt);
+    if (self->submit_to[0] != '\0')
+        variable(self, "TARMAC_VENTILATOR=%s", self->submit_to);
+    trace(self, run);
+    values(self, run);
+    for (size_t i = 0; i < self->n && !self->no_memory; i++)
+        self->env[i] = self->text + self->at[i];
+    self->env[self->n] = NULL;
+    return self->no_memory ? -ENOMEM : 0;
+}
+
+/* ---- the words ---- */
+
+static struct template *own_template(struct worker_command *self, const struct agent_run *run, struct why *why)
+{
+    if (self->own && memcmp(self->batch, run->batch, WIRE_ID) == 0)
+        return self->own;
+    template_destroy(&self->own);
+    if (template_parse((const char *const *)run->options->command, run->options->n_command, run->options->pipe, &self->own, why) < 0)
+        return NULL;
+    memcpy(self->batch, run->batch, WIRE_ID);
+    return self->own;
+}
+
+static struct template *find_template(struct worker_command *self, const struct agent_run *run, bool pipe, struct why *why)
+{
+    if (!run->handler)
+        return own_template(self, run, why);
+    for (size_t i = 0; i < self->n_handlers; i++)
+        if (strcmp(self->handlers[i].name, run->handler->name) == 0)
+            return self->handlers[i].templates[pipe];
+    why_set(why, "this worker has no handler %s", run->handler->name);
+    return NULL;
+}
+
+int worker_command_make(struct worker_command *self, const struct agent_run *run, struct keeper_run *ret, struct why *why)
+{
+    bool pipe = run->options->pipe || (run->handler && run->handler->pipe);
+    struct template *template = find_template(self, run, pipe, why);
+    if (!template)
+        return -EINVAL;
+    struct template_task task = {.item = run->payload.data, .len = run->payload.len, .index = run->index, .slot = run->slot + 1};
+    int error = template_expand(template, &task, 0, &self->line, why);
+    if (error < 0)
+        return error;
+    if (make_environment(self, run) < 0) {
+        why_set(why, "no memory for the environment of task %" PRIu64, run->index);
+        return -ENOMEM;
+    }
+    *ret = (struct keeper_run){
+        .argv = self->line.argv,
+        .env = self->env,
+        .input = pipe ? run->payload : (struct slice){0},
+        .has_input = pipe,
+        .max_output = run->options->max_output,
+        .max_errors = WIRE_ERRORS,
+        .grace = (int64_t)run->options->grace_us * NS_PER_US,
+    };
+    return 0;
+}

@@ -1,0 +1,42 @@
+/* What a worker was told: the command line and the environment, checked before anything else happens. */
+#ifndef WORKER_CONFIG_H
+#define WORKER_CONFIG_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "common/log.h"
+#include "proto/wire.h"
+#include "worker/agent.h"
+
+struct worker_config {
+    char ventilator[256];            /* whole endpoints */
+    char sink[256];                  /* empty: where the ventilator says */
+    char submit_to[256];             /* where handlers submit; empty: unknown */
+    char name[WIRE_NAME + 1];
+    uint32_t slots;
+    bool allow_commands;
+    int64_t shutdown_timeout;
+    enum log_format log_format;
+    enum log_level log_level;
+    Wire__Value **labels;
+    size_t n_labels;
+    struct agent_handler *handlers;
+    size_t n_handlers;
+};
+
+enum config_result { CONFIG_OK, CONFIG_DONE /* help or the like was printed */, CONFIG_BAD };
+
+/* Reads everything; *ret needs worker_config_release afterwards when it is CONFIG_OK. CONFIG_BAD: why is the sentence to say. */
+enum config_result worker_config_read(int argc, char **argv, FILE *out, struct worker_config *ret, struct why *why);
+void worker_config_release(struct worker_config *self);
+
+/* Takes the variables that were meant for this worker, and those of an attempt that it may have been started by, out of the
+ * environment, so that its handlers don't mistake them for theirs. After worker_config_read, before any thread. */
+void worker_config_clean_environment(void);
+
+/* For an agent. Lent. */
+struct agent_config worker_config_of_agent(const struct worker_config *self, uint64_t session);
+
+#endif

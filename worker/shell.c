@@ -1,0 +1,499 @@
+/* The worker's shell: what the sockets and keepers bring becomes the agent's events; what the agent
+ * asks for becomes sends and keeper commands. It decides nothing.
+ *
+ * The agent's ports must not call back into it: an attempt that can't even be started is written down
+ * and ended at the end of the turn. */
+#include "worker/shell.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+
+#include "common/bug.h"
+#include "common/dialer.h"
+#include "common/net.h"
+#include "worker/agent.h"
+#include "worker/command.h"
+#include "worker/keeper.h"
+
+#define SOCKETS 16
+#define GOODBYE_LINGER (500 * NS_PER_MS)
+#define KEEPERS_WAIT (3 * NS_PER_S)
+#define STOOD_STILL (500 * NS_PER_MS)         /* shorter than any sensible heartbeat: it only puts a judgement off by a turn */
+#define WAITING_FIRST NS_PER_S
+#define WAITING_EVERY (10 * NS_PER_S)
+#define CANDIDATES 40u                        /* places of a sink: what the wire takes of endpoints and hosts */
+
+struct shell_slot {
+    struct worker_shell *shell;
+    uint32_t number;
+    struct keeper *keeper;                    /* opened when it is needed first */
+    bool running;
+    char *failure;                            /* why it could not be started; ended at the end of the turn */
+    struct shell_slot *next_failed;
+};
+
+struct worker_shell {
+    const struct worker_config *config;
+    struct loop *loop;
+    struct net *net;
+    struct net_socket *control, *lane;
+    struct dialer *sink;
+    struct wire_arena *arena;
+    struct wire_writer writer;
+    struct agent *agent;
+    struct worker_command *command;
+    struct shell_slot *slots;
+    struct shell_slot *failed;
+    struct loop_hook hook;
+    struct loop_timer tick, waiting;
+    bool hooked, was_ready, draining, has_left;
+    uint64_t unreleased;
+};
+
+/* ---- the agent's ports: messages ---- */
+
+static int port_up(void *arg, const Wire__Upward *message)
+{
+    struct worker_shell *self = arg;
+    int error = wire_write(&self->writer, &message->base);
+    return error < 0 ? error : net_send(self->control, 0, self->writer.bytes, self->writer.len, (struct slice){0}, false);
+}
+
+static int port_result(void *arg, const Wire__Result *message, struct slice body)
+{
+    struct worker_shell *self = arg;
+    struct net_socket *socket = dialer_socket(self->sink);
+    if (!socket || !dialer_is_up(self->sink))
+        return -EAGAIN;
+    int error = wire_write(&self->writer, &message->base);
+    return error < 0 ? error : net_send(socket, 0, self->writer.bytes, self->writer.len, body, body.len > 0);
+}
+
+static void port_lane_close(void *arg)
+{
+    struct worker_shell *self = arg;
+    if (self->lane)
+        net_close(&self->lane);
+}
+
+static void on_lane(void *arg, struct net_socket *socket, const struct net_message *message)
+{
+    struct worker_shell *self = arg;
+    const Wire__Lane *lane;
+    struct why why;
+    if (socket != self->lane)
+        return;
+    if (wire_read_lane(self->arena, message->head, message->head_len, message->body.len, &lane, &why) == 0) {
+        agent_lane(self->agent, loop_now(self->loop), lane, message->body);
+        return;
+    }
+    log_event(LOG_WARN, "message_malformed", "from", "lane", "reason", why.text, NULL);
+    agent_lane_lost(self->agent, loop_now(self->loop), "a message that can't be read");
+}
+
+static void port_lane_dial(void *arg, const char *endpoint, uint32_t port)
+{
+    struct worker_shell *self = arg;
+    const struct net_callbacks callbacks = {.message = on_lane, .arg = self};
+    char host[200], whole[256];
+    struct why why;
+    port_lane_close(self);
+    if (endpoint[0] == '\0' && net_endpoint_host(self->config->ventilator, host, sizeof host) == 0) {
+        snprintf(whole, sizeof whole, "tcp://%s:%u", host, port);
+        endpoint = whole;
+    }
+    self->lane = net_open(self->net, NET_LANE_IN, endpoint, &callbacks, &why);
+    /* The agent waits in vain for the lane's open, and says hello again. */
+    if (!self->lane)
+        log_event(LOG_WARN, "lane_not_dialled", "endpoint", endpoint, "reason", why.text, NULL);
+}
+
+/* Whole endpoints as they are; hosts with the port, an empty one being the host by which the ventilator was reached. */
+static size_t list_candidates(const struct worker_shell *self, const Wire__SinkPlace *place, char text[][256], const char **list)
+{
+    char host[200];
+    size_t n = 0;
+    for (size_t i = 0; i < place->n_endpoints && n < CANDIDATES; i++)
+        list[n++] = place->endpoints[i];
+    for (size_t i = 0; i < place->n_hosts && place->results_port != 0 && n < CANDIDATES; i++) {
+        if (place->hosts[i][0] != '\0')
+            snprintf(host, sizeof host, "%s", place->hosts[i]);
+        else if (net_endpoint_host(self->config->ventilator, host, sizeof host) < 0)
+            continue;
+        snprintf(text[n], sizeof text[n], "tcp://%s:%u", host, place->results_port);
+        list[n] = text[n];
+        n++;
+    }
+    return n;
+}
+
+static void port_sink_place(void *arg, const Wire__SinkPlace *place)
+{
+    struct worker_shell *self = arg;
+    char text[CANDIDATES][256];
+    const char *list[CANDIDATES];
+    size_t n = self->config->sink[0] != '\0' ? 0 : list_candidates(self, place, text, list);
+    /* A place that isn't known now says nothing against the one that was. */
+    if (n > 0 && dialer_set(self->sink, list, n) < 0)
+        log_event(LOG_WARN, "sink_not_dialled", "endpoint", list[0], "reason", "no memory", NULL);
+}
+
+/* ---- the agent's ports: attempts ---- */
+
+static void fail_start(struct shell_slot *slot, const char *sentence)
+{
+    struct worker_shell *self = slot->shell;
+    /* Without memory for it, the attempt fails all the same. */
+    slot->failure = strdup(sentence);
+    slot->next_failed = self->failed;
+    self->failed = slot;
+}
+
+static void on_ended(void *arg, struct keeper *keeper, const struct keeper_end *end)
+{
+    struct shell_slot *slot = arg;
+    (void)keeper;
+    char sentence[256];
+    struct agent_end how = {
+        .how = end->how == KEEPER_EXITED ? AGENT_EXITED : end->how == KEEPER_SIGNALLED ? AGENT_SIGNALLED : AGENT_NOT_STARTED,
+        .code = end->code, .term_sent = end->term_sent, .kill_sent = end->kill_sent,
+        .output = end->output, .errors = end->errors,
+        .output_truncated = end->output_truncated, .errors_truncated = end->errors_truncated, .swept = end->swept > 0,
+        .run_ns = end->run_ns,
+    };
+    if (end->how == KEEPER_NOT_STARTED) {
+        snprintf(sentence, sizeof sentence, "the command could not be started: %s", strerror(end->code));
+        how.sentence = sentence;
+    }
+    slot->running = false;
+    agent_ended(slot->shell->agent, loop_now(slot->shell->loop), slot->number, &how);
+}
+
+static void on_died(void *arg, struct keeper *keeper, const char *sentence)
+{
+    struct shell_slot *slot = arg;
+    struct worker_shell *self = slot->shell;
+    (void)keeper;
+    log_event(LOG_ERROR, "keeper_died", "slot", log_u64(slot->number + 1), "reason", sentence, NULL);
+    struct agent_end how = {.how = AGENT_KEEPER_DIED, .sentence = sentence};
+    if (slot->running)
+        agent_ended(self->agent, loop_now(self->loop), slot->number, &how);
+    slot->running = false;
+    keeper_close(&slot->keeper);
+}
+
+static int start(struct shell_slot *slot, const struct agent_run *run, struct why *why)
+{
+    struct worker_shell *self = slot->shell;
+    const struct keeper_callbacks callbacks = {.ended = on_ended, .died = on_died, .arg = slot};
+    struct keeper_run how;
+    if (worker_command_make(self->command, run, &how, why) < 0)
+        return -1;
+    if (!slot->keeper)
+        slot->keeper = keeper_open(self->loop, slot->number + 1, &callbacks, why);
+    if (!slot->keeper)
+        return -1;
+    int error = keeper_run(slot->keeper, &how);
+    if (error < 0)
+        return why_set(why, "%s: %s", how.argv[0], error == -E2BIG ? "its arguments and environment are larger than the system takes"
+                                                                  : strerror(-error));
+    slot->running = true;
+    return 0;
+}
+
+static void port_run(void *arg, const struct agent_run *run)
+{
+    struct worker_shell *self = arg;
+    struct shell_slot *slot = &self->slots[run->slot];
+    struct why why;
+    if (start(slot, run, &why) < 0)
+        fail_start(slot, why.text);
+}
+
+static void port_stop(void *arg, uint32_t number, int64_t grace)
+{
+    struct worker_shell *self = arg;
+    if (self->slots[number].running)
+        keeper_stop(self->slots[number].keeper, grace);
+}
+
+/* ---- the agent's other ports ---- */
+
+static void port_random(void *arg, void *bytes, size_t len)
+{
+    (void)arg;
+    /* So few bytes come whole, and without waiting once the system is up. */
+    BUG_IF(getrandom(bytes, len, 0) != (ssize_t)len);
+}
+
+static void port_note(void *arg, int level, const char *event, const char *text)
+{
+    (void)arg;
+    log_text((enum log_level)level, event, text);
+}
+
+static void port_leave(void *arg, uint64_t unreleased)
+{
+    struct worker_shell *self = arg;
+    self->has_left = true;
+    self->unreleased = unreleased;
+    loop_stop(self->loop);
+}
+
+/* ---- what the sockets bring ---- */
+
+static void on_control(void *arg, struct net_socket *socket, const struct net_message *message)
+{
+    struct worker_shell *self = arg;
+    const Wire__Downward *downward;
+    struct why why;
+    (void)socket;
+    if (wire_read_downward(self->arena, message->head, message->head_len, message->body.len, &downward, &why) == 0)
+        agent_downward(self->agent, loop_now(self->loop), downward);
+    else
+        log_event(LOG_WARN, "message_malformed", "from", "ventilator", "reason", why.text, NULL);
+}
+
+static void on_control_up(void *arg, struct net_socket *socket, bool is_up)
+{
+    struct worker_shell *self = arg;
+    (void)socket;
+    agent_control(self->agent, loop_now(self->loop), is_up);
+}
+
+static void on_sink_up(void *arg, struct net_socket *socket, bool is_up)
+{
+    struct worker_shell *self = arg;
+    log_event(LOG_DEBUG, is_up ? "sink_up" : "sink_down", "endpoint", net_endpoint(socket), NULL);
+    agent_sink(self->agent, loop_now(self->loop), is_up);
+}
+
+static void on_sink_room(void *arg, struct net_socket *socket)
+{
+    struct worker_shell *self = arg;
+    (void)socket;
+    if (dialer_is_up(self->sink))
+        agent_sink(self->agent, loop_now(self->loop), true);
+}
+
+/* ---- turns ---- */
+
+static void end_failed(struct worker_shell *self)
+{
+    while (self->failed) {
+        struct shell_slot *slot = self->failed;
+        self->failed = slot->next_failed;
+        struct agent_end end = {.how = AGENT_NOT_STARTED, .sentence = slot->failure};
+        agent_ended(self->agent, loop_now(self->loop), slot->number, &end);
+        free(slot->failure);
+        slot->failure = NULL;
+    }
+}
+
+static void look_ready(struct worker_shell *self)
+{
+    struct agent_counts counts;
+    if (self->was_ready)
+        return;
+    agent_count(self->agent, loop_now(self->loop), &counts);
+    if (!counts.lane_open)
+        return;
+    self->was_ready = true;
+    loop_timer_clear(self->loop, &self->waiting);
+    printf("ready name=%s slots=%u\n", self->config->name, self->config->slots);
+    fflush(stdout);
+}
+
+static bool on_turn(void *arg)
+{
+    struct worker_shell *self = arg;
+    end_failed(self);
+    bool caught_up = loop_stood_still(self->loop) < STOOD_STILL;
+    mono_t next = agent_tick(self->agent, loop_now(self->loop), caught_up);
+    look_ready(self);
+    /* What could not be started during this tick is ended in the next turn; and one that finds no memory for its timer
+     * goes round without. */
+    return self->failed != NULL || loop_timer_set(self->loop, &self->tick, next) < 0;
+}
+
+static void wake(void *arg) { (void)arg; }    /* the hook does the work of every turn */
+
+static void say_waiting(void *arg)
+{
+    struct worker_shell *self = arg;
+    log_event(LOG_WARN, "waiting", "for", "ventilator", "at", self->config->ventilator, NULL);
+    loop_timer_set(self->loop, &self->waiting, mono_add(loop_now(self->loop), WAITING_EVERY));
+}
+
+void worker_shell_signal(struct worker_shell *self)
+{
+    if (self->draining)
+        agent_leave_now(self->agent, loop_now(self->loop));
+    else
+        agent_drain(self->agent, loop_now(self->loop));
+    self->draining = true;
+}
+
+int worker_shell_exit_code(const struct worker_shell *self)
+{
+    return !self->has_left ? EXIT_BUG : self->unreleased > 0 ? EXIT_UNRELEASED : EXIT_STOPPED;
+}
+
+/* ---- beginning and ending ---- */
+
+static int make_agent(struct worker_shell *self, struct why *why)
+{
+    const struct agent_ports ports = {
+        .arg = self, .up = port_up, .lane_dial = port_lane_dial, .lane_close = port_lane_close,
+        .sink_place = port_sink_place, .result = port_result, .run = port_run, .stop = port_stop,
+        .random = port_random, .note = port_note, .leave = port_leave,
+    };
+    uint64_t session = 0;
+    while (session == 0)
+        port_random(self, &session, sizeof session);
+    const struct agent_config config = worker_config_of_agent(self->config, session);
+    self->agent = agent_new(&config, &ports);
+    self->command = worker_command_new(self->config->handlers, self->config->n_handlers, self->config->submit_to);
+    self->slots = calloc(self->config->slots, sizeof *self->slots);
+    self->arena = wire_arena_new();
+    if (!self->agent || !self->command || !self->slots || !self->arena)
+        return why_set(why, "no memory for %u slots", self->config->slots);
+    for (uint32_t i = 0; i < self->config->slots; i++)
+        self->slots[i] = (struct shell_slot){.shell = self, .number = i};
+    return 0;
+}
+
+static int dial(struct worker_shell *self, struct why *why)
+{
+    const struct net_config config = {.max_sockets = SOCKETS, .max_message = WIRE_MESSAGE};
+    const struct net_callbacks control = {.message = on_control, .up = on_control_up, .arg = self};
+    const struct net_callbacks sink = {.up = on_sink_up, .room = on_sink_room, .arg = self};
+    const char *fixed = self->config->sink;
+    self->net = net_new(self->loop, &config, why);
+    if (!self->net)
+        return -1;
+    self->sink = dialer_new(self->loop, self->net, NET_RESULTS_OUT, &sink);
+    if (!self->sink || (fixed[0] != '\0' && dialer_set(self->sink, &fixed, 1) < 0))
+        return why_set(why, "no memory for the connection to the sink");
+    self->control = net_open(self->net, NET_DEALER, self->config->ventilator, &control, why);
+    if (!self->control)
+        return -1;
+    net_linger(self->control, GOODBYE_LINGER);
+    return 0;
+}
+
+struct worker_shell *worker_shell_new(struct loop *loop, const struct worker_config *config, struct why *why)
+{
+    struct worker_shell *self = calloc(1, sizeof *self);
+    if (!self) {
+        why_set(why, "no memory to begin with");
+        return NULL;
+    }
+    self->config = config;
+    self->loop = loop;
+    self->tick.fire = wake;
+    self->waiting = (struct loop_timer){.fire = say_waiting, .arg = self};
+    self->hook = (struct loop_hook){.turn = on_turn, .arg = self};
+    if (make_agent(self, why) < 0 || dial(self, why) < 0) {
+        worker_shell_destroy(&self);
+        return NULL;
+    }
+    loop_timer_set(loop, &self->waiting, mono_add(mono_now(), WAITING_FIRST));
+    loop_add_hook(loop, &self->hook);
+    self->hooked = true;
+    return self;
+}
+
+void worker_shell_destroy(struct worker_shell **self_p)
+{
+    struct worker_shell *self = *self_p;
+    *self_p = NULL;
+    if (!self)
+        return;
+    if (self->hooked)
+        loop_remove_hook(self->loop, &self->hook);
+    loop_timer_clear(self->loop, &self->tick);
+    loop_timer_clear(self->loop, &self->waiting);
+    for (uint32_t i = 0; self->slots && i < self->config->slots; i++) {
+        keeper_close(&self->slots[i].keeper);
+        free(self->slots[i].failure);
+    }
+    if (!keepers_wait(self->loop, KEEPERS_WAIT))
+        log_event(LOG_WARN, "keepers_left", "reason", "a process can't be killed", NULL);
+    port_lane_close(self);
+    dialer_destroy(&self->sink);
+    if (self->control)
+        net_close(&self->control);
+    if (self->net)
+        net_destroy(&self->net);
+    agent_destroy(&self->agent);
+    worker_command_destroy(&self->command);
+    wire_arena_destroy(&self->arena);
+    wire_writer_release(&self->writer);
+    free(self->slots);
+    free(self);
+}
+
+/* ---- the program ---- */
+
+static void on_signal(void *arg, int number)
+{
+    struct worker_shell **self = arg;
+    log_event(LOG_INFO, "signal", "name", number == SIGTERM ? "SIGTERM" : "SIGINT", NULL);
+    if (*self)
+        worker_shell_signal(*self);
+}
+
+static int work(const struct worker_config *config, struct why *why)
+{
+    static const int signals[] = {SIGTERM, SIGINT};
+    struct worker_shell *shell = NULL;
+    struct loop *loop = loop_new();
+    int code = EXIT_BUG, error;
+    if (!loop || (error = loop_signals(loop, signals, sizeof signals / sizeof *signals, on_signal, &shell)) < 0) {
+        why_set(why, "no event loop: %s", strerror(loop ? -error : errno));
+        goto end;
+    }
+    shell = worker_shell_new(loop, config, why);
+    if (!shell) {
+        code = EXIT_USAGE;
+        goto end;
+    }
+    error = loop_run(loop);
+    code = worker_shell_exit_code(shell);
+    if (error < 0)
+        why_set(why, "the event loop failed: %s", strerror(-error));
+    else
+        log_event(LOG_INFO, "stopped", "unreleased", log_u64(shell->unreleased), NULL);
+end:
+    worker_shell_destroy(&shell);
+    loop_destroy(&loop);
+    return code;
+}
+
+int worker_main(int argc, char **argv)
+{
+    struct worker_config config;
+    struct why why = {""};
+    switch (worker_config_read(argc, argv, stdout, &config, &why)) {
+    case CONFIG_DONE:
+        return fflush(stdout) == 0 ? EXIT_STOPPED : EXIT_USAGE;
+    case CONFIG_BAD:
+        fprintf(stderr, "worker: %s\n", why.text);
+        return EXIT_USAGE;
+    case CONFIG_OK:
+        break;
+    }
+    worker_config_clean_environment();
+    signal(SIGPIPE, SIG_IGN);
+    log_setup("worker", config.log_format, config.log_level);
+    int code = work(&config, &why);
+    if (why.text[0] != '\0')
+        fprintf(stderr, "worker: %s\n", why.text);
+    worker_config_release(&config);
+    return code;
+}
