@@ -297,18 +297,17 @@ static void on_seal(struct ledger *l, ledger_peer peer, uint64_t request, const 
 
 /* ---- what the journal has taken ---- */
 
-static void batch_admitted(struct ledger *l, struct batch *b, uint64_t upto)
+static void batch_admitted(struct ledger *l, struct batch *b, uint64_t upto, bool by_cancel)
 {
     if (upto > b->admitted)
         b->admitted = upto;
     if (b->seal_staged && b->admitted == b->staged)
         b->sealed = true;
-    if (b->deadline_passed || b->cancelled) {
-        if (b->cancelled)
-            close_queued(l, b, WIRE__VERDICT__CANCELLED, b->cancel_reason, b->cancel_sentence);
-        else
-            close_queued(l, b, WIRE__VERDICT__DEADLINE_EXCEEDED, WIRE__REASON__DEADLINE, NULL);
-    }
+    /* What was on its way when the batch ended goes with it; a cancel counts what it closes by itself. */
+    if (b->cancelled && !by_cancel)
+        close_queued(l, b, WIRE__VERDICT__CANCELLED, b->cancel_reason, b->cancel_sentence);
+    else if (b->deadline_passed && !b->cancelled)
+        close_queued(l, b, WIRE__VERDICT__DEADLINE_EXCEEDED, WIRE__REASON__DEADLINE, NULL);
     batch_moved(l, b);
 }
 
@@ -318,7 +317,7 @@ void request_committed(struct ledger *l, struct pending *p)
     if (b == NULL)
         return;
     if (!b->complete)
-        batch_admitted(l, b, p->upto);
+        batch_admitted(l, b, p->upto, p->kind == PENDING_CANCEL);
     switch (p->kind) {
     case PENDING_SUBMIT:
         reply_submitted(l, p->client, p->request, b);

@@ -93,7 +93,7 @@ static bool must_register(const struct batch *b)
 
 void sink_register(struct ledger *l, struct batch *b)
 {
-    if (!l->sink_present || !l->epoch_committed || b->complete || b->register_sent || !must_register(b))
+    if (!l->sink_present || !l->epoch_committed || l->draining || b->complete || b->register_sent || !must_register(b))
         return;
     if (!b->resend.set)
         due_set(l, &b->resend, mono_add(l->now, RESEND_NS), resend_due, b);
