@@ -360,7 +360,8 @@ static inline void stop_sink(struct world *w)
     assert_int_equal(w->exit_code, 0);
 }
 
-static inline struct world *world_new(void)
+/* Everything but the sink. */
+static inline struct world *world_without_sink(void)
 {
     struct world *w = calloc(1, sizeof *w);
     struct why why = {""};
@@ -386,6 +387,12 @@ static inline struct world *world_new(void)
     if (!w->control || !w->worker)
         fail_msg("%s", why.text);
     open_client(w);
+    return w;
+}
+
+static inline struct world *world_new(void)
+{
+    struct world *w = world_without_sink();
     start_sink(w);
     return w;
 }

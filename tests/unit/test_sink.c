@@ -1,5 +1,6 @@
 /* A whole sink: what it says to a ventilator, a worker and a client through its sockets, what
  * survives its end, and how it refuses to start. */
+#include "common/store.h"
 #include "tests/unit/sink_world.h"
 
 static void a_stream_of_what_is_there(void **state)
@@ -212,23 +213,59 @@ static int run_with(const char *const *words)
 }
 #define RUN(...) run_with((const char *const[]){__VA_ARGS__, NULL})
 
-static void it_refuses_what_it_can_not_do(void **state)
+static void nothing_failed(void *arg, const char *sentence)
+{
+    (void)arg;
+    fail_msg("%s", sentence);
+}
+
+static void ignore_sequence(void *arg, uint64_t sequence)
+{
+    (void)arg;
+    (void)sequence;
+}
+
+static void ignore_full(void *arg, bool is_full)
+{
+    (void)arg;
+    (void)is_full;
+}
+
+/* Somebody else has the folder, and the addresses. */
+static void it_refuses_what_is_in_use(void **state)
 {
     (void)state;
-    struct world *w = world_new();
-    char free_results[128], other[160], file[192];
-    snprintf(free_results, sizeof free_results, "%s2", w->results);
+    struct world *w = world_without_sink();
+    struct why why = {""};
+    enum store_refusal refusal;
+    char other[160];
     snprintf(other, sizeof other, "%s2", w->data);
-    snprintf(file, sizeof file, "%s/results.db", other);
-    assert_int_equal(RUN("--data", w->data, "--results-listen", free_results, "--query-listen", free_results), 5);
-    assert_int_equal(RUN("--data", other, "--results-listen", w->results, "--query-listen", free_results), 5);
-    assert_int_equal(RUN("--data", other, "--results-listen", free_results, "--query-listen", w->query), 5);
+    const struct store_config config = {.dir = w->data, .role = "results", .version = 1, .committed = ignore_sequence,
+                                        .full = ignore_full, .failed = nothing_failed};
+    struct store *store = store_open(w->loop, &config, &refusal, &why);
+    const struct net_callbacks callbacks = {.message = from_query, .arg = w};
+    struct net_socket *socket = net_open(w->net, NET_RESULTS_IN, w->results, &callbacks, &why);
+    if (!store || !socket)
+        fail_msg("%s", why.text);
+    assert_int_equal(RUN("--data", w->data, "--results-listen", w->query, "--query-listen", w->query), 5);
+    assert_int_equal(RUN("--data", other, "--results-listen", w->results, "--query-listen", w->query), 5);
+    assert_int_equal(RUN("--data", other, "--results-listen", w->query, "--query-listen", w->results), 5);
+    store_close(&store, 0);
+    world_destroy(w);
+}
+
+static void it_refuses_a_bad_disk(void **state)
+{
+    (void)state;
+    struct world *w = world_without_sink();
+    char file[160];
+    snprintf(file, sizeof file, "%s/results.db", w->dir);
     assert_int_equal(RUN("--data", "/proc/nowhere"), 6);
     FILE *damaged = fopen(file, "w");
     assert_non_null(damaged);
     assert_true(fputs("this is no database, and longer than its first page's head would be", damaged) >= 0);
     assert_int_equal(fclose(damaged), 0);
-    assert_int_equal(RUN("--data", other, "--results-listen", free_results, "--query-listen", free_results), 6);
+    assert_int_equal(RUN("--data", w->dir, "--results-listen", w->results, "--query-listen", w->query), 6);
     world_destroy(w);
 }
 
@@ -258,7 +295,8 @@ int main(void)
         cmocka_unit_test(a_purge_ends_its_streams),
         cmocka_unit_test(a_client_that_is_gone_is_forgotten),
         cmocka_unit_test(what_was_recorded_survives),
-        cmocka_unit_test(it_refuses_what_it_can_not_do),
+        cmocka_unit_test(it_refuses_what_is_in_use),
+        cmocka_unit_test(it_refuses_a_bad_disk),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
