@@ -56,7 +56,7 @@ struct shell {
     int exit_code;
     bool serving, restore_failed, restore_stopped;
     struct why why;
-    uint64_t restored_rows;
+    uint64_t restored_rows, restoring;
 };
 
 /* ---- the register's ports ---- */
@@ -274,42 +274,46 @@ static int restore_record(void *arg, const char *key, const uint8_t *value, size
     return register_restore_record(self->registry, key, value, len, &self->why);
 }
 
-static void read_more(struct shell *self);
+static void restore_rows(void *arg, const struct store_rows *rows);
 
-static void restore_rows(void *arg, const struct store_rows *rows)
+static void ask_rows(struct shell *self, uint64_t batch, uint64_t after)
 {
-    struct shell *self = arg;
-    for (size_t i = 0; i < rows->n; i++) {
-        const struct store_frame *frame = &rows->frames[i];
-        if (register_restore_row(self->registry, frame->batch, frame->number, frame->kind, frame->head, &self->why) < 0)
-            self->restore_failed = true;
-    }
-    self->restored_rows += rows->n;
-    if (rows->damage) {
-        why_set(&self->why, "%s", rows->damage);
-        self->restore_failed = true;
-    }
-    uint64_t batch, after;
-    if (!self->restore_failed && !rows->more && register_restore_needs(self->registry, &batch, &after))
-        register_restore_rows_end(self->registry, batch);
-    read_more(self);
-}
-
-/* Asks for the next rows; stops the loop when there are none to ask for. */
-static void read_more(struct shell *self)
-{
-    uint64_t batch, after;
-    if (self->restore_failed || self->restore_stopped || !register_restore_needs(self->registry, &batch, &after)) {
-        loop_stop(self->loop);
-        return;
-    }
     struct store_query query = {.batch = batch, .order = STORE_BY_NUMBER, .after = after, .max_rows = RESTORE_ROWS,
                                 .max_bytes = RESTORE_BYTES, .heads_only = true};
+    self->restoring = batch;
     if (store_read(self->store, &query, restore_rows, self, NULL) == 0)
         return;
     why_set(&self->why, "no memory to read the rows of batch %" PRIu64, batch);
     self->restore_failed = true;
-    loop_stop(self->loop);
+}
+
+/* The next rows are asked for before these are looked at, so that the store's thread reads meanwhile.
+ * Stops the loop when there is nothing more to ask for. */
+static void restore_rows(void *arg, const struct store_rows *rows)
+{
+    struct shell *self = arg;
+    uint64_t batch = self->restoring, after;
+    if (rows->damage) {
+        why_set(&self->why, "%s", rows->damage);
+        self->restore_failed = true;
+    } else if (rows->more) {
+        ask_rows(self, batch, rows->frames[rows->n - 1].number);
+    }
+    for (size_t i = 0; i < rows->n && !self->restore_failed; i++) {
+        const struct store_frame *frame = &rows->frames[i];
+        if (register_restore_row(self->registry, batch, frame->number, frame->kind, frame->head, &self->why) < 0)
+            self->restore_failed = true;
+    }
+    self->restored_rows += rows->n;
+    if (!rows->more && !self->restore_failed) {
+        register_restore_rows_end(self->registry, batch);
+        if (register_restore_needs(self->registry, &batch, &after))
+            ask_rows(self, batch, after);
+        else
+            loop_stop(self->loop);
+    }
+    if (self->restore_failed || self->restore_stopped)
+        loop_stop(self->loop);
 }
 
 static int restore(struct shell *self)
@@ -324,8 +328,8 @@ static int restore(struct shell *self)
         return -1;
     }
     if (register_restore_needs(self->registry, &batch, &after)) {
-        read_more(self);
-        int rc = loop_run(self->loop);
+        ask_rows(self, batch, after);
+        int rc = self->restore_failed ? 0 : loop_run(self->loop);
         if (rc < 0)
             return why_set(&self->why, "the event loop failed: %s", strerror(-rc));
     }
