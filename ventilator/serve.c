@@ -28,7 +28,8 @@
 #include "ventilator/serve_config.h"
 
 #define CACHE_BYTES  ((size_t)16 * 1024 * 1024)
-#define MAX_SOCKETS  16384
+#define LANES        1024             /* where the range doesn't say how many */
+#define OTHER_SOCKETS 64
 
 struct serve {
     struct serve_config config;
@@ -406,7 +407,8 @@ static int open_ledger(struct serve *s)
 static int open_sockets(struct serve *s)
 {
     struct why why = {""};
-    struct net_config config = {.max_sockets = MAX_SOCKETS, .max_message = WIRE_MESSAGE};
+    int lanes = s->config.lanes.from > 0 ? (int)(s->config.lanes.to - s->config.lanes.from + 1) : LANES;
+    struct net_config config = {.max_sockets = lanes + OTHER_SOCKETS, .max_message = WIRE_MESSAGE};
     struct net_callbacks clients = {.message = on_client, .arg = s}, workers = {.message = on_worker, .arg = s}, sink = {.up = on_sink_up, .arg = s};
     if ((s->net = net_new(s->loop, &config, &why)) == NULL)
         return fail(s, EXIT_BUSY, why.text);
