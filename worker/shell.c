@@ -32,6 +32,7 @@ struct shell_slot {
     uint32_t number;
     struct keeper *keeper;                    /* opened when it is needed first */
     bool running;
+    char program[128];                        /* what runs, for people */
     char *failure;                            /* why it could not be started; ended at the end of the turn */
     struct shell_slot *next_failed;
 };
@@ -157,7 +158,7 @@ static void on_ended(void *arg, struct keeper *keeper, const struct keeper_end *
 {
     struct shell_slot *slot = arg;
     (void)keeper;
-    char sentence[256];
+    char sentence[WIRE_SENTENCE];
     struct agent_end how = {
         .how = end->how == KEEPER_EXITED ? AGENT_EXITED : end->how == KEEPER_SIGNALLED ? AGENT_SIGNALLED : AGENT_NOT_STARTED,
         .code = end->code, .term_sent = end->term_sent, .kill_sent = end->kill_sent,
@@ -166,7 +167,8 @@ static void on_ended(void *arg, struct keeper *keeper, const struct keeper_end *
         .run_ns = end->run_ns,
     };
     if (end->how == KEEPER_NOT_STARTED) {
-        snprintf(sentence, sizeof sentence, "the command could not be started: %s", strerror(end->code));
+        snprintf(sentence, sizeof sentence, "worker %s can't start %s: %s; it must be a program in the worker's PATH",
+                 slot->shell->config->name, slot->program, strerror(end->code));
         how.sentence = sentence;
     }
     slot->running = false;
@@ -201,6 +203,7 @@ static int start(struct shell_slot *slot, const struct agent_run *run, struct wh
     if (error < 0)
         return why_set(why, "%s: %s", how.argv[0], error == -E2BIG ? "its arguments and environment are larger than the system takes"
                                                                   : strerror(-error));
+    snprintf(slot->program, sizeof slot->program, "%s", how.argv[0]);
     slot->running = true;
     return 0;
 }
