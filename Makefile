@@ -10,6 +10,9 @@ SEEDS   ?= 1000
 FUZZ_SECONDS ?= 60
 JOBS    ?= $(shell nproc)
 IMAGE   ?= tarmac
+V       ?=
+Q        = $(if $(V),,@)
+SAY      = @$(if $(V),:,printf '  %-4s %s\n')
 
 PKGS     := libzmq libczmq libprotobuf-c sqlite3 jansson
 WARN     := -Wall -Wextra -Wshadow -Wconversion -Werror
@@ -55,20 +58,23 @@ programs: $(BINS)
 tests: $(UNIT) $(FAULT) $(SIM)    ## builds the test programs, runs nothing
 
 help:    ## this list
-	@printf 'make TARGET [B=build-folder] [SAN=address,undefined|thread] [SEEDS=1000] [PREFIX=/usr/local] [DESTDIR=]\n\n'
+	@printf 'make TARGET [B=build-folder] [SAN=address,undefined|thread] [SEEDS=1000] [V=1] [PREFIX=/usr/local] [DESTDIR=]\n\n'
 	@sed -n 's/^\([a-z][a-z0-9-]*\):[^#]*## \(.*\)/  \1\t\2/p' Makefile | expand -t 16
 
 $(B)/gen/wire.pb-c.c $(B)/gen/wire.pb-c.h &: proto/wire.proto
 	@mkdir -p $(B)/gen
-	protoc-c --proto_path=proto --c_out=$(B)/gen proto/wire.proto
+	$(SAY) GEN $<
+	$(Q)protoc-c --proto_path=proto --c_out=$(B)/gen proto/wire.proto
 
 $(B)/obj/gen/%.o: $(B)/gen/%.c
 	@mkdir -p $(@D)
-	$(CC) -std=gnu17 $(CPPFLAGS) $(CFLAGS) $(if $(SAN),-fsanitize=$(SAN)) -MMD -c -o $@ $<
+	$(SAY) CC $<
+	$(Q)$(CC) -std=gnu17 $(CPPFLAGS) $(CFLAGS) $(if $(SAN),-fsanitize=$(SAN)) -MMD -c -o $@ $<
 
 $(B)/obj/%.o: %.c | $(B)/gen/wire.pb-c.h
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) $(CPPFLAGS) -MMD -c -o $@ $<
+	$(SAY) CC $<
+	$(Q)$(CC) $(ALL_CFLAGS) $(CPPFLAGS) -MMD -c -o $@ $<
 
 $(B)/libbase.a: $(BASE_O)
 	@rm -f $@; ar rcs $@ $^
@@ -77,20 +83,24 @@ $(B)/libparts.a: $(PARTS_O)
 
 $(BINS): $(B)/bin/%: $(B)/obj/%/main.o $(LIBS)
 	@mkdir -p $(@D)
-	$(CC) -o $@ $^ $(LDLIBS)
+	$(SAY) LINK $@
+	$(Q)$(CC) -o $@ $^ $(LDLIBS)
 
 $(UNIT) $(FAULT) $(BENCH): $(B)/%: $(B)/obj/%.o $(SUPPORT_O) $(LIBS)
 	@mkdir -p $(@D)
-	$(CC) -o $@ $^ -lcmocka $(LDLIBS)
+	$(SAY) LINK $@
+	$(Q)$(CC) -o $@ $^ -lcmocka $(LDLIBS)
 
 $(B)/tests/sim: $(SIM_C:%.c=$(B)/obj/%.o) $(SUPPORT_O) $(LIBS)
 	@mkdir -p $(@D)
-	$(CC) -o $@ $^ $(LDLIBS)
+	$(SAY) LINK $@
+	$(Q)$(CC) -o $@ $^ $(LDLIBS)
 
 # Needs clang: the fuzzer is its run-time library.
 $(FUZZ): $(B)/%: %.c $(SUPPORT_O) $(LIBS)
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) $(CPPFLAGS) -DFUZZER -fsanitize=fuzzer -o $@ $^ $(LDLIBS)
+	$(SAY) LINK $@
+	$(Q)$(CC) $(ALL_CFLAGS) $(CPPFLAGS) -DFUZZER -fsanitize=fuzzer -o $@ $^ $(LDLIBS)
 
 # ---- set-up and tests ----
 SUITES    := $(if $(UNIT_C),unit) $(if $(FAULT_C),fault) $(if $(SIM_C),sim) e2e
