@@ -15,7 +15,7 @@
 
 /* ---- for all files ---- */
 
-void note(struct registry *self, int level, const char *event, const char *format, ...)
+void register_note(struct registry *self, int level, const char *event, const char *format, ...)
 {
     char text[WIRE_SENTENCE];
     va_list args;
@@ -135,7 +135,7 @@ void register_ventilator(struct registry *self, mono_t now, bool is_up)
     self->hello_at = self->beat_at = MONO_NEVER;
     if (is_up)
         say_hello(self, now);
-    note(self, NOTE_INFO, is_up ? "ventilator_connected" : "ventilator_gone", "%s",
+    register_note(self, NOTE_INFO, is_up ? "ventilator_connected" : "ventilator_gone", "%s",
          is_up ? "says hello" : "results go on being recorded; the ventilator asks for them when it is back");
 }
 
@@ -148,7 +148,7 @@ static bool is_ours(struct registry *self, const Wire__SinkWelcome *welcome)
     wire_id_hex(welcome->journal.data, theirs);
     wire_id_hex(self->journal, ours);
     if (self->journal_known && self->open_batches > 0) {
-        note(self, NOTE_ERROR, "other_ventilator", "the ventilator has journal %s, but %" PRIu64 " open batches of this sink come from journal %s"
+        register_note(self, NOTE_ERROR, "other_ventilator", "the ventilator has journal %s, but %" PRIu64 " open batches of this sink come from journal %s"
              "; give the ventilator the --data folder that it had, or this sink another one", theirs, self->open_batches, ours);
         return false;
     }
@@ -175,7 +175,7 @@ static void take_welcome(struct registry *self, mono_t now, const Wire__SinkWelc
     self->hello_at = MONO_NEVER;
     self->heartbeat = (int64_t)welcome->heartbeat_us * NS_PER_US;
     self->beat_at = now;
-    note(self, NOTE_INFO, "welcomed", "by %s", welcome->program);
+    register_note(self, NOTE_INFO, "welcomed", "by %s", welcome->program);
 }
 
 static void take_refusal(struct registry *self, mono_t now, const Wire__Refused *refused)
@@ -183,7 +183,7 @@ static void take_refusal(struct registry *self, mono_t now, const Wire__Refused 
     self->welcomed = false;
     self->beat_at = MONO_NEVER;
     self->hello_at = mono_add(now, REFUSED_AGAIN);
-    note(self, NOTE_ERROR, "refused", "the ventilator refuses this sink: %s", refused->sentence);
+    register_note(self, NOTE_ERROR, "refused", "the ventilator refuses this sink: %s", refused->sentence);
 }
 
 static void take_goodbye(struct registry *self, mono_t now)
@@ -191,7 +191,7 @@ static void take_goodbye(struct registry *self, mono_t now)
     self->welcomed = false;
     self->beat_at = MONO_NEVER;
     self->hello_at = mono_add(now, HELLO_AGAIN);
-    note(self, NOTE_INFO, "ventilator_leaves", "it said goodbye; everything is kept");
+    register_note(self, NOTE_INFO, "ventilator_leaves", "it said goodbye; everything is kept");
 }
 
 /* ---- events ---- */
@@ -270,7 +270,7 @@ void register_full(struct registry *self, mono_t now, bool is_full)
     if (self->full == is_full)
         return;
     self->full = is_full;
-    note(self, is_full ? NOTE_ERROR : NOTE_INFO, is_full ? "disk_full" : "disk_has_room", "%s",
+    register_note(self, is_full ? NOTE_ERROR : NOTE_INFO, is_full ? "disk_full" : "disk_has_room", "%s",
          is_full ? "no result is taken until there is room" : "results are taken again");
     if (self->welcomed)
         beat(self, now);
@@ -296,7 +296,7 @@ mono_t register_tick(struct registry *self, mono_t now, bool caught_up)
 {
     int64_t silence = self->heartbeat * 5 > SILENCE ? self->heartbeat * 5 : SILENCE;
     if (self->welcomed && caught_up && mono_reached(now, mono_add(self->heard_at, silence))) {
-        note(self, NOTE_WARN, "ventilator_silent", "no answer for %" PRId64 " s; says hello anew", mono_since(now, self->heard_at) / NS_PER_S);
+        register_note(self, NOTE_WARN, "ventilator_silent", "no answer for %" PRId64 " s; says hello anew", mono_since(now, self->heard_at) / NS_PER_S);
         self->heard_at = now;
         say_hello(self, now);
     }

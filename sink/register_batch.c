@@ -12,7 +12,7 @@
 
 /* ---- life ---- */
 
-struct batch *batch_new(const uint8_t id[WIRE_ID], const char *short_id, const Wire__Options *options)
+struct batch *batch_begin(const uint8_t id[WIRE_ID], const char *short_id, const Wire__Options *options)
 {
     struct batch *self = calloc(1, sizeof *self);
     if (!self)
@@ -319,7 +319,7 @@ static void say_registered(struct registry *self, const uint8_t id[WIRE_ID], boo
 
 static struct batch *batch_begin(struct registry *self, const Wire__Register *message)
 {
-    struct batch *batch = batch_new(message->batch.data, message->short_id, message->options);
+    struct batch *batch = batch_begin(message->batch.data, message->short_id, message->options);
     if (!batch)
         return NULL;
     batch->seen.number = self->next_number;
@@ -345,13 +345,13 @@ static bool learn_total(struct registry *self, struct batch *batch, uint64_t tot
 {
     if (batch->seen.total_known) {
         if (batch->seen.total != total)
-            note(self, NOTE_ERROR, "total_differs", "batch %s has %" PRIu64 " tasks, the ventilator says %" PRIu64
+            register_note(self, NOTE_ERROR, "total_differs", "batch %s has %" PRIu64 " tasks, the ventilator says %" PRIu64
                  "; the first number stands", batch->short_id, batch->seen.total, total);
         return true;
     }
     uint64_t beyond = tasks_next(&batch->tasks, total, (uint64_t)batch->tasks.n_blocks * WIRE_BLOCK, true);
     if (total < (uint64_t)batch->tasks.n_blocks * WIRE_BLOCK && beyond < (uint64_t)batch->tasks.n_blocks * WIRE_BLOCK) {
-        note(self, NOTE_ERROR, "total_too_small", "batch %s is said to have %" PRIu64 " tasks, but task %" PRIu64
+        register_note(self, NOTE_ERROR, "total_too_small", "batch %s is said to have %" PRIu64 " tasks, but task %" PRIu64
              " has a verdict; the total is not taken", batch->short_id, total, beyond);
         return false;
     }

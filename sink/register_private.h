@@ -141,14 +141,14 @@ struct registry {
 };
 
 /* ---- register.c ---- */
-void note(struct registry *self, int level, const char *event, const char *format, ...) __attribute__((format(printf, 4, 5)));
+void register_note(struct registry *self, int level, const char *event, const char *format, ...) __attribute__((format(printf, 4, 5)));
 /* Sends if the ventilator is there and knows us; else it will ask. */
 void say(struct registry *self, Wire__Upward *message, struct slice body);
 /* Remembers the sequence of something staged; false: it was not staged, for lack of memory. */
 bool staged(struct registry *self, uint64_t sequence);
 
 /* ---- register_batch.c ---- */
-struct batch *batch_new(const uint8_t id[WIRE_ID], const char *short_id, const Wire__Options *options);
+struct batch *batch_begin(const uint8_t id[WIRE_ID], const char *short_id, const Wire__Options *options);
 void batch_destroy(struct batch **self_p);
 int batch_insert(struct registry *self, struct batch *batch);           /* under its number; 0 or -ENOMEM */
 void batch_take_out(struct registry *self, struct batch *batch);        /* of all tables and lists */

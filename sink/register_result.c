@@ -256,7 +256,7 @@ static void refuse(struct registry *self, struct batch *batch, const Wire__Repor
     Wire__Upward message = WIRE__UPWARD__INIT;
     snprintf(sentence, sizeof sentence, "batch %s has %" PRIu64 " tasks, so a result of tasks %" PRIu64 " to %" PRIu64 " can't be one of its",
              batch->short_id, batch->seen.total, report->fence->first, report->fence->first + report->fence->count - 1);
-    note(self, NOTE_DEBUG, "result_refused", "%s", sentence);
+    register_note(self, NOTE_DEBUG, "result_refused", "%s", sentence);
     self->refused++;
     refused.fence = report->fence;
     refused.session = report->session;
@@ -385,5 +385,5 @@ void register_malformed(struct registry *self, mono_t now, const char *sentence)
 {
     (void)now;
     self->malformed++;
-    note(self, NOTE_WARN, "result_malformed", "%s", sentence);
+    register_note(self, NOTE_WARN, "result_malformed", "%s", sentence);
 }
