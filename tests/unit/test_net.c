@@ -155,18 +155,36 @@ static void test_lane_never_reconnects(void **state)
     world_close(&world);
 }
 
-static bool heard_300(void *arg) { return ((struct end *)arg)->messages >= 300; }
+static void mark_released(void *arg) { atomic_store((atomic_bool *)arg, true); }
+
+static bool released(void *arg) { return atomic_load((atomic_bool *)arg); }
+
+static bool heard_400(void *arg) { return ((struct end *)arg)->messages >= 400; }
+
+/* Sends n messages of two parts; at the end libzmq has given all of them to the kernel. */
+static void send_all(struct world *meanwhile, struct end *out, int n)
+{
+    static uint8_t bytes[600];
+    atomic_bool gone = false;
+    struct buf *last = buf_wrap(bytes, sizeof bytes, mark_released, &gone);
+    assert_non_null(last);
+    for (int i = 1; i < n; i++)
+        assert_int_equal(net_send(out->socket, 0, bytes, 10, (struct slice){NULL, bytes, sizeof bytes}, true), 0);
+    assert_int_equal(net_send(out->socket, 0, bytes, 10, slice_of(last), true), 0);
+    buf_unref(&last);
+    for (int i = 0; i < 10000 && !released(&gone); i++)
+        pass_some_turns(meanwhile);
+    assert_true(released(&gone));
+}
 
 /* The sender leaves while most of what it sent waits to be read. The lane's reader reads on to the end,
  * and nothing is torn between two parts, wherever libzmq looks for commands. */
 static void test_lane_is_read_to_the_end(void **state)
 {
     struct world world, meanwhile;
-    uint8_t bytes[300] = {0};
-    struct slice body = {NULL, bytes, sizeof bytes};
     (void)state;
     world_open(&world, 16);
-    world_open(&meanwhile, 16);
+    world_open(&meanwhile, 1000);    /* It opens and closes many, which libzmq gives back in its own time. */
     for (int round = 0; round < 6; round++) {
         struct end out = {0}, in = {.close_other = &out, .meanwhile = &meanwhile};
         open_end(&out, world.near, NET_LANE_OUT, ANY_PORT);
@@ -174,11 +192,9 @@ static void test_lane_is_read_to_the_end(void **state)
         run_until(&world, is_up, &out);
         for (int i = 0; i < round % 2; i++)
             assert_int_equal(say(&out, 0, "odd"), 0);
-        for (int i = 0; i < 400; i++)
-            assert_int_equal(net_send(out.socket, 0, bytes, 10, body, true), 0);
-        pass_some_turns(&meanwhile);    /* All of it is sent. */
-        run_until(&world, heard_300, &in);
-        assert_int_equal(in.body.len, sizeof bytes);
+        send_all(&meanwhile, &out, 400);
+        run_until(&world, heard_400, &in);
+        assert_int_equal(in.body.len, 600);
         close_end(&in);
     }
     world_close(&meanwhile);
@@ -233,7 +249,7 @@ static void test_dealer_loses_its_router_while_reading(void **state)
     struct slice body = {NULL, bytes, sizeof bytes};
     (void)state;
     world_open(&world, 16);
-    world_open(&meanwhile, 16);
+    world_open(&meanwhile, 1000);    /* It opens and closes many, which libzmq gives back in its own time. */
     for (int round = 0; round < 6; round++) {
         struct end router = {0}, dealer = {.close_other = &router, .meanwhile = &meanwhile};
         open_end(&router, world.near, NET_ROUTER, ANY_PORT);
@@ -336,11 +352,35 @@ static void test_edges_are_not_lost(void **state)
     }
 }
 
+/* What came while the loop was busy is taken from libzmq by a send: the descriptor then says
+ * nothing more. The DEALER is alone in its loop, so nobody else's events help. */
+static void test_sending_swallows_no_edge(void **state)
+{
+    struct world there, here;
+    struct end router = {0}, dealer = {0};
+    (void)state;
+    world_open(&there, 1000);
+    world_open(&here, 16);
+    open_end(&router, there.near, NET_ROUTER, ANY_PORT);
+    open_end(&dealer, here.near, NET_DEALER, net_endpoint(router.socket));
+    run_until(&here, is_up, &dealer);
+    assert_int_equal(say(&dealer, 0, "hello"), 0);
+    run_until(&there, heard_1, &router);
+    for (int i = 0; i < 10; i++) {
+        dealer.messages = 0;
+        assert_int_equal(say(&router, router.peer, "news"), 0);
+        for (int j = 0; j < 3; j++)
+            pass_some_turns(&there);
+        assert_int_equal(say(&dealer, 0, "heartbeat"), 0);
+        run_until(&here, heard_1, &dealer);
+    }
+    close_end(&dealer);
+    close_end(&router);
+    world_close(&here);
+    world_close(&there);
+}
+
 /* ---- bodies ---- */
-
-static void mark_released(void *arg) { atomic_store((atomic_bool *)arg, true); }
-
-static bool released(void *arg) { return atomic_load((atomic_bool *)arg); }
 
 static void roundtrip(struct world *world, struct end *out, struct end *in, size_t len)
 {
@@ -359,12 +399,8 @@ static void roundtrip(struct world *world, struct end *out, struct end *in, size
     assert_int_equal(in->body.len, len);
     if (len > 0)
         assert_memory_equal(in->body.data, bytes, len);
-    /* libzmq's reference goes on its own thread; a further message makes turns meanwhile. */
-    while (!released(&gone)) {
-        in->messages = 0;
-        assert_int_equal(say(out, out->peer, "more"), 0);
-        run_until(world, heard_1, in);
-    }
+    while (!released(&gone))    /* libzmq's reference goes on its own thread. */
+        pass_some_turns(world);
     free(bytes);
 }
 
@@ -380,7 +416,7 @@ static void test_bodies_of_all_sizes(void **state)
     for (size_t way = 0; way < sizeof ways / sizeof *ways; way++) {
         struct end out = {0}, in = {0};
         struct end *binder = ways[way].binder_sends ? &out : &in, *dialler = ways[way].binder_sends ? &in : &out;
-        world_open(&world, 16);
+        world_open(&world, 1000);
         open_end(binder, world.near, ways[way].binds, ANY_PORT);
         open_end(dialler, world.far, ways[way].dials, net_endpoint(binder->socket));
         run_until(&world, is_up, ways[way].dials == NET_LANE_IN ? &out : dialler);
@@ -464,6 +500,7 @@ int main(void)
         cmocka_unit_test(test_dealer_loses_its_router_while_reading),
         cmocka_unit_test(test_peer_that_left_is_unreachable),
         cmocka_unit_test(test_edges_are_not_lost),
+        cmocka_unit_test(test_sending_swallows_no_edge),
         cmocka_unit_test(test_bodies_of_all_sizes),
         cmocka_unit_test(test_full_is_not_down),
     };
