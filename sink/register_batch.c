@@ -12,7 +12,7 @@
 
 /* ---- life ---- */
 
-struct batch *batch_begin(const uint8_t id[WIRE_ID], const char *short_id, const Wire__Options *options)
+struct batch *batch_make(const uint8_t id[WIRE_ID], const char *short_id, const Wire__Options *options)
 {
     struct batch *self = calloc(1, sizeof *self);
     if (!self)
@@ -319,7 +319,7 @@ static void say_registered(struct registry *self, const uint8_t id[WIRE_ID], boo
 
 static struct batch *batch_begin(struct registry *self, const Wire__Register *message)
 {
-    struct batch *batch = batch_begin(message->batch.data, message->short_id, message->options);
+    struct batch *batch = batch_make(message->batch.data, message->short_id, message->options);
     if (!batch)
         return NULL;
     batch->seen.number = self->next_number;

@@ -148,7 +148,7 @@ void say(struct registry *self, Wire__Upward *message, struct slice body);
 bool staged(struct registry *self, uint64_t sequence);
 
 /* ---- register_batch.c ---- */
-struct batch *batch_begin(const uint8_t id[WIRE_ID], const char *short_id, const Wire__Options *options);
+struct batch *batch_make(const uint8_t id[WIRE_ID], const char *short_id, const Wire__Options *options);
 void batch_destroy(struct batch **self_p);
 int batch_insert(struct registry *self, struct batch *batch);           /* under its number; 0 or -ENOMEM */
 void batch_take_out(struct registry *self, struct batch *batch);        /* of all tables and lists */

@@ -29,7 +29,7 @@ static void take_counts(struct batch *batch, const Wire__SinkBatchRecord *record
 
 static int restore_batch(struct registry *self, const Wire__SinkBatchRecord *record)
 {
-    struct batch *batch = batch_begin(record->batch.data, record->short_id, record->forgotten ? NULL : record->options);
+    struct batch *batch = batch_make(record->batch.data, record->short_id, record->forgotten ? NULL : record->options);
     if (!batch)
         return -ENOMEM;
     batch->seen.number = record->number;
