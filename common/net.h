@@ -1,10 +1,10 @@
 /* ZeroMQ, all of it: net.c is the only file that includes zmq.h or czmq.h. It keeps the socket
  * rules of docs/design.md §3 and turns libzmq's edge-triggered ZMQ_FD into plain callbacks of the loop.
  *
- * A message is one part (head) or two (head, body); from a ROUTER to a DEALER it is always one part, with
- * the length of the head before it (net_parts.c says why).
- * Anything else is malformed: counted, dropped, and logged once per peer. Sockets are served by class in each turn, control before data, each
- * with a bounded number of messages, so nobody starves. */
+ * A message is one part (head) or two (head, body); from a ROUTER to a DEALER it is always one part,
+ * with the length of the head before it (net_parts.c says why). Anything else is malformed: counted,
+ * dropped, and logged once per peer. Sockets are served by class in each turn, control before data,
+ * each with a bounded number of messages, so nobody starves. */
 #ifndef COMMON_NET_H
 #define COMMON_NET_H
 
@@ -76,7 +76,8 @@ bool net_is_up(const struct net_socket *socket);             /* as last told to 
 
 /* Sends head and, when with_body, a body (possibly empty). Never blocks. The body is sent from its
  * counted buffer without a copy when it is larger than a few hundred bytes; a reference is taken for
- * as long as libzmq needs it. (A ROUTER copies.) 0, -EAGAIN (not up; or full: RESULTS_OUT only), -EHOSTUNREACH (ROUTER: the peer is gone), -ENOMEM. */
+ * as long as libzmq needs it. (A ROUTER copies.) 0, -EAGAIN (not up; or full: RESULTS_OUT only),
+ * -EHOSTUNREACH (ROUTER: the peer is gone), -ENOMEM. */
 int net_send(struct net_socket *socket, net_peer peer, const uint8_t *head, size_t head_len,
              struct slice body, bool with_body);
 
