@@ -60,6 +60,13 @@ static void on_up(void *arg, struct net_socket *socket, bool is_up)
         d->user.up(d->user.arg, socket, is_up);
 }
 
+static void on_room(void *arg, struct net_socket *socket)
+{
+    struct dialer *d = arg;
+    if (socket == d->socket && d->user.room != NULL)
+        d->user.room(d->user.arg, socket);
+}
+
 static void on_message(void *arg, struct net_socket *socket, const struct net_message *message)
 {
     struct dialer *d = arg;
@@ -69,7 +76,7 @@ static void on_message(void *arg, struct net_socket *socket, const struct net_me
 
 static void dial(struct dialer *d)
 {
-    struct net_callbacks callbacks = {.message = on_message, .up = on_up, .arg = d};
+    struct net_callbacks callbacks = {.message = on_message, .up = on_up, .room = on_room, .arg = d};
     struct why why;
     d->socket = net_open(d->net, d->kind, d->endpoints[d->at], &callbacks, &why);
     be_patient(d);
