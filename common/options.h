@@ -40,7 +40,7 @@ struct option_spec {
     int64_t min, max;         /* OPT_U64, OPT_I64; both 0: any */
     int (*parse)(void *field, const char *text, struct why *why);   /* OPT_CUSTOM: 0 or why_set */
     const char *env;          /* NULL: TARMAC_<NAME>; "": no variable */
-    const char *help;         /* one sentence */
+    const char *help;         /* one sentence; NULL: hidden from --help, man page and completion */
     size_t given_offset;      /* nonzero: offset of a bool that is set when the option was given (flag or variable) */
 };
 

@@ -13,6 +13,15 @@
 
 /* ---- words of an option ---- */
 
+/* Options without a help sentence are between our own programs: nobody is told of them. */
+static const struct option_spec *next_shown(struct option_walk *walk)
+{
+    const struct option_spec *spec;
+    while ((spec = option_next(walk)) && !spec->help)
+        ;
+    return spec;
+}
+
 static const char *value_word(const struct option_spec *spec)
 {
     static const char *const words[] = {
@@ -188,7 +197,7 @@ void options_help(const struct command_spec *command, FILE *out)
         help_text(out, command->details);
     }
     fputs("\nOptions:\n", out);
-    while ((spec = option_next(&walk)))
+    while ((spec = next_shown(&walk)))
         help_option(out, spec);
     help_entry(out, option_letter_is_free(command, 'h') ? "-h, --help" : "    --help", "Print this help.", NULL);
     help_entry(out, "    --version", "Print the version.", NULL);
@@ -271,7 +280,7 @@ static void man_options(FILE *out, const struct command_spec *command)
 {
     struct option_walk walk = {.tables = command->tables};
     const struct option_spec *spec;
-    while ((spec = option_next(&walk))) {
+    while ((spec = next_shown(&walk))) {
         struct remarks remarks = remarks_of(spec);
         man_entry(out, spec->letter, spec->name, option_takes_value(spec) ? value_word(spec) : "",
                   spec->type == OPT_STRINGS);
@@ -389,7 +398,7 @@ static void completion_flags(FILE *out, const struct command_spec *command)
     struct option_walk walk = {.tables = command->tables};
     const struct option_spec *spec;
     fprintf(out, "    '%s') flags='", command_word(command));
-    while ((spec = option_next(&walk)))
+    while ((spec = next_shown(&walk)))
         fprintf(out, "--%s ", spec->name);
     fputs("--help --version';;\n", out);
 }
@@ -423,7 +432,7 @@ void options_completion(const struct program_spec *program, FILE *out)
     for (const struct command_spec *const *c = program->commands; *c; c++) {
         struct option_walk walk = {.tables = (*c)->tables};
         const struct option_spec *spec;
-        while ((spec = option_next(&walk)))
+        while ((spec = next_shown(&walk)))
             completion_value(out, *c, spec);
     }
     fputs("    esac\n    case \"$command\" in\n", out);

@@ -37,7 +37,12 @@ static const struct option_spec common_options[] = {
     {.name = NULL},
 };
 
-static const struct option_spec *const tables[] = {sink_options, common_options, NULL};
+static const struct option_spec hidden_options[] = {
+    {.name = "leave-with", .type = OPT_I64, .offset = AT(leave_with), .preset = "-1", .min = -1, .max = 1 << 20, .env = ""},
+    {.name = NULL},
+};
+
+static const struct option_spec *const tables[] = {sink_options, common_options, hidden_options, NULL};
 
 static const struct command_spec command = {
     .program = "sink",

@@ -3,6 +3,7 @@
 #define SINK_CONFIG_H
 
 #include <stdbool.h>
+#include <stdint.h>
 
 #include "common/why.h"
 
@@ -14,6 +15,7 @@ struct config {
     const char *data, *advertise, *keys;
     int log_format, log_level;
     bool insecure;
+    int64_t leave_with;              /* a descriptor: leave at once when its other end is closed; -1: none */
 };
 
 enum config_result { CONFIG_RUN, CONFIG_DONE, CONFIG_BAD };

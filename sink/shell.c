@@ -6,11 +6,13 @@
 #include "sink/shell.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/random.h>
 
 #include "common/bug.h"
@@ -49,6 +51,7 @@ struct shell {
     struct wire_writer writer;
     struct loop_hook hook;
     struct loop_timer tick, waiting, leaving;
+    struct loop_watch left;                     /* --leave-with */
     uint64_t flushed;                           /* the last sequence handed to the store */
     bool present, full, paused;
     bool stopping, drained;                     /* taking in what is on the way; then nothing more */
@@ -266,6 +269,16 @@ static void on_signal(void *arg, int number)
     go_on_leaving(self);
 }
 
+/* Whoever started us is gone: as a second signal. */
+static void on_left(void *arg, uint32_t events)
+{
+    struct shell *self = arg;
+    (void)events;
+    loop_unwatch(self->loop, &self->left);
+    self->stopping = self->restore_stopped = true;
+    loop_stop(self->loop);
+}
+
 /* ---- starting ---- */
 
 static int restore_record(void *arg, const char *key, const uint8_t *value, size_t len)
@@ -424,6 +437,12 @@ static int begin(struct shell *self)
         why_set(&self->why, "no event loop: %s", strerror(errno));
         return EXIT_USAGE;
     }
+    self->left = (struct loop_watch){.fd = (int)self->config.leave_with, .ready = on_left, .arg = self};
+    if (self->left.fd >= 0
+        && (fcntl(self->left.fd, F_SETFD, FD_CLOEXEC) < 0 || loop_watch(self->loop, &self->left, EPOLLIN) < 0)) {
+        why_set(&self->why, "--leave-with %d: this descriptor can't be watched", self->left.fd);
+        return EXIT_USAGE;
+    }
     return 0;
 }
 
@@ -484,8 +503,10 @@ static void end(struct shell *self)
         store_close(&self->store, self->exit_code == 0 ? INTAKE_MOST : 0);
     wire_writer_release(&self->writer);
     wire_arena_destroy(&self->arena);
-    if (self->loop)
+    if (self->loop) {
+        loop_unwatch(self->loop, &self->left);
         loop_destroy(&self->loop);
+    }
 }
 
 int shell_main(int argc, char **argv)

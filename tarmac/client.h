@@ -104,7 +104,9 @@ struct stream_task {
 
 struct stream_config {
     const uint8_t *batch;                /* WIRE_ID bytes, copied */
-    bool ordered, follow, heads_only;
+    bool ordered, follow;
+    bool heads_only;                     /* no output and errors */
+    bool end_only;                       /* no tasks either, just how it ends */
     uint64_t credit;                     /* bytes that may be on their way or waiting here */
     uint64_t from_index;                 /* ordered: begin here */
     const Wire__SinkPlace *place;        /* where the sink was last known; NULL: asked for. Copied */

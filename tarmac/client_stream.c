@@ -634,6 +634,8 @@ struct stream *stream_new(struct client *client, const struct stream_config *con
     wire_id_hex(self->batch, self->ref);
     self->config.batch = self->batch;
     self->next_index = config->from_index;
+    if (config->end_only)
+        self->last_number = INT64_MAX;    /* Behind every row. */
     self->ask_pause = ASK_AGAIN_FIRST;
     self->next_try = (struct loop_timer){.fire = on_next_try, .arg = self};
     self->patience = (struct loop_timer){.fire = out_of_patience, .arg = self};

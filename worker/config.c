@@ -23,7 +23,7 @@ struct given {
     uint32_t slots;                  /* 0: auto */
     struct string_list labels, handlers;
     bool allow_commands, insecure;
-    int64_t shutdown_timeout;
+    int64_t shutdown_timeout, leave_with;
     int log_format, log_level;
 };
 
@@ -68,6 +68,8 @@ static const struct option_spec options[] = {
      .help = "Keys of this worker, made by `ventilator keygen`."},
     {.name = "insecure", .type = OPT_FLAG, .offset = offsetof(struct given, insecure),
      .help = "Works without keys beyond this host."},
+    {.name = "leave-with", .type = OPT_I64, .offset = offsetof(struct given, leave_with), .preset = "-1", .min = -1, .max = 1 << 20,
+     .env = ""},
     {0},
 };
 
@@ -275,6 +277,7 @@ static int make(const struct given *given, struct worker_config *ret, struct why
     ret->slots = given->slots ? given->slots : count_cores();
     ret->allow_commands = given->allow_commands;
     ret->shutdown_timeout = given->shutdown_timeout;
+    ret->leave_with = (int)given->leave_with;
     ret->log_format = given->log_format == 1 ? LOG_JSON : LOG_TEXT;
     ret->log_level = (enum log_level)given->log_level;
     if (given->name && strlen(given->name) > WIRE_NAME)

@@ -18,6 +18,7 @@ struct worker_config {
     uint32_t slots;
     bool allow_commands;
     int64_t shutdown_timeout;
+    int leave_with;                  /* a descriptor: leave at once when its other end is closed; -1: none */
     enum log_format log_format;
     enum log_level log_level;
     Wire__Value **labels;

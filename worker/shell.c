@@ -6,10 +6,12 @@
 #include "worker/shell.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/random.h>
 
 #include "common/bug.h"
@@ -451,18 +453,42 @@ static void on_signal(void *arg, int number)
         worker_shell_signal(*self);
 }
 
+/* --leave-with: whoever started us is gone. As two signals: nobody waits for what runs. */
+struct leave {
+    struct loop *loop;
+    struct worker_shell **shell;
+    struct loop_watch watch;
+};
+
+static void on_left(void *arg, uint32_t events)
+{
+    struct leave *self = arg;
+    (void)events;
+    loop_unwatch(self->loop, &self->watch);
+    for (int i = 0; i < 2 && *self->shell; i++)
+        worker_shell_signal(*self->shell);
+}
+
+static int watch_leave(struct leave *self, int fd, struct why *why)
+{
+    self->watch = (struct loop_watch){.fd = fd, .ready = on_left, .arg = self};
+    if (fd < 0 || (fcntl(fd, F_SETFD, FD_CLOEXEC) == 0 && loop_watch(self->loop, &self->watch, EPOLLIN) == 0))
+        return 0;
+    return why_set(why, "--leave-with %d: this descriptor can't be watched", fd);
+}
+
 static int work(const struct worker_config *config, struct why *why)
 {
     static const int signals[] = {SIGTERM, SIGINT};
     struct worker_shell *shell = NULL;
     struct loop *loop = loop_new();
+    struct leave leave = {.loop = loop, .shell = &shell};
     int code = EXIT_BUG, error;
     if (!loop || (error = loop_signals(loop, signals, sizeof signals / sizeof *signals, on_signal, &shell)) < 0) {
         why_set(why, "no event loop: %s", strerror(loop ? -error : errno));
         goto end;
     }
-    shell = worker_shell_new(loop, config, why);
-    if (!shell) {
+    if (watch_leave(&leave, config->leave_with, why) < 0 || !(shell = worker_shell_new(loop, config, why))) {
         code = EXIT_USAGE;
         goto end;
     }
@@ -474,6 +500,8 @@ static int work(const struct worker_config *config, struct why *why)
         log_event(LOG_INFO, "stopped", "unreleased", log_u64(shell->unreleased), NULL);
 end:
     worker_shell_destroy(&shell);
+    if (loop)
+        loop_unwatch(loop, &leave.watch);
     loop_destroy(&loop);
     return code;
 }

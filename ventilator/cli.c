@@ -1,0 +1,110 @@
+/* A session: a loop with a connection to a ventilator, until there is an exit code. */
+#include "ventilator/cli.h"
+
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "common/bug.h"
+#include "ventilator/cli_output.h"
+
+#define MAX_SOCKETS 64
+#define PROGRAM "ventilator " TARMAC_VERSION
+
+void cli_say(struct cli *self, const char *format, ...)
+{
+    va_list args;
+    bar_clear(self->bar);
+    fputs("ventilator: ", stderr);
+    va_start(args, format);
+    vfprintf(stderr, format, args);
+    va_end(args);
+    fputc('\n', stderr);
+}
+
+void cli_end(struct cli *self, int code)
+{
+    if (self->over)
+        return;
+    self->over = true;
+    self->code = code;
+    loop_stop(self->loop);
+}
+
+void cli_fail(struct cli *self, int code, const char *sentence)
+{
+    if (self->over)
+        return;
+    cli_say(self, "%s", sentence);
+    cli_end(self, code);
+}
+
+void cli_fail_as(struct cli *self, enum client_end end, const char *sentence)
+{
+    static const int codes[] = {
+        [CLIENT_REFUSED] = CLI_REFUSED, [CLIENT_UNREACHABLE] = CLI_UNREACHABLE, [CLIENT_BAD_INPUT] = EXIT_USAGE,
+    };
+    cli_fail(self, codes[end], sentence);
+}
+
+static void on_failed(void *arg, enum client_end end, const char *sentence)
+{
+    cli_fail_as(arg, end, sentence);
+}
+
+static int cannot_start(struct cli *self, const char *sentence)
+{
+    fprintf(stderr, "ventilator: %s\n", sentence);
+    self->code = CLI_NOT_OK;
+    cli_close(self);
+    return -1;
+}
+
+int cli_open(struct cli *self, const struct cli_options *options, void (*on_signal)(void *arg, int number), void *arg)
+{
+    static const int signals[] = {SIGINT, SIGTERM, SIGHUP};
+    struct why why;
+    *self = (struct cli){.options = options};
+    signal(SIGPIPE, SIG_IGN);
+    self->loop = loop_new();
+    if (!self->loop)
+        return cannot_start(self, "no event loop can be made; are there too many open files?");
+    if (on_signal && loop_signals(self->loop, signals, sizeof signals / sizeof *signals, on_signal, arg) < 0)
+        return cannot_start(self, "signals can't be received; are there too many open files?");
+    self->net = net_new(self->loop, &(struct net_config){.max_sockets = MAX_SOCKETS, .max_message = WIRE_MESSAGE}, &why);
+    return self->net ? 0 : cannot_start(self, why.text);
+}
+
+int cli_connect(struct cli *self)
+{
+    struct why why;
+    struct client_config config = {
+        .ventilator = self->options->endpoint, .program = PROGRAM, .connect_timeout = self->options->connect_timeout,
+        .reconnect_timeout = self->options->reconnect_timeout, .failed = on_failed, .arg = self,
+    };
+    self->client = client_new(self->loop, self->net, &config, &why);
+    if (self->client)
+        return 0;
+    fprintf(stderr, "ventilator: %s\n", why.text);
+    self->code = CLI_UNREACHABLE;
+    return -1;
+}
+
+int cli_run_loop(struct cli *self)
+{
+    int r = self->over ? 0 : loop_run(self->loop);
+    if (r < 0) {
+        fprintf(stderr, "ventilator: waiting for events failed: %s\n", strerror(-r));
+        return EXIT_BUG;
+    }
+    return self->code;
+}
+
+void cli_close(struct cli *self)
+{
+    client_destroy(&self->client);
+    net_destroy(&self->net);
+    if (self->loop)
+        loop_destroy(&self->loop);
+}
