@@ -178,8 +178,7 @@ start_ventilator() {    # [options]
 
 start_sink() {    # [options]
     start_ready sink "$BIN/sink" --ventilator "$WORKERS" --data "$T/data-sink" \
-        --results-listen "${RESULTS:-tcp://127.0.0.1:0}" --query-listen "${QUERY:-tcp://127.0.0.1:0}" \
-        --shutdown-timeout 2s "$@"
+        --results-listen "${RESULTS:-tcp://127.0.0.1:0}" --query-listen "${QUERY:-tcp://127.0.0.1:0}" "$@"
     RESULTS=$(ready_field sink results)
     QUERY=$(ready_field sink query)
     [ -n "$RESULTS" ] && [ -n "$QUERY" ] || fail "the ready line of the sink lacks results= or query="
@@ -221,7 +220,7 @@ assert_each_once() {    # FILE N
     seq 0 $(($2 - 1)) | cmp -s - "$T/indices" ||
         fail "each of $2 tasks should be recorded once: $(wc -l <"$T/indices") lines, $(sort -nu "$T/indices" | wc -l) tasks"
 }
-verdicts() { jq -r .verdict "$1" | sort | uniq -c | awk '{ printf "%s%s=%d", NR > 1 ? " " : "", $2, $1 }'; }
+verdicts() { jq -r .verdict "$1" | sort | uniq -c | awk '{ printf "%s%s=%d", (NR > 1 ? " " : ""), $2, $1 }'; }
 
 # ---- the end of a test ----
 

@@ -84,24 +84,24 @@ test_blocks_end_at_lines() {
 }
 
 test_environment_of_a_task() {
-    assert_exit 0 ventilator run --timeout 30s --value user=ada --format text -- env ::: x
+    assert_exit 0 ventilator run --timeout 30s --value user=ada --format text -- sh -c env {} ::: x
     local word
     for word in TARMAC_BATCH= TARMAC_INDEX=0 TARMAC_ATTEMPT= TARMAC_KEY= TARMAC_SLOT=1 TARMAC_BUDGET_MS= \
         TARMAC_TRACE_ID= TRACEPARENT=00- TARMAC_VALUE_USER=ada; do
         assert_contains "$T/out" "$word"
     done
-    assert_exit 0 ventilator run -- env ::: x
+    assert_exit 0 ventilator run -- sh -c env {} ::: x
     ! grep -q '^TARMAC_BUDGET_MS' "$T/out" || fail "TARMAC_BUDGET_MS is set for a task without a bound"
 }
 
 test_traceparent_is_inherited() {
-    TRACEPARENT=00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01 assert_exit 0 ventilator run -- env ::: x
+    TRACEPARENT=00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01 assert_exit 0 ventilator run -- sh -c env {} ::: x
     assert_contains "$T/out" "TARMAC_TRACE_ID=4bf92f3577b34da6a3ce929d0e0e4736"
     ! grep -q 'TRACEPARENT=.*00f067aa0ba902b7' "$T/out" || fail "the task's traceparent should be a child of the batch's"
 }
 
 test_output_is_cut_at_its_limit() {
-    assert_exit 0 ventilator run --max-output 1K --format json -- head -c 5000 /dev/zero ::: x
+    assert_exit 0 ventilator run --max-output 1K --format json -- head -c {} /dev/zero ::: 5000
     assert_eq "truncated" "$(jq -r .truncated "$T/out")" true
 }
 
@@ -122,16 +122,16 @@ test_dry_run_starts_nothing() {
 }
 
 test_interrupt_cancels() {
-    start run "$BIN/ventilator" run --format json --grace 1s -- sleep 605 ::: 1 2
-    wait_for 10 "the command to start" some_running "sleep 605"
+    start run "$BIN/ventilator" run --format json --grace 1s -- sh -c ': >"$0"; exec sleep 605' {} ::: "$T/started" "$T/too"
+    wait_for 10 "the command to start" test -e "$T/started"
     kill -INT "${PIDS[run]}"
     ended run 130 8
     none_running "sleep 605" || fail "a sleep is left alive after the interrupt"
 }
 
 test_second_interrupt_leaves() {
-    start run "$BIN/ventilator" run --slots 1 --grace 60s -- sh -c 'trap "" TERM; while :; do sleep 606; done' ::: 1
-    wait_for 10 "the command to start" some_running "sleep 606"
+    start run "$BIN/ventilator" run --slots 1 --grace 60s -- sh -c 'trap "" TERM; : >"$0"; while :; do sleep 606; done' {} ::: "$T/started"
+    wait_for 10 "the command to start" test -e "$T/started"
     kill -INT "${PIDS[run]}"
     nap 0.3
     alive "${PIDS[run]}" || fail "one interrupt should wait for the end of the batch"
@@ -141,8 +141,8 @@ test_second_interrupt_leaves() {
 }
 
 test_kill_9_leaves_nothing_behind() {
-    start run "$BIN/ventilator" run --slots 2 -- sleep 607 ::: 1 2
-    wait_for 10 "the command to start" some_running "sleep 607"
+    start run "$BIN/ventilator" run --slots 2 -- sh -c ': >"$0"; exec sleep 607' {} ::: "$T/started" "$T/too"
+    wait_for 10 "the command to start" test -e "$T/started"
     kill -KILL "${PIDS[run]}"
     ended run 137
     wait_for 10 "its children to notice and go" none_marked
