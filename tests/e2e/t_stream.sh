@@ -48,7 +48,7 @@ test_submission_goes_on_after_a_restart_of_the_ventilator() {
     wait_for 20 "the batch to be known" eval '[ "$(ventilator list --json 2>/dev/null | jq -rs "flatten | length")" -ge 1 ] 2>/dev/null'
     kill -KILL "${PIDS[ventilator]}"
     ended ventilator 137
-    start_ventilator
+    eval "start_ventilator $input>&-"    # or it would keep the pipe open
     feed 20001 30000
     exec {input}>&-
     ended submit 0 30
