@@ -13,6 +13,7 @@ struct question {
     struct cli_options options;
     void (*print)(struct question *self, const Wire__Reply *reply);
     Wire__Reply__WhatCase expected;
+    bool one;                            /* about one batch */
 };
 
 static void on_reply(void *arg, const Wire__Reply *reply)
@@ -173,12 +174,13 @@ static void print_status(struct question *self, const Wire__Reply *reply)
         print_batch_json(r->batches[i]);
     if (self->options.json)
         return;
+    if (self->one && r->n_batches > 0) {
+        print_batch_text(r->batches[0]);
+        return;
+    }
     if (r->system)
         print_system(r->system);
-    if (r->system)
-        print_table(r->batches, r->n_batches);
-    else if (r->n_batches > 0)
-        print_batch_text(r->batches[0]);
+    print_table(r->batches, r->n_batches);
 }
 
 static void print_list(struct question *self, const Wire__Reply *reply)
@@ -207,7 +209,8 @@ int status_main(int argc, char **argv)
         return code;
     Wire__Status status = WIRE__STATUS__INIT;
     Wire__Request m = WIRE__REQUEST__INIT;
-    if (arguments[0])
+    self.one = arguments[0] != NULL;
+    if (self.one)
         status.ref = arguments[0];
     m.what_case = WIRE__REQUEST__WHAT_STATUS;
     m.status = &status;

@@ -115,29 +115,32 @@ static void write_out(struct follow *self)
     }
 }
 
+static bool has_room(const struct follow *self)
+{
+    return writer_pending(&self->out) <= PENDING_MOST && writer_pending(&self->err) <= PENDING_MOST;
+}
+
 /* At the end of each turn: takes tasks while what they print finds a place. */
 static bool pump(void *arg)
 {
     struct follow *self = arg;
     struct stream_task task;
-    int n = 0;
+    bool more = true;
     if (self->cli->over)
         return false;
-    for (; n < TASKS_PER_TURN && !self->stream_ended; n++) {
-        if (writer_pending(&self->out) > PENDING_MOST || writer_pending(&self->err) > PENDING_MOST)
-            break;
-        enum stream_result r = stream_next(self->stream, &task);
-        if (r == STREAM_WAIT)
-            break;
+    for (int n = 0; n < TASKS_PER_TURN && more && has_room(self); n++) {
+        enum stream_result r = self->stream_ended ? STREAM_END : stream_next(self->stream, &task);
         self->stream_ended = r == STREAM_END;
-        if (r == STREAM_TASK && put_task(self, &task) < 0)
+        more = r == STREAM_TASK;
+        if (more && put_task(self, &task) < 0)
             return false;
     }
     write_out(self);
     bool drained = writer_pending(&self->out) == 0 && (writer_pending(&self->err) == 0 || self->err.broken);
     if (self->stream_ended && drained)
         finish(self);
-    return n == TASKS_PER_TURN && drained;
+    /* Without room the writers go on by themselves, and call for a turn when they have. */
+    return more && has_room(self) && !self->cli->over;
 }
 
 /* ---- what the stream says ---- */
