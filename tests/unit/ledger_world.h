@@ -1,6 +1,6 @@
 /* A world for tests of the ledger: its ports write a trace, the tests say what arrives and move the time. */
-#ifndef TESTS_LEDGER_WORLD_H
-#define TESTS_LEDGER_WORLD_H
+#ifndef TESTS_UNIT_LEDGER_WORLD_H
+#define TESTS_UNIT_LEDGER_WORLD_H
 
 #include <inttypes.h>
 #include <setjmp.h>
