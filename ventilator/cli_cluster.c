@@ -32,6 +32,9 @@ struct process {
     pid_t pid;                       /* 0: not running */
     struct loop_watch gone;          /* its pidfd */
     int log;
+    struct loop_watch ready;         /* its standard output, until the line that says so */
+    char line[512];
+    size_t line_len;
 };
 
 struct cluster {
@@ -41,9 +44,6 @@ struct cluster {
     char folder[4096];               /* where our own executable lies */
     int leave[2];                    /* what holds the reading end leaves when the writing end closes */
     struct process processes[PROCESSES];
-    struct loop_watch ready;         /* the ventilator's standard output */
-    char line[512];
-    size_t line_len;
     struct loop_timer force;
     bool stopping, told;
 };
@@ -109,17 +109,13 @@ static int open_log(struct cluster *self, int which)
     return open(path, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
 }
 
-static int start(struct cluster *self, int which, char *const *argv, int out, struct why *why)
+static int spawn(struct cluster *self, struct process *p, char *const *argv, int out, struct why *why)
 {
-    struct process *p = &self->processes[which];
     char path[sizeof self->folder + 16];
-    int pidfd;
-    p->log = open_log(self, which);
-    if (p->log < 0)
-        return why_set(why, "no log can be made in %s: %s", self->dir, strerror(errno));
+    int which = p->which, pidfd;
     snprintf(path, sizeof path, "%s%s", self->folder, names[which]);
     struct spawn_request request = {
-        .argv = argv, .env = environ, .in = SPAWN_NULL, .out = out >= 0 ? out : p->log, .err = p->log,
+        .argv = argv, .env = environ, .in = SPAWN_NULL, .out = out, .err = p->log,
         .file = which == VENTILATOR ? "/proc/self/exe" : access(path, X_OK) == 0 ? path : NULL,
         .keep_fd = self->leave[0], .new_session = true,
     };
@@ -133,9 +129,28 @@ static int start(struct cluster *self, int which, char *const *argv, int out, st
     return loop_watch(self->loop, &p->gone, EPOLLIN) < 0 ? why_set(why, "the program '%s' can't be watched", names[which]) : 0;
 }
 
+static void on_ready_line(void *arg, uint32_t events);
+
+static int start(struct cluster *self, int which, char *const *argv, struct why *why)
+{
+    struct process *p = &self->processes[which];
+    int out[2];
+    p->log = open_log(self, which);
+    if (p->log < 0)
+        return why_set(why, "no log can be made in %s: %s", self->dir, strerror(errno));
+    if (pipe2(out, O_CLOEXEC) < 0)
+        return why_set(why, "no pipe can be made: %s", strerror(errno));
+    p->ready = (struct loop_watch){.fd = out[0], .ready = on_ready_line, .arg = p};
+    int r = spawn(self, p, argv, out[1], why);
+    close(out[1]);
+    if (r == 0 && loop_watch(self->loop, &p->ready, EPOLLIN) < 0)
+        r = why_set(why, "the program '%s' can't be watched", names[which]);
+    return r;
+}
+
 #define TEXT(s) ((char *)(uintptr_t)(s))
 
-static int start_ventilator(struct cluster *self, int out, struct why *why)
+static int start_ventilator(struct cluster *self, struct why *why)
 {
     char data[DIR_MOST + 16], workers[DIR_MOST + 16], lanes[DIR_MOST + 16];
     snprintf(data, sizeof data, "%s/ventilator", self->dir);
@@ -145,55 +160,67 @@ static int start_ventilator(struct cluster *self, int out, struct why *why)
                     TEXT("--workers-listen"), workers, TEXT("--lanes"), lanes, TEXT("--http"), TEXT("off"),
                     TEXT("--log-level"), TEXT("warn"), TEXT("--log-format"), TEXT("text"), TEXT("--shutdown-timeout"), TEXT("3s"),
                     TEXT("--leave-with"), TEXT(LEAVE_WITH), TEXT("--remove-dir"), self->dir, NULL};
-    return start(self, VENTILATOR, argv, out, why);
+    return start(self, VENTILATOR, argv, why);
 }
 
-static int start_others(struct cluster *self, struct why *why)
+static int start_sink(struct cluster *self, struct why *why)
 {
-    char data[DIR_MOST + 16], workers[DIR_MOST + 16], results[DIR_MOST + 16], query[DIR_MOST + 16], slots[24] = "auto";
+    char data[DIR_MOST + 16], workers[DIR_MOST + 16], results[DIR_MOST + 16], query[DIR_MOST + 16];
     snprintf(data, sizeof data, "%s/sink", self->dir);
     snprintf(workers, sizeof workers, "ipc://%s/w", self->dir);
     snprintf(results, sizeof results, "ipc://%s/r", self->dir);
     snprintf(query, sizeof query, "ipc://%s/q", self->dir);
-    if (self->config.slots > 0)
-        snprintf(slots, sizeof slots, "%" PRIu64, self->config.slots);
-    char *sink[] = {TEXT("sink"), TEXT("--ventilator"), workers, TEXT("--data"), data, TEXT("--results-listen"), results,
+    char *argv[] = {TEXT("sink"), TEXT("--ventilator"), workers, TEXT("--data"), data, TEXT("--results-listen"), results,
                     TEXT("--query-listen"), query, TEXT("--log-level"), TEXT("warn"), TEXT("--log-format"), TEXT("text"),
                     TEXT("--leave-with"), TEXT(LEAVE_WITH), NULL};
-    char *worker[] = {TEXT("worker"), TEXT("--ventilator"), workers, TEXT("--submit-to"), self->endpoint, TEXT("--name"),
-                      TEXT("local"), TEXT("--slots"), slots, TEXT("--allow-commands"), TEXT("--shutdown-timeout"), TEXT("1s"),
-                      TEXT("--log-level"), TEXT("warn"), TEXT("--log-format"), TEXT("text"), TEXT("--leave-with"),
-                      TEXT(LEAVE_WITH), NULL};
-    return start(self, SINK, sink, -1, why) < 0 ? -1 : start(self, WORKER, worker, -1, why);
+    return start(self, SINK, argv, why);
+}
+
+/* Told where the sink is, the worker doesn't have to wait for a heartbeat that says so; started when the sink
+ * listens, it doesn't have to dial twice. */
+static int start_worker(struct cluster *self, struct why *why)
+{
+    char workers[DIR_MOST + 16], results[DIR_MOST + 16], slots[24] = "auto";
+    snprintf(workers, sizeof workers, "ipc://%s/w", self->dir);
+    snprintf(results, sizeof results, "ipc://%s/r", self->dir);
+    if (self->config.slots > 0)
+        snprintf(slots, sizeof slots, "%" PRIu64, self->config.slots);
+    char *argv[] = {TEXT("worker"), TEXT("--ventilator"), workers, TEXT("--sink"), results, TEXT("--submit-to"), self->endpoint,
+                    TEXT("--name"), TEXT("local"), TEXT("--slots"), slots, TEXT("--allow-commands"), TEXT("--shutdown-timeout"),
+                    TEXT("1s"), TEXT("--log-level"), TEXT("warn"), TEXT("--log-format"), TEXT("text"), TEXT("--leave-with"),
+                    TEXT(LEAVE_WITH), NULL};
+    return start(self, WORKER, argv, why);
 }
 
 /* ---- what they say ---- */
 
-static void close_ready(struct cluster *self)
+static void close_ready(struct process *p)
 {
-    loop_unwatch(self->loop, &self->ready);
-    if (self->ready.fd >= 0)
-        close(self->ready.fd);
-    self->ready.fd = -1;
+    loop_unwatch(p->cluster->loop, &p->ready);
+    if (p->ready.fd >= 0)
+        close(p->ready.fd);
+    p->ready.fd = -1;
 }
 
 static void on_ready_line(void *arg, uint32_t events)
 {
-    struct cluster *self = arg;
+    struct process *p = arg;
+    struct cluster *self = p->cluster;
     struct why why;
     (void)events;
-    ssize_t n = read(self->ready.fd, self->line + self->line_len, sizeof self->line - 1 - self->line_len);
+    ssize_t n = read(p->ready.fd, p->line + p->line_len, sizeof p->line - 1 - p->line_len);
     if (n > 0)
-        self->line_len += (size_t)n;
-    self->line[self->line_len] = '\0';
-    if (n > 0 && !strchr(self->line, '\n') && self->line_len < sizeof self->line - 1)
+        p->line_len += (size_t)n;
+    p->line[p->line_len] = '\0';
+    if (n > 0 && !strchr(p->line, '\n') && p->line_len < sizeof p->line - 1)
         return;
-    close_ready(self);
-    if (strncmp(self->line, "ready", 5) != 0)
+    close_ready(p);
+    if (strncmp(p->line, "ready", 5) != 0 || self->stopping)
         return;    /* It leaves, and says why in its log. */
-    if (start_others(self, &why) < 0)
+    int r = p->which == VENTILATOR ? start_sink(self, &why) : p->which == SINK ? start_worker(self, &why) : 0;
+    if (r < 0)
         fail(self, why.text);
-    else
+    else if (p->which == VENTILATOR)
         self->config.ready(self->config.arg);
 }
 
@@ -245,7 +272,6 @@ static void use_force(void *arg)
 struct cluster *cluster_new(struct loop *loop, const struct cluster_config *config, struct why *why)
 {
     struct cluster *self = calloc(1, sizeof *self);
-    int out[2] = {-1, -1};
     if (!self) {
         why_set(why, "there is no memory left");
         return NULL;
@@ -253,21 +279,15 @@ struct cluster *cluster_new(struct loop *loop, const struct cluster_config *conf
     self->loop = loop;
     self->config = *config;
     self->leave[0] = self->leave[1] = -1;
-    self->ready = (struct loop_watch){.fd = -1, .ready = on_ready_line, .arg = self};
     self->force = (struct loop_timer){.fire = use_force, .arg = self};
     for (int i = 0; i < PROCESSES; i++)
-        self->processes[i] = (struct process){.cluster = self, .which = i, .log = -1};
+        self->processes[i] = (struct process){.cluster = self, .which = i, .log = -1, .ready = {.fd = -1}};
     find_folder(self);
     if (make_dir(self, why) < 0)
         goto fail;
-    if (pipe2(self->leave, O_CLOEXEC) < 0 || pipe2(out, O_CLOEXEC) < 0) {
+    if (pipe2(self->leave, O_CLOEXEC) < 0)
         why_set(why, "no pipe can be made: %s", strerror(errno));
-        goto fail;
-    }
-    self->ready.fd = out[0];
-    int r = start_ventilator(self, out[1], why);
-    close(out[1]);
-    if (r == 0 && loop_watch(loop, &self->ready, EPOLLIN) == 0)
+    else if (start_ventilator(self, why) == 0)
         return self;
 fail:
     cluster_destroy(&self);
@@ -304,10 +324,10 @@ void cluster_destroy(struct cluster **self_p)
     if (!self)
         return;
     loop_timer_clear(self->loop, &self->force);
-    close_ready(self);
     bool left = any_left(self);
     for (int i = 0; i < PROCESSES; i++) {
         struct process *p = &self->processes[i];
+        close_ready(p);
         if (p->pid != 0) {
             loop_unwatch(self->loop, &p->gone);
             close(p->gone.fd);
