@@ -26,6 +26,7 @@
 void out_of_memory(void) __attribute__((noreturn));
 
 #define RESEND_NS       (5 * NS_PER_S)       /* what must be answered by the sink is sent again after this */
+#define FULL_NS         (NS_PER_S / 20)      /* what found no room on the way to the sink is tried again after this */
 #define OPEN_NS         (2 * NS_PER_S)       /* a lane must be confirmed within this */
 #define CLOSE_SLACK_NS  (NS_PER_S / 5)       /* on top of the grace, for the worker's own word to arrive */
 #define LOAD_BYTES      ((size_t)1024 * 1024)
@@ -93,6 +94,8 @@ struct closing {
     TAILQ_ENTRY(closing) link;
     uint64_t number, first, count;
     uint64_t expected;                  /* tasks of it that nothing else has settled meanwhile */
+    bool sent;
+    mono_t sent_at;
     Wire__Verdict verdict;
     Wire__Reason reason;
     char sentence[160];
@@ -409,14 +412,18 @@ void batch_ready(struct ledger *l, struct batch *b);                /* enters or
 /* ---- ledger_settle.c ---- */
 void close_span(struct ledger *l, struct batch *b, uint64_t first, uint64_t count, Wire__Verdict v, Wire__Reason r, const char *sentence);
 void close_queued(struct ledger *l, struct batch *b, Wire__Verdict v, Wire__Reason r, const char *sentence);
+void close_unwanted(struct ledger *l, struct batch *b);     /* what is queued and must not be: by a cancel, by the deadline */
 void close_flights(struct ledger *l, struct batch *b, Wire__Verdict v, Wire__Reason r, const char *sentence);
-void closings_send(struct ledger *l, struct batch *b);
+void closings_send(struct ledger *l, struct batch *b, bool again);     /* again: also what was sent before */
 void on_recorded(struct ledger *l, const Wire__Recorded *m);
 void on_refused_result(struct ledger *l, const Wire__RefusedResult *m);
 uint64_t settle_span(struct ledger *l, struct batch *b, uint64_t first, uint64_t count);    /* recorded, without counting verdicts */
 void cancel_begin(struct ledger *l, ledger_peer client, uint64_t request, const Wire__Cancel *m);
 void cancel_journaled(struct ledger *l, struct cancel *c);
 void cancel_confirmed(struct ledger *l, struct worker *w, const Wire__Confirmed *m);
+void cancels_concern(struct ledger *l, struct worker *w);   /* it said hello */
+void cancels_tell(struct ledger *l, struct worker *w);      /* its lane is open */
+void cancels_may_answer(struct ledger *l);                  /* all workers of before the restart are back, or gone */
 void cancel_worker_gone(struct ledger *l, struct worker *w);
 void cancel_free(struct ledger *l, struct cancel *c);
 void cancel_reapply(struct ledger *l, struct batch *b);             /* after a restart */
@@ -428,6 +435,7 @@ void sink_register(struct ledger *l, struct batch *b);      /* when there is som
 void retry_notes(struct ledger *l, struct batch *b, const Wire__BatchRecords *m);
 void sink_fill_place(const struct ledger *l, Wire__SinkPlace *place, char **hosts, char **results, char **queries);
 void resend_due(struct ledger *l, void *batch);
+void sink_ask(struct ledger *l, struct batch *b);           /* what it has recorded */
 void workers_back(struct ledger *l);
 void sink_gone(struct ledger *l, const char *reason);
 

@@ -5,6 +5,7 @@
  * results, and the answer counts exactly how many they ended. */
 #include "ventilator/ledger_private.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,10 +13,11 @@
 
 /* ---- closings ---- */
 
-static void send_closing(struct ledger *l, struct batch *b, const struct closing *c)
+/* 0, or it didn't go: then with the next resend. */
+static int send_closing(struct ledger *l, struct batch *b, struct closing *c)
 {
     if (!b->registered || !l->sink_present)
-        return;
+        return -EAGAIN;
     Wire__Span span = WIRE__SPAN__INIT;
     span.first = c->first;
     span.count = c->count;
@@ -31,14 +33,38 @@ static void send_closing(struct ledger *l, struct batch *b, const struct closing
     Wire__Result result = WIRE__RESULT__INIT;
     result.what_case = WIRE__RESULT__WHAT_CLOSING;
     result.closing = &m;
-    l->port.closing(l->port.arg, &result);      /* what doesn't go now goes with the next resend */
+    int rc = l->port.closing(l->port.arg, &result);
+    c->sent = rc == 0;
+    c->sent_at = l->now;
+    return rc;
 }
 
-void closings_send(struct ledger *l, struct batch *b)
+static void plan_resend(struct ledger *l, struct batch *b, mono_t at)
 {
-    const struct closing *c;
-    TAILQ_FOREACH(c, &b->closings, link)
-        send_closing(l, b, c);
+    if (!b->resend.set || mono_before(at, b->resend.at))
+        due_set(l, &b->resend, at, resend_due, b);
+}
+
+/* When a closing has to be sent again. A burst can fill the way to the sink: the rest follows as soon as there may
+ * be room. */
+static mono_t resend_at(const struct ledger *l, const struct batch *b, const struct closing *c)
+{
+    if (c->sent)
+        return mono_add(c->sent_at, RESEND_NS);
+    return mono_add(l->now, b->registered && l->sink_present ? FULL_NS : RESEND_NS);
+}
+
+void closings_send(struct ledger *l, struct batch *b, bool again)
+{
+    struct closing *c;
+    bool has_room = true;
+    TAILQ_FOREACH(c, &b->closings, link) {
+        bool overdue = c->sent && mono_since(l->now, c->sent_at) >= RESEND_NS;
+        c->sent = c->sent && !overdue && !again;
+        if (!c->sent && has_room)
+            has_room = send_closing(l, b, c) == 0;
+        plan_resend(l, b, resend_at(l, b, c));
+    }
 }
 
 void close_span(struct ledger *l, struct batch *b, uint64_t first, uint64_t count, Wire__Verdict v, Wire__Reason r, const char *sentence)
@@ -47,8 +73,7 @@ void close_span(struct ledger *l, struct batch *b, uint64_t first, uint64_t coun
         return;
     struct closing *c = put_closing(l, b, first, count, v, r, sentence);
     send_closing(l, b, c);
-    if (!b->resend.set)
-        due_set(l, &b->resend, mono_add(l->now, RESEND_NS), resend_due, b);
+    plan_resend(l, b, resend_at(l, b, c));
 }
 
 /* Closes what is queued or waiting of [first, first + count); how many that were. */
@@ -89,6 +114,19 @@ void close_queued(struct ledger *l, struct batch *b, Wire__Verdict v, Wire__Reas
 {
     if (b->recovery != RECOVER_ASK)         /* what is recorded isn't known yet: the sink's answer comes first */
         close_queued_span(l, b, 0, b->admitted, v, r, sentence);
+}
+
+void close_unwanted(struct ledger *l, struct batch *b)
+{
+    if (b->complete || b->recovery == RECOVER_ASK)
+        return;
+    if (b->cancelled)
+        close_queued(l, b, WIRE__VERDICT__CANCELLED, b->cancel_reason, b->cancel_sentence);
+    else if (b->deadline_passed)
+        close_queued(l, b, WIRE__VERDICT__DEADLINE_EXCEEDED, WIRE__REASON__DEADLINE, NULL);
+    for (size_t i = 0; i < b->n_cancelled_tasks; i++)
+        close_queued_span(l, b, b->cancelled_tasks[i].first, b->cancelled_tasks[i].count, WIRE__VERDICT__CANCELLED,
+                          WIRE__REASON__CANCEL_TASK, NULL);
 }
 
 /* Judges what still flies of [first, first + count), and tells its workers that nobody waits for it. */
@@ -288,9 +326,11 @@ static void record_closing(struct ledger *l, struct batch *b, const Wire__Record
             break;
     if (c == NULL)
         return;
-    if (c->expected != r->closed)
-        note(l, LOG_WARN, "closing_miscounted", "batch=%s number=%" PRIu64 " expected=%" PRIu64 " closed=%" PRIu64, b->short_id, c->number,
-             c->expected, r->closed);
+    if (c->expected > r->closed) {
+        /* Results of its tasks came first, and their answers were lost with a connection: the sink tells the whole. */
+        sink_ask(l, b);
+        return;
+    }
     b->counts[c->verdict] += r->closed;
     b->settled += r->closed;
     l->counts.recorded += r->closed;
@@ -325,14 +365,15 @@ void on_recorded(struct ledger *l, const Wire__Recorded *m)
         if (r->kind != WIRE__RESULT_KIND__IS_CLOSING)
             worker_release(l, r->session, r->fence, b);
         /* Before the sink has told what it has, what it says now is part of that answer. */
-        if (b->complete || b->recovery == RECOVER_ASK) {
+        bool attempt = r->kind == WIRE__RESULT_KIND__IS_ATTEMPT;
+        if (b->complete || (b->recovery == RECOVER_ASK && !attempt)) {
             b->duplicates += b->complete && r->kind == WIRE__RESULT_KIND__IS_VERDICT ? r->fence->count : 0;
             continue;
         }
         if (r->kind == WIRE__RESULT_KIND__IS_VERDICT)
             record_verdict(l, b, r);
-        else if (r->kind == WIRE__RESULT_KIND__IS_ATTEMPT)
-            record_attempt(l, b, r);
+        else if (attempt)
+            record_attempt(l, b, r);    /* always: its worker has just been told to forget it */
         else
             record_closing(l, b, r);
         batch_moved(l, b);
@@ -355,6 +396,18 @@ void on_refused_result(struct ledger *l, const Wire__RefusedResult *m)
 
 /* ---- deadlines ---- */
 
+/* No more is taken in after the deadline. */
+static void deadline_seals(struct ledger *l, struct batch *b)
+{
+    if (b->seal_staged)
+        return;
+    b->seal_staged = true;
+    struct pending *p = pend(l, PENDING_QUIET, batch_tally(l, b));
+    BUG_IF_NO_MEMORY(p);
+    p->batch = b->number;
+    p->upto = b->staged;
+}
+
 void deadline_due(struct ledger *l, void *owner)
 {
     struct batch *b = owner;
@@ -365,6 +418,7 @@ void deadline_due(struct ledger *l, void *owner)
     }
     int64_t grace = us_to_ns(b->options->grace_us) + CLOSE_SLACK_NS;
     mono_t end = mono_add(b->deadline, grace);
+    deadline_seals(l, b);       /* also when this process was not there at the deadline */
     if (mono_reached(l->now, end)) {
         b->grace_passed = true;
         close_queued(l, b, WIRE__VERDICT__DEADLINE_EXCEEDED, WIRE__REASON__DEADLINE, NULL);
@@ -372,13 +426,6 @@ void deadline_due(struct ledger *l, void *owner)
     } else {
         note(l, LOG_INFO, "batch_deadline", "batch=%s queued=%" PRIu64 " in_flight=%" PRIu64, b->short_id, batch_queued(b), b->in_flight);
         b->deadline_passed = true;
-        if (!b->seal_staged) {
-            b->seal_staged = true;
-            struct pending *p = pend(l, PENDING_QUIET, batch_tally(l, b));
-            BUG_IF_NO_MEMORY(p);
-            p->batch = b->number;
-            p->upto = b->staged;
-        }
         close_queued(l, b, WIRE__VERDICT__DEADLINE_EXCEEDED, WIRE__REASON__DEADLINE, NULL);
         due_set(l, &b->due, end, deadline_due, b);
     }
@@ -498,7 +545,8 @@ static void ask_workers(struct ledger *l, struct batch *b, struct cancel *c)
     BUG_IF_NO_MEMORY(c->asked);
     for (struct worker *w = l->by_session; w != NULL; w = w->hh.next) {
         uint64_t tasks = flying_of(b, w, c);
-        if (tasks == 0)
+        /* One that has just said hello may still hold what its welcome tells it to drop. */
+        if (tasks == 0 && w->state != WORKER_OPENING)
             continue;
         c->asked[c->n_asked].session = w->session;
         c->asked[c->n_asked++].tasks = tasks;
@@ -528,9 +576,11 @@ void cancel_journaled(struct ledger *l, struct cancel *c)
     c->finished = all > c->queued + flying ? all - c->queued - flying : 0;
     c->judge_at = mono_add(l->now, us_to_ns(b->options->grace_us) + CLOSE_SLACK_NS + l->config.loss_grace / 4);
     note(l, LOG_INFO, "batch_cancel", "batch=%s tasks=%zu queued=%" PRIu64 " at_workers=%" PRIu64, b->short_id, c->n_tasks, c->queued, flying);
-    if (c->n_asked == 0)
+    if (c->n_asked == 0 && !l->waiting_for_workers)
         cancel_reply(l, c);
-    due_set(l, &c->due, c->n_asked == 0 ? c->judge_at : mono_add(l->now, l->config.loss_grace), cancel_due, c);
+    /* A worker that is not back since the restart may hold some of it, until its lease is over: the answer waits. */
+    int64_t patience = l->waiting_for_workers ? 2 * l->config.loss_grace : l->config.loss_grace;
+    due_set(l, &c->due, c->replied ? c->judge_at : mono_add(l->now, patience), cancel_due, c);
     batch_moved(l, b);
 }
 
@@ -597,7 +647,7 @@ void cancel_begin(struct ledger *l, ledger_peer client, uint64_t request, const 
 
 static void cancel_answered(struct ledger *l, struct cancel *c)
 {
-    if (c->n_asked > 0 || c->replied)
+    if (c->n_asked > 0 || c->replied || l->waiting_for_workers)
         return;
     cancel_reply(l, c);
     due_set(l, &c->due, c->judge_at, cancel_due, c);
@@ -620,6 +670,44 @@ void cancel_confirmed(struct ledger *l, struct worker *w, const Wire__Confirmed 
         cancel_answered(l, c);
         return;
     }
+}
+
+/* A worker that says hello may hold tasks of a cancel that is not answered: it has to confirm it, too. */
+void cancels_concern(struct ledger *l, struct worker *w)
+{
+    struct cancel *c;
+    TAILQ_FOREACH(c, &l->cancels, link) {
+        size_t i = 0;
+        while (i < c->n_asked && c->asked[i].session != w->session)
+            i++;
+        if (c->replied || !c->due.set || i < c->n_asked)
+            continue;           /* answered; asked; or not journaled yet: then it is asked with the others */
+        void *grown = realloc(c->asked, (c->n_asked + 1) * sizeof *c->asked);
+        BUG_IF_NO_MEMORY(grown);
+        c->asked = grown;
+        c->asked[c->n_asked].session = w->session;
+        c->asked[c->n_asked++].tasks = 0;
+    }
+}
+
+/* Its lane is open: what it was not told, or may not have read, is told now. */
+void cancels_tell(struct ledger *l, struct worker *w)
+{
+    const struct cancel *c;
+    TAILQ_FOREACH(c, &l->cancels, link) {
+        struct batch *b = batch_by_number(l, c->batch);
+        for (size_t i = 0; b != NULL && i < c->n_asked; i++)
+            if (c->asked[i].session == w->session)
+                worker_cancel(l, w, b, c->tasks, c->n_tasks, c->reason, false, c->number);
+    }
+}
+
+void cancels_may_answer(struct ledger *l)
+{
+    struct cancel *c, *next;
+    TAILQ_FOREACH_SAFE(c, &l->cancels, link, next)
+        if (c->due.set)                 /* it is in the journal */
+            cancel_answered(l, c);
 }
 
 void cancel_worker_gone(struct ledger *l, struct worker *w)

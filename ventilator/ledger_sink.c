@@ -105,8 +105,8 @@ void resend_due(struct ledger *l, void *owner)
     struct batch *b = owner;
     if (l->sink_present && must_register(b))
         send_register(l, b);
-    closings_send(l, b);
-    if (must_register(b) || !TAILQ_EMPTY(&b->closings))
+    closings_send(l, b, false);
+    if (must_register(b) && !b->resend.set)
         due_set(l, &b->resend, mono_add(l->now, RESEND_NS), resend_due, b);
 }
 
@@ -121,13 +121,13 @@ static void on_registered(struct ledger *l, const Wire__Registered *m)
     if (b->sent_sealed)
         b->total_told = true;
     if (first)
-        closings_send(l, b);
+        closings_send(l, b, true);
     batch_moved(l, b);
 }
 
 /* ---- what is recorded ---- */
 
-static void ask(struct ledger *l, struct batch *b)
+void sink_ask(struct ledger *l, struct batch *b)
 {
     Wire__Ask a = WIRE__ASK__INIT;
     a.batch = wire_id_bytes(b->id);
@@ -193,10 +193,7 @@ static void on_records(struct ledger *l, const Wire__BatchRecords *m, struct sli
     if (b->recovery == RECOVER_ASK) {
         b->recovery = l->waiting_for_workers ? RECOVER_WORKERS : RECOVERED;
         retry_notes(l, b, m);
-        if (b->cancelled)
-            close_queued(l, b, WIRE__VERDICT__CANCELLED, b->cancel_reason, b->cancel_sentence);
-        else if (b->deadline_passed)
-            close_queued(l, b, WIRE__VERDICT__DEADLINE_EXCEEDED, WIRE__REASON__DEADLINE, NULL);
+        close_unwanted(l, b);
         note(l, LOG_INFO, "batch_recovered", "batch=%s recorded=%" PRIu64 " queued=%" PRIu64 " in_flight=%" PRIu64, b->short_id,
              b->settled, batch_queued(b), b->in_flight);
     }
@@ -207,6 +204,7 @@ void workers_back(struct ledger *l)
 {
     l->waiting_for_workers = false;
     due_clear(l, &l->workers_due);
+    cancels_may_answer(l);
     struct batch *b, *next;
     TAILQ_FOREACH_SAFE(b, &l->open, open_link, next) {
         if (b->recovery != RECOVER_WORKERS)
@@ -305,7 +303,7 @@ static void on_hello(struct ledger *l, ledger_peer peer, const char *address, ui
     TAILQ_FOREACH_SAFE(b, &l->open, open_link, next) {
         b->total_told = false;
         send_register(l, b);
-        ask(l, b);
+        sink_ask(l, b);
     }
 }
 
@@ -351,5 +349,5 @@ void ledger_sink_up(struct ledger *l, mono_t now, bool is_up)
     struct batch *b;
     if (is_up)
         TAILQ_FOREACH(b, &l->open, open_link)
-            closings_send(l, b);
+            closings_send(l, b, true);
 }

@@ -286,7 +286,13 @@ static void adopt_holding(struct ledger *l, struct worker *w, const Wire__Holdin
         struct past past;
         uint64_t n = queued_run(b, at, end - at, &past);
         struct flight *f = n == 0 ? flight_at(b, at) : NULL;
-        if (n > 0 && fence->attempt >= past.attempts) {
+        /* What was cancelled meanwhile must not start: the new lease comes with the welcome, the lane's cancel after it. */
+        bool unwanted = n > 0 && holding->state == WIRE__HOLDING_STATE__QUEUED && (b->cancelled || batch_task_cancelled(b, at));
+        if (unwanted) {
+            n = b->cancelled ? n : 1;
+            drop_holding(d, fence, at, n);
+        } else if (n > 0 && fence->attempt >= past.attempts) {
+            n = b->n_cancelled_tasks > 0 && holding->state == WIRE__HOLDING_STATE__QUEUED ? 1 : n;
             take_queued(l, b, at, n);
             past.attempts = fence->attempt;
             f = put_flight(l, b, w, at, (uint32_t)n, fence->epoch, past, 0);
@@ -333,10 +339,7 @@ static void adopt(struct ledger *l, struct worker *w, const Wire__WorkerHello *h
             drop_holding(d, h->holdings[i]->fence, h->holdings[i]->fence->first, h->holdings[i]->fence->count);
     }
     TAILQ_FOREACH_SAFE(b, &l->open, open_link, b_next) {
-        if (b->cancelled)
-            close_queued(l, b, WIRE__VERDICT__CANCELLED, b->cancel_reason, b->cancel_sentence);
-        else if (b->deadline_passed && b->recovery != RECOVER_ASK)
-            close_queued(l, b, WIRE__VERDICT__DEADLINE_EXCEEDED, WIRE__REASON__DEADLINE, NULL);
+        close_unwanted(l, b);
         batch_moved(l, b);
     }
 }
@@ -476,6 +479,7 @@ static void on_hello(struct ledger *l, ledger_peer peer, const char *address, ui
     w->lane = lane;
     journal_worker(l, w);
     adopt(l, w, h, &d);
+    cancels_concern(l, w);
     welcome(l, w, endpoint, &d);
     free(room);
     due_set(l, &w->due, mono_add(l->now, OPEN_NS), worker_due, w);
@@ -580,6 +584,7 @@ static void on_opened(struct ledger *l, struct worker *w)
     w->moved = l->now;
     due_set(l, &w->due, mono_add(l->now, l->config.heartbeat), worker_due, w);
     /* What was cancelled while its lane was down is cancelled now. */
+    cancels_tell(l, w);
     struct batch *last = NULL;
     struct flight *f;
     TAILQ_FOREACH(f, &w->flights, at_worker) {
