@@ -1,0 +1,66 @@
+/* Rules that are broken on purpose, each by the simulation's own ports, and the check that must notice. A
+ * check that can't fail checks nothing. */
+#include "tests/sim/sim.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+const struct mutant_spec mutants[MUTANTS] = {
+    [MUTANT_NONE] = {"none", "", "nothing is broken"},
+    [MUTANT_SINK_COMMITS_EARLY] = {"sink_commits_early", "I1", "the sink's disk calls committed what is not durable yet"},
+    [MUTANT_JOURNAL_COMMITS_EARLY] = {"journal_commits_early", "I1", "the journal's disk calls committed what is not durable yet"},
+    [MUTANT_RECORDED_LOST] = {"recorded_lost", "I6", "the network loses every `recorded` for ever"},
+    [MUTANT_CANCEL_IGNORED] = {"cancel_ignored", "I3", "a worker confirms cancels and does not carry them out"},
+    [MUTANT_LANE_REORDERED] = {"lane_reordered", "I3", "a lane delivers out of order, with sequence numbers that don't show it"},
+    [MUTANT_RUN_TWICE] = {"run_twice", "fence", "a slot runs the same attempt twice"},
+    [MUTANT_SLOT_FREED_EARLY] = {"slot_freed_early", "I8", "a keeper says empty while the attempt is alive"},
+    [MUTANT_ROW_FORGOTTEN] = {"row_forgotten", "I1", "the sink's disk forgets rows that it called committed"},
+    [MUTANT_FRESH_FORGED] = {"fresh_forged", "I1", "a row says that its tasks had no verdict before"},
+    [MUTANT_CLOSING_LOST] = {"closing_lost", "I2", "the network loses every closing"},
+    [MUTANT_ACK_INVENTED] = {"ack_invented", "I1", "the client takes more for acknowledged than was"},
+    [MUTANT_COUNTS_FORGED] = {"counts_forged", "counts", "the ventilator's status counts one task too many"},
+    [MUTANT_OK_INVENTED] = {"ok_invented", "honest", "a failed attempt is reported as ok"},
+    [MUTANT_RELEASE_LOST] = {"release_lost", "I6", "lanes lose every release, unnoticed"},
+    [MUTANT_HOLDINGS_HIDDEN] = {"holdings_hidden", "one_attempt", "a worker's hello hides what it holds"},
+};
+
+bool mutate(struct world *w, enum mutant m)
+{
+    if (w->mutant != m)
+        return false;
+    w->mutations++;
+    return true;
+}
+
+/* The cancel's answer, although nothing was done about it. */
+static void confirm_only(struct worker *k, const Wire__Lane *m)
+{
+    Wire__Confirmed confirmed = WIRE__CONFIRMED__INIT;
+    Wire__Upward up = WIRE__UPWARD__INIT;
+    confirmed.number = m->cancel->number;
+    up.session = k->session;
+    up.lane_epoch = m->lane_epoch;
+    up.what_case = WIRE__UPWARD__WHAT_CONFIRMED;
+    up.confirmed = &confirmed;
+    if (dial_is_up(&k->control))
+        link_send(k->control.link, DIALER, &up.base, (struct slice){0}, false);
+}
+
+void mutant_lane(struct worker *k, const Wire__Lane *m, struct slice body)
+{
+    struct world *w = k->p.world;
+    Wire__Beat beat = WIRE__BEAT__INIT;
+    Wire__Lane nothing = *m, moved = *m;
+    nothing.what_case = WIRE__LANE__WHAT_BEAT;
+    nothing.beat = &beat;
+    bool ignored = m->what_case == WIRE__LANE__WHAT_CANCEL && !m->cancel->silent && mutate(w, MUTANT_CANCEL_IGNORED);
+    bool lost = m->what_case == WIRE__LANE__WHAT_RELEASE && mutate(w, MUTANT_RELEASE_LOST);
+    if (m->what_case == WIRE__LANE__WHAT_OPEN)
+        k->told = 0;
+    k->told++;
+    if (w->mutant == MUTANT_LANE_REORDERED)
+        moved.sequence = k->told;
+    if (ignored)
+        confirm_only(k, m);
+    agent_lane(k->agent, now_of(w), ignored || lost ? &nothing : &moved, body);
+}
