@@ -9,6 +9,7 @@
 #include <fcntl.h>
 #include <ftw.h>
 #include <inttypes.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -449,7 +450,19 @@ static void say_ready(struct serve *s)
 static int remove_entry(const char *path, const struct stat *st, int type, struct FTW *ftw)
 {
     (void)st, (void)type, (void)ftw;
-    return remove(path);
+    remove(path);
+    return 0;
+}
+
+/* The sink and the worker of a run leave at the same time, and may be writing still. */
+static void remove_dir(const char *dir)
+{
+    for (int i = 0; i < 100; i++) {
+        nftw(dir, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
+        if (access(dir, F_OK) < 0)
+            return;
+        poll(NULL, 0, 20);
+    }
 }
 
 static void close_all(struct serve *s)
@@ -480,7 +493,7 @@ static void close_all(struct serve *s)
     wire_arena_destroy(&s->arena);
     wire_writer_release(&s->writer);
     if (s->config.remove_dir != NULL)
-        nftw(s->config.remove_dir, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
+        remove_dir(s->config.remove_dir);
 }
 
 static int serve(struct serve *s)
@@ -515,6 +528,7 @@ int serve_main(int argc, char **argv)
         code = EXIT_USAGE;
     } else {
         log_setup("ventilator", s->config.log_format == 1 ? LOG_JSON : LOG_TEXT, (enum log_level)s->config.log_level);
+        signal(SIGPIPE, SIG_IGN);    /* Whoever waits for the ready line may be gone. */
         serve(s);
         close_all(s);
         code = s->exit_code;
