@@ -466,6 +466,7 @@ static void on_hello(struct ledger *l, ledger_peer peer, const char *address, ui
     lane_forget(l, w);
     w->heard = w->moved = l->now;
     w->state = WORKER_OPENING;
+    worker_room(l, w);              /* nothing is assigned before the new lane is confirmed */
     const char *endpoint = "";
     uint64_t lane = l->epoch << 24 | l->next_lane++;
     int rc = l->port.lane_open(l->port.arg, lane, &w->lane_port, &endpoint);
