@@ -259,6 +259,23 @@ static bool sink_acceptable(struct ledger *l, ledger_peer peer, uint64_t session
     return false;
 }
 
+/* Workers that are here already would hear of it with their next heartbeat: results shall not wait for that. */
+static void tell_workers(struct ledger *l)
+{
+    char *hosts[3], *results[1], *queries[1];
+    Wire__SinkPlace place = WIRE__SINK_PLACE__INIT;
+    Wire__HeartbeatAnswer answer = WIRE__HEARTBEAT_ANSWER__INIT;
+    Wire__Downward m = WIRE__DOWNWARD__INIT;
+    sink_fill_place(l, &place, hosts, results, queries);
+    answer.sink = &place;
+    m.epoch = l->epoch;
+    m.what_case = WIRE__DOWNWARD__WHAT_HEARTBEAT;
+    m.heartbeat = &answer;
+    for (struct worker *w = l->by_session; w != NULL; w = w->hh.next)
+        if (w->state != WORKER_AWAY && l->port.down(l->port.arg, w->peer, &m) == 0)
+            w->place_told = l->sink_version;
+}
+
 static void on_hello(struct ledger *l, ledger_peer peer, const char *address, uint64_t session, const Wire__SinkHello *h)
 {
     if (!sink_acceptable(l, peer, session, h))
@@ -297,6 +314,7 @@ static void on_hello(struct ledger *l, ledger_peer peer, const char *address, ui
     Wire__SinkPlace place = WIRE__SINK_PLACE__INIT;
     sink_fill_place(l, &place, hosts, results, queries);
     l->port.sink_place(l->port.arg, &place);
+    tell_workers(l);
     due_set(l, &l->sink_due, mono_add(l->now, l->config.silence), sink_due, NULL);
     note(l, LOG_INFO, "sink_hello", "address=%s results=%u query=%u", address, h->results_port, h->query_port);
     struct batch *b, *next;
