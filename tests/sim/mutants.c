@@ -15,7 +15,7 @@ const struct mutant_spec mutants[MUTANTS] = {
     [MUTANT_RUN_TWICE] = {"run_twice", "fence", "a slot runs the same attempt twice"},
     [MUTANT_SLOT_FREED_EARLY] = {"slot_freed_early", "I8", "a keeper says empty while the attempt is alive"},
     [MUTANT_ROW_FORGOTTEN] = {"row_forgotten", "I1", "the sink's disk forgets rows that it called committed"},
-    [MUTANT_FRESH_FORGED] = {"fresh_forged", "I1", "a row says that its tasks had no verdict before"},
+    [MUTANT_RESTORE_SKIPS] = {"restore_skips", "I1", "a sink that starts again does not read all of its rows"},
     [MUTANT_CLOSING_LOST] = {"closing_lost", "I2", "the network loses every closing"},
     [MUTANT_ACK_INVENTED] = {"ack_invented", "I1", "the client takes more for acknowledged than was"},
     [MUTANT_COUNTS_FORGED] = {"counts_forged", "counts", "the ventilator's status counts one task too many"},
@@ -46,21 +46,72 @@ static void confirm_only(struct worker *k, const Wire__Lane *m)
         link_send(k->control.link, DIALER, &up.base, (struct slice){0}, false);
 }
 
+/* An assign that comes late: what was sent behind it has overtaken it. */
+struct late {
+    struct link *link;
+    Wire__Lane *message;
+    struct buf *body;
+};
+
+static void hand_on(struct worker *k, const Wire__Lane *m, struct slice body)
+{
+    Wire__Lane moved = *m;
+    if (m->what_case == WIRE__LANE__WHAT_OPEN)
+        k->told = 0;
+    moved.sequence = ++k->told;
+    agent_lane(k->agent, now_of(k->p.world), &moved, body);
+}
+
+static void come_late(struct world *w, struct event *e)
+{
+    struct late *late = e->p;
+    struct worker *k = &w->workers[e->a];
+    if (k->p.alive && k->lane.link == late->link)
+        hand_on(k, late->message, late->body != NULL ? slice_of(late->body) : (struct slice){0});
+    wire_free(&late->message);
+    buf_unref(&late->body);
+    free(late);
+}
+
+void mutants_forget(struct world *w)
+{
+    for (size_t i = 0; i < w->n_heap; i++)
+        if (w->heap[i]->fire == come_late) {
+            struct late *late = w->heap[i]->p;
+            wire_free(&late->message);
+            buf_unref(&late->body);
+            free(late);
+        }
+}
+
+static bool be_late(struct worker *k, const Wire__Lane *m, struct slice body)
+{
+    struct world *w = k->p.world;
+    if (m->what_case != WIRE__LANE__WHAT_ASSIGN || !mutate(w, MUTANT_LANE_REORDERED))
+        return false;
+    struct late *late = calloc(1, sizeof *late);
+    if (late == NULL)
+        return false;
+    late->link = k->lane.link;
+    late->message = (Wire__Lane *)wire_copy(&m->base);
+    late->body = body.len > 0 ? buf_copy(body.data, body.len) : NULL;
+    struct event *e = after(w, between(w, 0, 600 * MS), NULL, come_late);
+    e->p = late;
+    e->a = (uint64_t)(k - w->workers);
+    return true;
+}
+
 void mutant_lane(struct worker *k, const Wire__Lane *m, struct slice body)
 {
     struct world *w = k->p.world;
     Wire__Beat beat = WIRE__BEAT__INIT;
-    Wire__Lane nothing = *m, moved = *m;
+    Wire__Lane nothing = *m;
     nothing.what_case = WIRE__LANE__WHAT_BEAT;
     nothing.beat = &beat;
     bool ignored = m->what_case == WIRE__LANE__WHAT_CANCEL && !m->cancel->silent && mutate(w, MUTANT_CANCEL_IGNORED);
     bool lost = m->what_case == WIRE__LANE__WHAT_RELEASE && mutate(w, MUTANT_RELEASE_LOST);
-    if (m->what_case == WIRE__LANE__WHAT_OPEN)
-        k->told = 0;
-    k->told++;
-    if (w->mutant == MUTANT_LANE_REORDERED)
-        moved.sequence = k->told;
     if (ignored)
         confirm_only(k, m);
-    agent_lane(k->agent, now_of(w), ignored || lost ? &nothing : &moved, body);
+    if (!be_late(k, m, body))
+        hand_on(k, ignored || lost ? &nothing : m, body);
 }

@@ -164,18 +164,6 @@ void links_pump(struct world *w)
 
 /* ---- sending ---- */
 
-/* Breaks the lane's order where nobody can see it from the sequence numbers: a later message goes first. */
-static void overtake(struct world *w, struct way *way, struct message *m)
-{
-    struct message *before = way->first;
-    if (before == NULL || before->next != m || before->kind != IS_DATA || !mutate(w, MUTANT_LANE_REORDERED))
-        return;
-    before->next = NULL;
-    m->next = before;
-    way->first = m;
-    way->tail = &before->next;
-}
-
 int link_send(struct link *l, int end, const ProtobufCMessage *message, struct slice body, bool with_body)
 {
     if (l == NULL || l->closed_told[end] || (end == DIALER && !l->up_told[end]))
@@ -195,8 +183,6 @@ int link_send(struct link *l, int end, const ProtobufCMessage *message, struct s
     if (with_body && body.len > 0)
         m->body = buf_copy(body.data, body.len);
     put(l, !end, m);
-    if (l->kind == LINK_LANE && l->world->mutant == MUTANT_LANE_REORDERED)
-        overtake(l->world, way, m);
     return 0;
 }
 

@@ -295,7 +295,7 @@ void scenario_make(struct world *w)
     for (unsigned i = 0; i < 3 + w->n_workers; i++)
         after(w, between(w, 0, 600 * MS), NULL, begin)->p = w->all[i];
     int64_t span = between(w, 3 * S, 30 * S);
-    unsigned n_faults = one_in(w, 6) ? 0 : (unsigned)between(w, 1, 9);
+    unsigned n_faults = one_in(w, 6) ? 0 : (unsigned)between(w, 1, one_in(w, 8) ? 40 : 9);
     for (unsigned i = 0; i < n_faults; i++)
         after(w, between(w, 100 * MS, span), NULL, fault);
     w->end_of_faults = w->now + span + 30 * S;

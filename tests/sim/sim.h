@@ -9,6 +9,7 @@
  *   vent.c worker.c sink.c client.c     the four kinds of processes around the cores
  *   scenario.c   what a seed means: batches, faults
  *   check.c      the invariants
+ *   say.c        messages in the trace
  *   mutants.c    rules that are broken on purpose, and who must notice */
 #ifndef TESTS_SIM_SIM_H
 #define TESTS_SIM_SIM_H
@@ -230,7 +231,7 @@ struct truth {
 
 enum mutant {
     MUTANT_NONE, MUTANT_SINK_COMMITS_EARLY, MUTANT_JOURNAL_COMMITS_EARLY, MUTANT_RECORDED_LOST, MUTANT_CANCEL_IGNORED,
-    MUTANT_LANE_REORDERED, MUTANT_RUN_TWICE, MUTANT_SLOT_FREED_EARLY, MUTANT_ROW_FORGOTTEN, MUTANT_FRESH_FORGED, MUTANT_CLOSING_LOST,
+    MUTANT_LANE_REORDERED, MUTANT_RUN_TWICE, MUTANT_SLOT_FREED_EARLY, MUTANT_ROW_FORGOTTEN, MUTANT_RESTORE_SKIPS, MUTANT_CLOSING_LOST,
     MUTANT_ACK_INVENTED, MUTANT_COUNTS_FORGED, MUTANT_OK_INVENTED, MUTANT_RELEASE_LOST, MUTANT_HOLDINGS_HIDDEN, MUTANTS
 };
 
@@ -378,9 +379,14 @@ void check_end(struct world *w);
 void check_idle_end(struct world *w);
 void check_free(struct world *w);
 
+/* ---- say.c ---- */
+void say_lane(struct world *w, const char *who, const Wire__Lane *m);
+void say_upward(struct world *w, const char *who, const Wire__Upward *m);
+
 /* ---- mutants.c ---- */
 extern const struct mutant_spec { const char *name, *caught_by, *what; } mutants[MUTANTS];
 void mutant_lane(struct worker *k, const Wire__Lane *m, struct slice body);      /* hands it to the agent, or not as it should */
+void mutants_forget(struct world *w);                            /* what its events hold */
 bool mutate(struct world *w, enum mutant m);                     /* is it this one? counts */
 
 /* ---- main.c ---- */

@@ -28,21 +28,6 @@ static uint64_t port_append(void *arg, uint64_t batch, uint64_t first, uint32_t 
                             struct slice body, uint64_t *ret_row)
 {
     struct sink *s = arg;
-    struct world *w = s->p.world;
-    const Wire__Row *row;
-    struct why why = {""};
-    if (wire_read_row(w->arena, head.data, head.len, body.len, &row, &why) < 0) {
-        violated(w, "wire", "a row is malformed: %s", why.text);
-        return 0;
-    }
-    if (row->fresh.len > 0 && mutate(w, MUTANT_FRESH_FORGED)) {
-        Wire__Row forged = *row;
-        forged.fresh = (ProtobufCBinaryData){0};
-        struct buf *made = wire_write_buf(&forged.base);
-        uint64_t sequence = disk_append(&s->disk, batch, first, count, (uint32_t)kind, slice_of(made), body, ret_row);
-        buf_unref(&made);
-        return sequence;
-    }
     return disk_append(&s->disk, batch, first, count, (uint32_t)kind, head, body, ret_row);
 }
 
@@ -132,7 +117,7 @@ static void restore(struct sink *s)
     while (!w->failed && register_restore_needs(s->registry, &batch, &from)) {
         for (size_t i = 0; i < s->disk.n_frames; i++) {
             struct op *r = s->disk.frames[i];
-            if (r->batch == batch && r->number > from
+            if (r->batch == batch && r->number > from && !(one_in(w, 3) && mutate(w, MUTANT_RESTORE_SKIPS))
                 && register_restore_row(s->registry, batch, r->number, r->row_kind, slice_of(r->value), &why) < 0)
                 violated(w, "I1", "a row can't be restored: %s", why.text);
         }

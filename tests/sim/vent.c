@@ -90,6 +90,7 @@ static void port_lane_send(void *arg, uint64_t epoch, const Wire__Lane *m, struc
 {
     struct vent *v = arg;
     struct lane *lane = lane_by_epoch(v, epoch);
+    say_lane(v->p.world, "lane>", m);
     if (lane != NULL && lane->link != NULL)
         link_send(lane->link, LISTENER, &m->base, body, with_body);
 }
@@ -201,7 +202,7 @@ void vent_message(struct vent *v, const struct arrival *a)
         const Wire__Upward *m;
         if (wire_read_upward(v->p.arena, a->head, a->head_len, a->body.len, &m, &why) < 0)
             violated(w, "wire", "an upward message is malformed: %s", why.text);
-        else if (m->what_case != WIRE__UPWARD__WHAT_RECORDED || !mutate(w, MUTANT_RECORDED_LOST))
+        else if (say_upward(w, v->p.name, m), m->what_case != WIRE__UPWARD__WHAT_RECORDED || !mutate(w, MUTANT_RECORDED_LOST))
             ledger_upward(v->ledger, now_of(w), link_peer(a->link), "10.0.0.1", m, a->body);
     }
     vent_audit(v);

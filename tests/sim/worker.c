@@ -227,7 +227,7 @@ void worker_message(struct worker *k, const struct arrival *a)
             return;             /* of a lane that was closed: its socket is gone */
         if (wire_read_lane(k->p.arena, a->head, a->head_len, a->body.len, &m, &why) < 0)
             violated(w, "wire", "a lane message is malformed: %s", why.text);
-        else if (w->mutant == MUTANT_NONE)
+        else if (say_lane(w, k->p.name, m), w->mutant == MUTANT_NONE)
             agent_lane(k->agent, now_of(w), m, a->body);
         else
             mutant_lane(k, m, a->body);

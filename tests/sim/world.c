@@ -367,6 +367,7 @@ void world_free(struct world **w_p)
     w->over = true;
     for (unsigned i = 0; i < w->n_all; i++)
         process_crash(w->all[i], "the simulation is over");
+    mutants_forget(w);
     while (w->n_heap > 0)
         free(heap_pop(w));
     free(w->heap);
