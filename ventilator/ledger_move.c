@@ -166,6 +166,23 @@ uint64_t take_queued(struct ledger *l, struct batch *b, uint64_t first, uint64_t
     return taken;
 }
 
+uint64_t queued_run(struct batch *b, uint64_t first, uint64_t count, struct past *ret_past)
+{
+    struct hole key = {.first = first};
+    struct hole *h = RB_NFIND(hole_tree, &b->holes, &key);
+    if (h == NULL || h->first > first)
+        h = h != NULL ? RB_PREV(hole_tree, &b->holes, h) : RB_MAX(hole_tree, &b->holes);
+    if (h != NULL && first - h->first < h->count) {
+        uint64_t n = h->first + h->count - first;
+        *ret_past = h->past;
+        return n < count ? n : count;
+    }
+    *ret_past = (struct past){0};
+    if (first < b->cursor || first >= b->admitted)
+        return 0;
+    return b->admitted - first < count ? b->admitted - first : count;
+}
+
 /* ---- waiting ---- */
 
 static void waiting_due(struct ledger *l, void *owner)

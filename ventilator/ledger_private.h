@@ -334,6 +334,8 @@ uint32_t bits_fill(uint64_t *bits, uint32_t from, uint32_t n);      /* sets; how
 uint64_t batch_queued(const struct batch *b);                       /* without the waiting */
 /* Takes [first, first + count) out of the queue: out of holes, and off the cursor. How many were there. */
 uint64_t take_queued(struct ledger *l, struct batch *b, uint64_t first, uint64_t count);
+/* The run of queued tasks that begins at `first`: its length, at most `count`, and its past. */
+uint64_t queued_run(struct batch *b, uint64_t first, uint64_t count, struct past *ret_past);
 void put_hole(struct ledger *l, struct batch *b, uint64_t first, uint64_t count, struct past past);
 struct waiting *put_waiting(struct ledger *l, struct batch *b, uint64_t index, struct past past, int64_t delay);
 void drop_waiting(struct ledger *l, struct waiting *w);

@@ -76,6 +76,39 @@ void close_span(struct ledger *l, struct batch *b, uint64_t first, uint64_t coun
     plan_resend(l, b, resend_at(l, b, c));
 }
 
+struct ending {
+    Wire__Verdict verdict;
+    Wire__Reason reason;
+    const char *sentence;
+};
+
+static uint64_t end_waiting(struct ledger *l, struct batch *b, struct waiting *w, const struct ending *how)
+{
+    uint64_t index = w->index;
+    drop_waiting(l, w);
+    if (how != NULL)
+        close_span(l, b, index, 1, how->verdict, how->reason, how->sentence);
+    return 1;
+}
+
+/* Takes what waits of [first, end) out, and closes it where `how` is given. How many that were. */
+static uint64_t take_waiting(struct ledger *l, struct batch *b, uint64_t first, uint64_t end, const struct ending *how)
+{
+    struct waiting *w, *next;
+    uint64_t n = 0;
+    if (end - first < HASH_COUNT(b->waitings)) {
+        for (uint64_t index = first; index < end; index++) {
+            HASH_FIND(hh, b->waitings, &index, sizeof index, w);
+            n += w != NULL ? end_waiting(l, b, w, how) : 0;
+        }
+        return n;
+    }
+    HASH_ITER(hh, b->waitings, w, next)
+        if (w->index >= first && w->index < end)
+            n += end_waiting(l, b, w, how);
+    return n;
+}
+
 /* Closes what is queued or waiting of [first, first + count); how many that were. */
 static uint64_t close_queued_span(struct ledger *l, struct batch *b, uint64_t first, uint64_t count, Wire__Verdict v, Wire__Reason r,
                                   const char *sentence)
@@ -98,16 +131,7 @@ static uint64_t close_queued_span(struct ledger *l, struct batch *b, uint64_t fi
         close_span(l, b, from, to - from, v, r, sentence);
         at = to;
     }
-    struct waiting *w, *next;
-    HASH_ITER(hh, b->waitings, w, next) {
-        uint64_t index = w->index;
-        if (index < first || index >= end)
-            continue;
-        drop_waiting(l, w);
-        close_span(l, b, index, 1, v, r, sentence);
-        closed++;
-    }
-    return closed;
+    return first < end ? closed + take_waiting(l, b, first, end, &(struct ending){v, r, sentence}) : closed;
 }
 
 void close_queued(struct ledger *l, struct batch *b, Wire__Verdict v, Wire__Reason r, const char *sentence)
@@ -237,14 +261,50 @@ static uint64_t settle_run(struct ledger *l, struct batch *b, uint64_t at, uint6
     return 1;
 }
 
+static uint64_t settle_flights(struct ledger *l, struct batch *b, uint64_t first, uint64_t end)
+{
+    uint64_t at = first, settled = 0;
+    struct flight *f;
+    while (at < end && (f = flight_after(b, at)) != NULL && f->first < end) {
+        uint64_t f_end = f->first + f->count;
+        uint32_t n = flight_open_run(f, &at);
+        if (n == 0 || at >= end) {
+            at = f_end;
+            continue;
+        }
+        if (n > end - at)
+            n = (uint32_t)(end - at);
+        settled += flight_settle(l, f, at, n);
+        stop_other(l, f, at, n);
+        flight_prune(l, f);
+        at += n;
+    }
+    return settled;
+}
+
+static uint64_t settle_closings(struct batch *b, uint64_t first, uint64_t end)
+{
+    uint64_t settled = 0;
+    struct closing *c;
+    TAILQ_FOREACH(c, &b->closings, link) {
+        uint64_t from = c->first > first ? c->first : first, to = c->first + c->count < end ? c->first + c->count : end;
+        uint64_t n = to > from ? to - from : 0;
+        n = n < c->expected ? n : c->expected;
+        c->expected -= n;
+        b->in_closings -= n;
+        settled += n;
+    }
+    return settled;
+}
+
+/* Its work follows the places that its tasks are in, not how many there are: most of them were settled long ago. */
 uint64_t settle_span(struct ledger *l, struct batch *b, uint64_t first, uint64_t count)
 {
-    uint64_t at = first, end = first + count, all = 0, n;
-    while (at < end && at < b->admitted) {
-        at += settle_run(l, b, at, end < b->admitted ? end : b->admitted, NULL, &n);
-        all += n;
-    }
-    return all;
+    uint64_t end = first + count < b->admitted ? first + count : b->admitted;
+    if (first >= end)
+        return 0;
+    uint64_t settled = settle_flights(l, b, first, end) + take_queued(l, b, first, end - first);
+    return settled + take_waiting(l, b, first, end, NULL) + settle_closings(b, first, end);
 }
 
 static void count_verdicts(struct batch *b, const Wire__RecordedResult *r, uint64_t first, uint64_t n)

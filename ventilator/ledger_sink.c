@@ -162,10 +162,16 @@ void retry_notes(struct ledger *l, struct batch *b, const Wire__BatchRecords *m)
 {
     for (size_t i = 0; i < m->n_attempts; i++) {
         const Wire__AttemptNote *a = m->attempts[i];
-        for (uint64_t at = a->first; at < a->first + a->count && at < b->admitted; at++) {
-            if (flight_at(b, at) != NULL || take_queued(l, b, at, 1) == 0)
-                continue;
-            requeue(l, b, at, 1, (struct past){.attempts = a->attempts, .tries = a->attempts});
+        uint64_t end = a->first + a->count < b->admitted ? a->first + a->count : b->admitted, n;
+        struct past past;
+        for (uint64_t at = a->first; at < end; at += n > 0 ? n : 1) {
+            n = queued_run(b, at, end - at, &past);
+            if (n == 0)
+                continue;           /* a worker has it, or its next try waits */
+            take_queued(l, b, at, n);
+            past.attempts = past.attempts > a->attempts ? past.attempts : a->attempts;
+            past.tries = a->attempts;
+            requeue(l, b, at, n, past);
         }
     }
 }
@@ -175,6 +181,13 @@ static void on_records(struct ledger *l, const Wire__BatchRecords *m, struct sli
     struct batch *b = batch_by_id(l, m->batch);
     if (b == NULL || b->complete || !m->known)
         return;
+    /* The answer names all that is recorded, also what was taken out of the closings before: they are counted anew. Else a
+     * second answer would take the same tasks out again, and a closing that nobody has recorded would be given up. */
+    struct closing *c, *next;
+    TAILQ_FOREACH(c, &b->closings, link) {
+        b->in_closings += c->count - c->expected;
+        c->expected = c->count;
+    }
     if (m->bitmap)
         settle_bitmap(l, b, body.data, body.len);
     for (size_t i = 0; i < m->n_spans; i++)
@@ -186,7 +199,6 @@ static void on_records(struct ledger *l, const Wire__BatchRecords *m, struct sli
         b->settled += b->counts[i];
     }
     b->duplicates = m->duplicates;
-    struct closing *c, *next;
     TAILQ_FOREACH_SAFE(c, &b->closings, link, next)
         if (c->expected == 0)
             drop_closing(l, b, c);

@@ -248,29 +248,17 @@ struct dropped {
 
 static void drop_holding(struct dropped *d, const Wire__Fence *fence, uint64_t first, uint64_t count)
 {
+    Wire__Fence *last = d->n > 0 ? &d->fences[d->n - 1] : NULL;
+    if (last != NULL && last->batch.data == fence->batch.data && last->epoch == fence->epoch && last->attempt == fence->attempt
+        && last->first + last->count == first) {
+        last->count += (uint32_t)count;     /* of one holding: that lies within a block */
+        return;
+    }
     if (d->n >= d->room || count == 0)
         return;             /* bounded: what is not told stays held, and its results are recorded as duplicates */
     d->fences[d->n] = *fence;
     d->fences[d->n].first = first;
     d->fences[d->n++].count = (uint32_t)count;
-}
-
-/* The run of queued tasks that begins at `first`: its length, and its past. */
-static uint64_t queued_run(struct batch *b, uint64_t first, uint64_t count, struct past *past)
-{
-    struct hole key = {.first = first};
-    struct hole *h = RB_NFIND(hole_tree, &b->holes, &key);
-    if (h == NULL || h->first > first)
-        h = h != NULL ? RB_PREV(hole_tree, &b->holes, h) : RB_MAX(hole_tree, &b->holes);
-    if (h != NULL && first - h->first < h->count) {
-        uint64_t n = h->first + h->count - first;
-        *past = h->past;
-        return n < count ? n : count;
-    }
-    *past = (struct past){0};
-    if (first < b->cursor || first >= b->admitted)
-        return 0;
-    return b->admitted - first < count ? b->admitted - first : count;
 }
 
 static void adopt_holding(struct ledger *l, struct worker *w, const Wire__Holding *holding, struct dropped *d)
