@@ -503,7 +503,12 @@ static int serve(struct serve *s)
     loop_add_hook(s->loop, &s->hook);
     ledger_restored(s->ledger, mono_now());
     say_ready(s);
-    return loop_run(s->loop);
+    int rc = loop_run(s->loop);
+    struct ledger_counts counts;
+    ledger_count(s->ledger, &counts);
+    log_event(LOG_INFO, "stopped", "open_batches", log_u64(counts.open_batches), "queued", log_u64(counts.queued), "in_flight",
+              log_u64(counts.in_flight), NULL);
+    return rc;
 }
 
 int serve_main(int argc, char **argv)

@@ -273,6 +273,33 @@ static void two_workers_of_one_name(void **state)
     EXPECT(w, "12: refused 0\n");
 }
 
+static void another_protocol_is_refused_in_words(void **state)
+{
+    struct world *w = *state;
+    Wire__ClientHello client = WIRE__CLIENT_HELLO__INIT;
+    Wire__Request request_of = WIRE__REQUEST__INIT;
+    client.major = WIRE_MAJOR + 1;
+    request_of.what_case = WIRE__REQUEST__WHAT_HELLO;
+    request_of.hello = &client;
+    request(w, &request_of, "");
+    EXPECT(w, "refused 2 next=0\n");
+    Wire__WorkerHello worker = WIRE__WORKER_HELLO__INIT;
+    Wire__SinkHello sink = WIRE__SINK_HELLO__INIT;
+    Wire__Upward up = WIRE__UPWARD__INIT;
+    worker.name = (char *)(uintptr_t)"w9";
+    worker.slots = 1;
+    worker.major = sink.major = WIRE_MAJOR + 1;
+    up.what_case = WIRE__UPWARD__WHAT_HELLO;
+    up.hello = &worker;
+    upward(w, 31, 31, 0, &up);
+    EXPECT(w, "31: refused 2\n");
+    up.what_case = WIRE__UPWARD__WHAT_SINK_HELLO;
+    up.sink_hello = &sink;
+    upward(w, 32, 32, 0, &up);
+    EXPECT(w, "32: refused 2\n");
+    cluster(w);                               /* and the daemon goes on */
+}
+
 static void a_restart_asks_before_it_flies(void **state)
 {
     struct world *w = *state;
@@ -361,6 +388,7 @@ int main(void)
         TEST(a_failed_attempt_is_tried_again_after_its_backoff),
         TEST(a_silent_worker_is_lost_but_not_by_our_own_sleep),
         TEST(two_workers_of_one_name),
+        TEST(another_protocol_is_refused_in_words),
         TEST(a_restart_asks_before_it_flies),
         TEST(a_drain_says_goodbye_and_leaves_when_all_is_on_disk),
     };
