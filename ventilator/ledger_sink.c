@@ -188,12 +188,6 @@ static void on_records(struct ledger *l, const Wire__BatchRecords *m, struct sli
         b->in_closings += c->count - c->expected;
         c->expected = c->count;
     }
-    /* The whole of what is recorded comes now: what was taken off a closing before comes off again. */
-    struct closing *c, *next;
-    TAILQ_FOREACH(c, &b->closings, link) {
-        b->in_closings += c->count - c->expected;
-        c->expected = c->count;
-    }
     if (m->bitmap)
         settle_bitmap(l, b, body.data, body.len);
     for (size_t i = 0; i < m->n_spans; i++)
