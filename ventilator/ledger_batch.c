@@ -157,6 +157,45 @@ bool batch_task_cancelled(const struct batch *b, uint64_t index)
     return false;
 }
 
+static int by_first(const void *a, const void *b)
+{
+    const Wire__Span *x = a, *y = b;
+    return x->first < y->first ? -1 : x->first > y->first;
+}
+
+/* Spans that touch become one. How many are left. */
+static size_t merge_spans(Wire__Span *spans, size_t n)
+{
+    size_t kept = 0;
+    qsort(spans, n, sizeof *spans, by_first);
+    for (size_t i = 1; i < n; i++) {
+        uint64_t end = spans[kept].first + spans[kept].count, other = spans[i].first + spans[i].count;
+        if (spans[i].first > end)
+            spans[++kept] = spans[i];
+        else if (other > end)
+            spans[kept].count = other - spans[kept].first;
+    }
+    return kept + (n > 0);
+}
+
+bool batch_cancel_tasks(struct batch *b, const Wire__Span *spans, size_t n)
+{
+    size_t both = b->n_cancelled_tasks + n;
+    Wire__Span *all = calloc(both + 1, sizeof *all);
+    BUG_IF_NO_MEMORY(all);
+    for (size_t i = 0; i < both; i++)
+        all[i] = i < b->n_cancelled_tasks ? b->cancelled_tasks[i] : spans[i - b->n_cancelled_tasks];
+    both = merge_spans(all, both);
+    if (both > WIRE_FENCES) {
+        free(all);
+        return false;
+    }
+    free(b->cancelled_tasks);
+    b->cancelled_tasks = all;
+    b->n_cancelled_tasks = both;
+    return true;
+}
+
 /* ---- the journal ---- */
 
 static uint64_t put_record(struct ledger *l, const char *folder, uint64_t number, const ProtobufCMessage *m)

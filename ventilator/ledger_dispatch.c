@@ -12,6 +12,7 @@
 #include <string.h>
 
 #define PASS_STEP      UINT64_C(1048576)        /* of one task at weight 1 */
+#define RECALL_LOOKS   16u                      /* idle workers that are tried in one turn */
 #define HIDE_NS        (10 * NS_PER_MS)         /* beyond the round trip: what a turn of the loops may take */
 
 int ready_cmp(const struct batch *a, const struct batch *b)
@@ -162,7 +163,7 @@ static uint32_t fit_bytes(const struct worker *w, struct supply *s, uint32_t at,
     return n;
 }
 
-static void announce(struct ledger *l, struct worker *w, struct batch *b)
+void worker_announce(struct ledger *l, struct worker *w, struct batch *b)
 {
     struct announced *a;
     HASH_FIND(hh, w->announced, &b->number, sizeof b->number, a);
@@ -249,7 +250,7 @@ static bool assign(struct ledger *l, struct worker *w, struct batch *b)
     if (f == NULL)
         return false;
     take_queued(l, b, first, n);
-    announce(l, w, b);
+    worker_announce(l, w, b);
     send_assign(l, w, b, s, at, n, past, bytes);
     supply_passed(l, b, s);
     l->counts.dispatched += n;
@@ -262,8 +263,8 @@ static bool assign(struct ledger *l, struct worker *w, struct batch *b)
     if (was_ready)
         RB_INSERT(ready_tree, &l->ready, b);
     /* Reading ahead: the next frames are fetched while these fly. */
-    if (b->options->range == NULL && !b->loading && b->supply_bytes < LOAD_BYTES / 2 && b->cursor < b->admitted
-        && supply_at(b, b->cursor) == NULL && RB_EMPTY(&b->holes))
+    if (b->options->range == NULL && !b->loading && b->supply_bytes < LOAD_BYTES / 2 && l->supply_bytes < l->config.cache_bytes
+        && b->cursor < b->admitted && supply_at(b, b->cursor) == NULL && RB_EMPTY(&b->holes))
         supply_want(l, b, b->cursor);
     worker_room(l, w);
     return true;
@@ -300,11 +301,16 @@ static struct worker *overloaded(struct ledger *l, const struct worker *idle, st
 
 static void recall(struct ledger *l)
 {
-    struct worker *idle = RB_MIN(room_tree, &l->room);
+    struct worker *idle, *from = NULL;
     struct batch *b = NULL;
-    if (idle == NULL || idle->held >= idle->slots)
-        return;
-    struct worker *from = overloaded(l, idle, &b);
+    unsigned looked = 0;
+    /* The idlest may lack what the waiting tasks need. */
+    RB_FOREACH(idle, room_tree, &l->room) {
+        if (idle->held >= idle->slots || looked++ == RECALL_LOOKS)
+            return;
+        if ((from = overloaded(l, idle, &b)) != NULL)
+            break;
+    }
     if (from == NULL)
         return;
     uint32_t excess = from->held - from->slots, wanted = idle->slots - idle->held;
@@ -321,18 +327,21 @@ static void recall(struct ledger *l)
 
 void dispatch(struct ledger *l)
 {
-    struct batch *b = RB_MIN(ready_tree, &l->ready), *next;
+    struct batch *b = RB_MIN(ready_tree, &l->ready);
+    uint64_t turn = ++l->dispatches;
     while (b != NULL && !RB_EMPTY(&l->room)) {
-        next = RB_NEXT(ready_tree, &l->ready, b);
-        struct worker *w = best_worker(l, b);
+        /* Room only becomes less in a turn: whom nobody could run stays so, and isn't looked for again. */
+        struct worker *w = b->passed_over == turn ? NULL : best_worker(l, b);
         if (w == NULL) {
-            b = next;
+            b->passed_over = turn;
+            b = RB_NEXT(ready_tree, &l->ready, b);
             continue;
         }
-        assign(l, w, b);
+        if (!assign(l, w, b) && !b->loading)
+            break;                          /* no memory now */
         batch_ready(l, b);
         b = RB_MIN(ready_tree, &l->ready);
     }
-    if (!RB_EMPTY(&l->room) && RB_EMPTY(&l->ready))
-        recall(l);
+    /* What is ready still can't run where there is room. */
+    recall(l);
 }

@@ -215,6 +215,32 @@ void drop_waiting(struct ledger *l, struct waiting *w)
     free(w);
 }
 
+static void end_waiting(struct ledger *l, struct batch *b, struct waiting *w, const struct ending *how)
+{
+    uint64_t index = w->index;
+    drop_waiting(l, w);
+    if (how != NULL)
+        close_span(l, b, index, 1, how->verdict, how->reason, how->sentence);
+}
+
+uint64_t take_waiting(struct ledger *l, struct batch *b, uint64_t first, uint64_t end, const struct ending *how)
+{
+    struct waiting *w, *next;
+    uint64_t before = HASH_COUNT(b->waitings);
+    if (end - first < before) {
+        for (uint64_t index = first; index < end; index++) {
+            HASH_FIND(hh, b->waitings, &index, sizeof index, w);
+            if (w != NULL)
+                end_waiting(l, b, w, how);
+        }
+    } else {
+        HASH_ITER(hh, b->waitings, w, next)
+            if (w->index >= first && w->index < end)
+                end_waiting(l, b, w, how);
+    }
+    return before - HASH_COUNT(b->waitings);
+}
+
 /* ---- flights ---- */
 
 struct flight *flight_after(struct batch *b, uint64_t index)

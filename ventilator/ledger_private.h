@@ -173,6 +173,7 @@ struct batch {
     char *damage;                       /* owned: the journal's frames can't be read */
 
     uint64_t pass;                      /* fair share: the smaller, the sooner */
+    uint64_t passed_over;               /* the dispatch in which no worker with room could run it */
     uint64_t rate_settled;              /* settled at the last sample */
     double rate;                        /* tasks a second, smoothed */
 };
@@ -289,6 +290,7 @@ struct ledger {
     TAILQ_HEAD(, batch) open;
     struct ready_tree ready;
     uint64_t pass;                      /* of the batch that was served last */
+    uint64_t dispatches;
 
     struct worker *by_session, *by_name, *by_peer;
     struct room_tree room;
@@ -339,6 +341,9 @@ uint64_t queued_run(struct batch *b, uint64_t first, uint64_t count, struct past
 void put_hole(struct ledger *l, struct batch *b, uint64_t first, uint64_t count, struct past past);
 struct waiting *put_waiting(struct ledger *l, struct batch *b, uint64_t index, struct past past, int64_t delay);
 void drop_waiting(struct ledger *l, struct waiting *w);
+struct ending { Wire__Verdict verdict; Wire__Reason reason; const char *sentence; };
+/* Takes what waits of [first, end) out, and closes it where `how` is given. How many that were. */
+uint64_t take_waiting(struct ledger *l, struct batch *b, uint64_t first, uint64_t end, const struct ending *how);
 struct flight *put_flight(struct ledger *l, struct batch *b, struct worker *w, uint64_t first, uint32_t count,
                           uint64_t epoch, struct past past, uint64_t bytes);
 /* Cuts a flight so that [first, first + count) of it is a flight of its own; NULL without memory. What is left
@@ -366,6 +371,8 @@ uint64_t batch_tally(struct ledger *l, struct batch *b);
 void batch_set_deadline(struct ledger *l, struct batch *b, mono_t at);
 void batch_moved(struct ledger *l, struct batch *b);    /* after any change: is it ready, registered, complete? */
 bool batch_task_cancelled(const struct batch *b, uint64_t index);
+/* Adds single cancels. false: they would be more than a lane's message, and the journal's record, has room for. */
+bool batch_cancel_tasks(struct batch *b, const Wire__Span *spans, size_t n);
 int state_journal(struct ledger *l, uint64_t *ret_sequence);
 int restore_batch(struct ledger *l, const Wire__JournalBatch *r, struct why *why);
 int restore_tally(struct ledger *l, const Wire__JournalTally *r, struct why *why);
@@ -398,6 +405,7 @@ void worker_lane(struct ledger *l, struct worker *w, Wire__Lane *m, struct slice
 void worker_release(struct ledger *l, uint64_t session, const Wire__Fence *fence, struct batch *b);
 void worker_flush_releases(struct ledger *l);
 void worker_free(struct ledger *l, struct worker *w);
+void worker_tell_drain(struct ledger *l, struct worker *w);      /* tells it to leave */
 void worker_cancel(struct ledger *l, struct worker *w, struct batch *b, const Wire__Span *spans, size_t n,
                    Wire__Reason reason, bool silent, uint64_t number);
 struct worker *worker_by_peer(struct ledger *l, ledger_peer peer);
@@ -407,6 +415,7 @@ void requeue(struct ledger *l, struct batch *b, uint64_t first, uint64_t count, 
 /* ---- ledger_dispatch.c ---- */
 void dispatch(struct ledger *l);
 bool worker_can_run(const struct worker *w, const struct batch *b);
+void worker_announce(struct ledger *l, struct worker *w, struct batch *b);     /* once on each lane */
 void worker_room(struct ledger *l, struct worker *w);               /* after any change of held, window or state */
 bool batch_is_ready(const struct ledger *l, const struct batch *b);
 void batch_ready(struct ledger *l, struct batch *b);                /* enters or leaves the tree */

@@ -392,13 +392,9 @@ static void on_drain(struct ledger *l, ledger_peer peer, uint64_t request, const
         reply_refused(l, peer, request, WIRE__REFUSED_CODE__REFUSED, sentence);
         return;
     }
-    Wire__LaneDrain drain = WIRE__LANE_DRAIN__INIT;
-    Wire__Lane m = WIRE__LANE__INIT;
-    m.what_case = WIRE__LANE__WHAT_DRAIN;
-    m.drain = &drain;
     w->draining = true;
     worker_room(l, w);
-    worker_lane(l, w, &m, (struct slice){0}, false);
+    worker_tell_drain(l, w);
     note(l, LOG_INFO, "worker_drain", "worker=%s held=%u", w->name, w->held);
     Wire__Draining d = WIRE__DRAINING__INIT;
     d.worker = w->name;

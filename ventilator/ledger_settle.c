@@ -76,39 +76,6 @@ void close_span(struct ledger *l, struct batch *b, uint64_t first, uint64_t coun
     plan_resend(l, b, resend_at(l, b, c));
 }
 
-struct ending {
-    Wire__Verdict verdict;
-    Wire__Reason reason;
-    const char *sentence;
-};
-
-static uint64_t end_waiting(struct ledger *l, struct batch *b, struct waiting *w, const struct ending *how)
-{
-    uint64_t index = w->index;
-    drop_waiting(l, w);
-    if (how != NULL)
-        close_span(l, b, index, 1, how->verdict, how->reason, how->sentence);
-    return 1;
-}
-
-/* Takes what waits of [first, end) out, and closes it where `how` is given. How many that were. */
-static uint64_t take_waiting(struct ledger *l, struct batch *b, uint64_t first, uint64_t end, const struct ending *how)
-{
-    struct waiting *w, *next;
-    uint64_t n = 0;
-    if (end - first < HASH_COUNT(b->waitings)) {
-        for (uint64_t index = first; index < end; index++) {
-            HASH_FIND(hh, b->waitings, &index, sizeof index, w);
-            n += w != NULL ? end_waiting(l, b, w, how) : 0;
-        }
-        return n;
-    }
-    HASH_ITER(hh, b->waitings, w, next)
-        if (w->index >= first && w->index < end)
-            n += end_waiting(l, b, w, how);
-    return n;
-}
-
 /* Closes what is queued or waiting of [first, first + count); how many that were. */
 static uint64_t close_queued_span(struct ledger *l, struct batch *b, uint64_t first, uint64_t count, Wire__Verdict v, Wire__Reason r,
                                   const char *sentence)
@@ -288,12 +255,11 @@ static uint64_t settle_closings(struct batch *b, uint64_t first, uint64_t end)
     struct closing *c;
     TAILQ_FOREACH(c, &b->closings, link) {
         uint64_t from = c->first > first ? c->first : first, to = c->first + c->count < end ? c->first + c->count : end;
-        uint64_t n = to > from ? to - from : 0;
-        n = n < c->expected ? n : c->expected;
+        uint64_t n = to <= from ? 0 : to - from < c->expected ? to - from : c->expected;
         c->expected -= n;
-        b->in_closings -= n;
         settled += n;
     }
+    b->in_closings -= settled;
     return settled;
 }
 
@@ -655,16 +621,14 @@ static struct cancel *cancel_new(struct ledger *l, struct batch *b, Wire__Reason
     return c;
 }
 
-static void add_cancelled_tasks(struct batch *b, struct cancel *c, const Wire__Cancel *m)
+/* false: there is no room for so many. */
+static bool take_spans(struct batch *b, struct cancel *c, const Wire__Cancel *m)
 {
-    Wire__Span *all = realloc(b->cancelled_tasks, (b->n_cancelled_tasks + m->n_tasks) * sizeof *all);
     c->tasks = calloc(m->n_tasks, sizeof *c->tasks);
-    BUG_IF_NO_MEMORY(all);
     BUG_IF_NO_MEMORY(c->tasks);
-    b->cancelled_tasks = all;
-    c->n_tasks = m->n_tasks;
-    for (size_t i = 0; i < m->n_tasks; i++)
-        all[b->n_cancelled_tasks++] = c->tasks[i] = *m->tasks[i];
+    for (; c->n_tasks < m->n_tasks; c->n_tasks++)
+        c->tasks[c->n_tasks] = *m->tasks[c->n_tasks];
+    return batch_cancel_tasks(b, c->tasks, c->n_tasks);
 }
 
 /* Takes a cancel in: from here on nothing of it is dispatched; the rest follows when it is in the journal. */
@@ -688,9 +652,13 @@ void cancel_begin(struct ledger *l, ledger_peer client, uint64_t request, const 
     struct cancel *c = cancel_new(l, b, m->n_tasks > 0 ? WIRE__REASON__CANCEL_TASK : WIRE__REASON__CANCEL);
     c->client = client;
     c->request = request;
-    if (m->n_tasks > 0) {
-        add_cancelled_tasks(b, c, m);
-    } else if (!b->complete && !b->cancelled) {
+    if (m->n_tasks > 0 && !take_spans(b, c, m)) {
+        cancel_free(l, c);
+        reply_refused(l, client, request, WIRE__REFUSED_CODE__REFUSED, "so many separate tasks of this batch are cancelled that there is no room "
+                      "for more (4,096 ranges); cancel wider ranges, or the whole batch");
+        return;
+    }
+    if (m->n_tasks == 0 && !b->complete && !b->cancelled) {
         b->cancelled = b->seal_staged = true;
         b->cancel_reason = WIRE__REASON__CANCEL;
         b->cancel_sentence = m->reason[0] != '\0' ? strdup(m->reason) : NULL;

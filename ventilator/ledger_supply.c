@@ -72,7 +72,8 @@ void supply_want(struct ledger *l, struct batch *b, uint64_t index)
         supply_range(l, b, index);
     } else if (!b->loading && b->damage == NULL) {
         b->loading = true;
-        l->port.load(l->port.arg, b->number, index, b->admitted, LOAD_BYTES);
+        /* Many batches at once share the cache: each has then little more than its next frame. */
+        l->port.load(l->port.arg, b->number, index, b->admitted, l->supply_bytes < l->config.cache_bytes ? LOAD_BYTES : LOAD_BYTES / 16);
     }
 }
 

@@ -442,6 +442,8 @@ static void on_hello(struct ledger *l, ledger_peer peer, const char *address, ui
     struct dropped d = {.fences = room, .room = room != NULL ? WIRE_FENCES : 0};
     if (copy == NULL) {
         free(room);
+        if (w->hello == NULL)
+            worker_free(l, w);              /* just made */
         refuse(l, peer, WIRE__REFUSED_CODE__NOT_NOW, "the ventilator has no memory for another worker now");
         return;
     }
@@ -564,6 +566,15 @@ static void on_returned(struct ledger *l, struct worker *w, const Wire__Returned
     }
 }
 
+void worker_tell_drain(struct ledger *l, struct worker *w)
+{
+    Wire__LaneDrain drain = WIRE__LANE_DRAIN__INIT;
+    Wire__Lane m = WIRE__LANE__INIT;
+    m.what_case = WIRE__LANE__WHAT_DRAIN;
+    m.drain = &drain;
+    worker_lane(l, w, &m, (struct slice){0}, false);
+}
+
 static void on_opened(struct ledger *l, struct worker *w)
 {
     if (w->state != WORKER_OPENING || !w->lane_up)
@@ -581,11 +592,15 @@ static void on_opened(struct ledger *l, struct worker *w)
         if (b == last)
             continue;
         last = b;
+        if (!b->complete)
+            worker_announce(l, w, b);       /* its deadline may have been moved meanwhile, or be moved from now on */
         if (b->cancelled)
             worker_cancel(l, w, b, NULL, 0, b->cancel_reason, false, 0);
         else if (b->n_cancelled_tasks > 0)
             worker_cancel(l, w, b, b->cancelled_tasks, b->n_cancelled_tasks, WIRE__REASON__CANCEL_TASK, false, 0);
     }
+    if (w->draining)
+        worker_tell_drain(l, w);                 /* asked for while its lane was down */
     worker_room(l, w);
     note(l, LOG_INFO, "worker_ready", "worker=%s slots=%u held=%u", w->name, w->slots, w->held);
 }

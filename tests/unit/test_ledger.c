@@ -112,7 +112,7 @@ static void what_comes_back_in_time_is_adopted(void **state)
     tick(w);
     /* 0 and 1 run on; 2 had not been read, and is assigned again. */
     loaded(w);
-    EXPECT(w, "L1 close\n11: welcome lane=2 dropped=0\nL2 open\nload b1 2-3\nL2 announce\nL2 assign 2+1 #2 left=0 'c'\n");
+    EXPECT(w, "L1 close\n11: welcome lane=2 dropped=0\nL2 open\nL2 announce\nload b1 2-3\nL2 assign 2+1 #2 left=0 'c'\n");
 }
 
 static void a_task_that_kills_its_workers_is_judged_lost(void **state)
