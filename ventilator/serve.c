@@ -28,7 +28,7 @@
 #include "ventilator/ledger.h"
 #include "ventilator/serve_config.h"
 
-#define CACHE_BYTES  ((size_t)16 * 1024 * 1024)
+#define CACHE_BYTES  ((size_t)8 * 1024 * 1024)
 #define LANES        1024             /* where the range doesn't say how many */
 #define OTHER_SOCKETS 64
 
