@@ -238,6 +238,7 @@ struct pending {
     uint64_t request;
     uint64_t batch;                     /* number */
     uint64_t upto;
+    bool seals;
     struct cancel *cancel;
 };
 

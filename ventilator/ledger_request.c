@@ -132,6 +132,7 @@ static void pend_for(struct ledger *l, enum pending_kind kind, uint64_t sequence
     p->request = request;
     p->batch = b->number;
     p->upto = b->staged;
+    p->seals = b->seal_staged;
 }
 
 /* A key stands in for the random submission id: its digest, so that both are found in one table. */
@@ -297,16 +298,15 @@ static void on_seal(struct ledger *l, ledger_peer peer, uint64_t request, const 
 
 /* ---- what the journal has taken ---- */
 
-static void batch_admitted(struct ledger *l, struct batch *b, uint64_t upto, bool by_cancel)
+static void batch_admitted(struct ledger *l, struct batch *b, const struct pending *p)
 {
-    if (upto > b->admitted)
-        b->admitted = upto;
-    if (b->seal_staged && b->admitted == b->staged)
+    if (p->upto > b->admitted)
+        b->admitted = p->upto;
+    /* Its total is told to the sink, once for ever: not before the seal itself is on disk. */
+    if (p->seals && b->admitted == b->staged)
         b->sealed = true;
-    /* What was on its way when the batch ended goes with it; a cancel counts what it closes by itself. */
-    if (b->cancelled && !by_cancel)
-        close_queued(l, b, WIRE__VERDICT__CANCELLED, b->cancel_reason, b->cancel_sentence);
-    else if (b->deadline_passed && !b->cancelled)
+    /* What was on its way at the deadline goes with the rest; a cancel, whose turn comes after that, counts what it closes. */
+    if (b->deadline_passed && !b->cancelled)
         close_queued(l, b, WIRE__VERDICT__DEADLINE_EXCEEDED, WIRE__REASON__DEADLINE, NULL);
     batch_moved(l, b);
 }
@@ -317,7 +317,7 @@ void request_committed(struct ledger *l, struct pending *p)
     if (b == NULL)
         return;
     if (!b->complete)
-        batch_admitted(l, b, p->upto, p->kind == PENDING_CANCEL);
+        batch_admitted(l, b, p);
     switch (p->kind) {
     case PENDING_SUBMIT:
         reply_submitted(l, p->client, p->request, b);

@@ -432,6 +432,7 @@ static void deadline_seals(struct ledger *l, struct batch *b)
     BUG_IF_NO_MEMORY(p);
     p->batch = b->number;
     p->upto = b->staged;
+    p->seals = b->seal_staged;
 }
 
 void deadline_due(struct ledger *l, void *owner)
@@ -670,6 +671,7 @@ void cancel_begin(struct ledger *l, ledger_peer client, uint64_t request, const 
     p->request = request;
     p->batch = b->number;
     p->upto = b->staged;
+    p->seals = b->seal_staged;
     p->cancel = c;
 }
 
