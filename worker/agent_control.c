@@ -23,6 +23,11 @@ void agent_control_heard(struct agent *self, mono_t now) { self->control.last_he
 
 /* ---- hello ---- */
 
+/* A holding takes up to 46 bytes of a head, and the rest of a hello up to 100 KiB: a hello that is too long would never
+ * be read, nor the next one. */
+#define HOLDINGS_TOLD 20000u
+_Static_assert(HOLDINGS_TOLD <= WIRE_HOLDINGS && HOLDINGS_TOLD * 46 + 100 * 1024 <= WIRE_HEAD, "all holdings fit into a head");
+
 struct holdings {
     Wire__Holding *messages;
     Wire__Fence *fences;
@@ -78,7 +83,7 @@ static int list_holdings(struct agent *self, struct holdings *h)
     struct frame *frame;
     TAILQ_FOREACH(frame, &self->queue, entry)
         room++;
-    h->room = room < WIRE_HOLDINGS ? room : WIRE_HOLDINGS;
+    h->room = room < HOLDINGS_TOLD ? room : HOLDINGS_TOLD;
     if (room == 0)
         return 0;
     h->messages = calloc(h->room, sizeof *h->messages);
