@@ -1,5 +1,5 @@
 /* Runs the seeds, then the mutants, and prints TAP.
- *   SEEDS=1000    how many seeds, from 1 on
+ *   SEEDS=1000    how many seeds, from FROM=1 on
  *   SEED=17       only this one, with its whole trace
  *   MUTANT=name   with SEED: break this rule */
 #include "tests/sim/sim.h"
@@ -145,8 +145,9 @@ int main(void)
         return replay(only, mutant);
     if (mutant != MUTANT_NONE)
         return (int)run_mutant(mutant, 1);
-    for (uint64_t from = 1; from <= seeds; from += 100)
-        failures += run_seeds(from, from + 100 <= seeds ? from + 100 : seeds + 1, ++test) > 0;
+    uint64_t from = number_of("FROM", 1), to = from + seeds;
+    for (; from < to; from += 100)
+        failures += run_seeds(from, from + 100 < to ? from + 100 : to, ++test) > 0;
     for (int i = 1; i < MUTANTS; i++)
         failures += run_mutant((enum mutant)i, ++test);
     printf("1..%u\n", test);

@@ -40,7 +40,7 @@ static void choose_bounds(struct world *w, struct plan *p)
     wire__micros__init(&p->deadline);
     wire__micros__init(&p->timeout);
     p->options.grace_us = (uint64_t)between(w, 0, 2000000);
-    if (p->total >= 1000 || one_in(w, 2)) {       /* more than the slots can do in time */
+    if (p->total >= 300 || one_in(w, 2)) {       /* more than the slots can do in time */
         p->deadline.us = (uint64_t)between(w, one_in(w, 4) ? 1000 : 300000, 25000000);
         p->options.deadline = &p->deadline;
         p->may_get_stuck = one_in(w, 2);
