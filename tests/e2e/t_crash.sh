@@ -18,6 +18,7 @@ test_kill_9_of_everything_in_turn() {
     local seed=${SEED:-$((($(now_ms) / 7) % 32768))} n=$((SLOW > 1 ? 2000 : 10000)) kills=0 names pick pid
     echo "# SEED=$seed"
     RANDOM=$seed
+    export TARMAC_MAX_LOSSES=1000    # it is we who kill the workers, and not a task
     start_cluster 3 --slots 2
     seq $n >"$T/items"
     "$BIN/ventilator" submit --wait --format json --no-bar -a "$T/items" -- sh -c 'echo $0 >>"$1"' '{}' "$T/ran" \
