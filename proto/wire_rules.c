@@ -437,7 +437,7 @@ RULES(sink_hello, NULL,
     U32(SinkHello, query_port, 0, PORT),
     NAME_OR_NONE(SinkHello, results_endpoint),
     NAME_OR_NONE(SinkHello, query_endpoint));
-RULES(registered, NULL, ID(Registered, batch));
+RULES(registered, NULL, ID(Registered, batch), MAYBE(Registered, total, task_number));
 RULES(present, NULL, ID(Fence, batch));
 RULES(recorded_result, also_recorded_result,
     NEED(RecordedResult, fence, present),

@@ -302,12 +302,18 @@ bool batch_complete_now(struct registry *self, struct batch *batch)
 
 /* ---- the ventilator's words ---- */
 
-static void say_registered(struct registry *self, const uint8_t id[WIRE_ID], bool unknown, struct batch *completes)
+/* batch NULL: it is purged. The total goes with it: an answer to an earlier registration, which had none, is not taken for one. */
+static void say_registered(struct registry *self, const uint8_t id[WIRE_ID], const struct batch *batch, struct batch *completes)
 {
     Wire__Registered registered = WIRE__REGISTERED__INIT;
+    Wire__Number total = WIRE__NUMBER__INIT;
     Wire__Upward message = WIRE__UPWARD__INIT;
     registered.batch = wire_id_bytes(id);
-    registered.unknown = unknown;
+    registered.unknown = batch == NULL;
+    if (batch != NULL && batch->seen.total_known) {
+        total.n = batch->seen.total;
+        registered.total = &total;
+    }
     message.what_case = WIRE__UPWARD__WHAT_REGISTERED;
     message.registered = &registered;
     struct answer *answer = answer_message(&message, (struct slice){0});
@@ -367,7 +373,7 @@ void batch_register(struct registry *self, const Wire__Register *message)
 {
     struct batch *batch = batch_of(self, message->batch.data);
     if (batch && !batch->options) {
-        say_registered(self, message->batch.data, true, NULL);
+        say_registered(self, message->batch.data, NULL, NULL);
         return;
     }
     if (!batch) {
@@ -379,7 +385,7 @@ void batch_register(struct registry *self, const Wire__Register *message)
     }
     batch_touch(self, batch);
     bool completes = batch_complete_now(self, batch);
-    say_registered(self, message->batch.data, false, completes ? batch : NULL);
+    say_registered(self, message->batch.data, batch, completes ? batch : NULL);
 }
 
 /* Rows and all else go; a tombstone of the same number stays. */

@@ -391,7 +391,7 @@ void batch_moved(struct ledger *l, struct batch *b)
     if (b->complete)
         return;
     if (b->sealed && b->settled == b->admitted && b->staged == b->admitted && b->recovery == RECOVERED
-        && b->registered && b->told_total == b->admitted && b->total_told) {
+        && b->registered && b->total_told) {
         batch_complete(l, b);
         return;
     }

@@ -163,9 +163,8 @@ struct batch {
 
     enum recovery recovery;
     bool registered;                    /* the sink has it on disk */
-    bool register_sent, sent_sealed;    /* a registration is on its way; with the total */
+    bool register_sent;                 /* a registration is on its way */
     bool total_told;                    /* the sink has the total on disk */
-    uint64_t told_total;
 
     struct supply_tree supplies;
     size_t supply_bytes;

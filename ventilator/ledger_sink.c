@@ -74,9 +74,8 @@ static void send_register(struct ledger *l, struct batch *b)
     r.short_id = b->short_id;
     r.options = b->options;
     r.admitted = b->admitted;
-    b->sent_sealed = b->sealed && b->staged == b->admitted;
-    if (b->sent_sealed) {
-        total.n = b->told_total = b->admitted;
+    if (b->sealed && b->staged == b->admitted) {
+        total.n = b->admitted;
         r.total = &total;
     }
     b->register_sent = true;
@@ -105,8 +104,10 @@ void resend_due(struct ledger *l, void *owner)
     struct batch *b = owner;
     if (l->sink_present && must_register(b))
         send_register(l, b);
+    if (l->sink_present && b->recovery == RECOVER_ASK)
+        sink_ask(l, b);
     closings_send(l, b, false);
-    if (must_register(b) && !b->resend.set)
+    if ((must_register(b) || b->recovery == RECOVER_ASK) && !b->resend.set)
         due_set(l, &b->resend, mono_add(l->now, RESEND_NS), resend_due, b);
 }
 
@@ -118,7 +119,7 @@ static void on_registered(struct ledger *l, const Wire__Registered *m)
     bool first = !b->registered;
     b->registered = true;
     b->register_sent = false;
-    if (b->sent_sealed)
+    if (m->total != NULL && b->sealed && m->total->n == b->admitted)
         b->total_told = true;
     if (first)
         closings_send(l, b, true);
@@ -334,6 +335,8 @@ static void on_hello(struct ledger *l, ledger_peer peer, const char *address, ui
         b->total_told = false;
         send_register(l, b);
         sink_ask(l, b);
+        if (!b->resend.set)
+            due_set(l, &b->resend, mono_add(l->now, RESEND_NS), resend_due, b);
     }
 }
 

@@ -35,6 +35,7 @@ struct world {
     struct row rows[64];            /* the journal's records */
     size_t n_rows;
     bool closing_fails, loading;
+    uint64_t total;                 /* of the last batch, once its last chunk was sent */
     char items[64];                 /* of the last chunk */
 };
 
@@ -302,6 +303,7 @@ static void chunk(struct world *w, uint64_t first, const char *items, bool last)
     c.digest_before = first;
     c.digest_after = first + t.count;
     c.last = last;
+    w->total = last ? first + t.count : 0;
     m.what_case = WIRE__REQUEST__WHAT_CHUNK;
     m.chunk = &c;
     request(w, &m, items);
@@ -331,7 +333,11 @@ static void registered(struct world *w)
 {
     Wire__Registered r = WIRE__REGISTERED__INIT;
     Wire__Upward m = WIRE__UPWARD__INIT;
+    Wire__Number total = WIRE__NUMBER__INIT;
     r.batch = wire_id_bytes(w->batch);
+    total.n = w->total;
+    if (w->total > 0)
+        r.total = &total;
     m.what_case = WIRE__UPWARD__WHAT_REGISTERED;
     m.registered = &r;
     upward(w, SINK, 900, 0, &m);
