@@ -14,7 +14,7 @@
 #include "tarmac/client.h"
 #include "tarmac/items.h"
 
-/* Exit codes of the commands (interface.md); 2 is EXIT_USAGE of common/bug.h, 6 EXIT_DISK. */
+/* Exit codes of the commands (docs/guide.md); 2 is EXIT_USAGE of common/bug.h, 6 EXIT_DISK. */
 enum cli_exit { CLI_OK = 0, CLI_NOT_OK = 1, CLI_UNREACHABLE = 3, CLI_REFUSED = 4, CLI_BY_DEADLINE = 124, CLI_CANCELLED = 130 };
 
 enum cli_format { FORMAT_TEXT, FORMAT_JSON, FORMAT_CSV, FORMAT_NONE };

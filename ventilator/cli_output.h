@@ -35,7 +35,7 @@ void render_csv_header(struct text *out);
 /* How a task that didn't end well is told to people: "task 3 failed: exit code 7". */
 void render_sentence(struct text *out, const struct stream_task *task);
 
-/* The rule of interface.md. */
+/* The rule of docs/guide.md. */
 int cli_exit_code(const Wire__StreamEnd *end);
 
 /* ---- a descriptor that is never waited for (cli_writer.c) ---- */

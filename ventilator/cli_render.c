@@ -93,7 +93,7 @@ static json_t *all_values(const struct render_batch *batch, const struct stream_
     return values;
 }
 
-/* With one decimal, as in interface.md. */
+/* With one decimal, as in docs/guide.md. */
 static json_t *milliseconds(uint64_t us) { return json_real((double)(us / 100) / 10); }
 
 static void set_outcome(json_t *object, const struct render_batch *batch, const struct stream_task *task)
