@@ -236,7 +236,8 @@ struct task_run *check_run(struct worker *k, const struct agent_run *run)
     return made;
 }
 
-/* From the moment when the ventilator sends the answer. What it calls unreachable is exempt. */
+/* From the moment when the ventilator sends the answer. Exempt: what it calls unreachable, and what had ended
+ * otherwise before: an assignment may be stuck on its way longer than its task lives. */
 void check_cancel_reply(struct world *w, struct plan *plan, const Wire__CancelReport *r)
 {
     struct truth *t = plan->truth;
@@ -246,8 +247,10 @@ void check_cancel_reply(struct world *w, struct plan *plan, const Wire__CancelRe
         return;
     uint64_t first = plan->whole_cancel ? 0 : plan->cancel_span.first;
     uint64_t end = plan->whole_cancel ? (plan->total > t->n ? plan->total : t->n) : first + plan->cancel_span.count;
-    for (uint64_t i = first; i < end; i++)
-        task_of(t, i)->cancelled = true;
+    for (uint64_t i = first; i < end; i++) {
+        struct task *task = task_of(t, i);
+        task->cancelled |= task->verdict == 0 || task->verdict == WIRE__VERDICT__CANCELLED;
+    }
 }
 
 /* ---- I2 ---- */

@@ -41,7 +41,7 @@ struct link {
     struct process *ends[2];
     uint32_t lives[2];
     bool up_told[2], closed_told[2], broken;
-    int64_t delay;
+    int64_t delay, stalled_until;
     struct dial *dial;
     struct way ways[2];
 };
@@ -87,6 +87,8 @@ static void deliver(struct link *l, int end, struct message *m)
 static bool held_back(const struct link *l, int end)
 {
     const struct world *w = l->world;
+    if (!l->broken && w->now < l->stalled_until)
+        return true;
     if (!l->broken && w->cut[l->ends[!end]->number][l->ends[end]->number])
         return true;
     return l->kind == LINK_RESULTS && end == LISTENER && w->sink.paused;
@@ -232,6 +234,21 @@ void links_break_of(struct process *p)
     for (struct link *l = p->world->links; l != NULL; l = l->next)
         if (l->ends[0] == p || l->ends[1] == p)
             link_break(l);
+}
+
+static void stall_over(struct world *w, struct event *e)
+{
+    (void)e;
+    links_pump(w);
+}
+
+/* One connection stands still while others between the same two go on: a full buffer, a route of its own. */
+void link_stall(struct link *l, int64_t ns)
+{
+    trace(l->world, "net", "%s and %s: nothing moves on kind %d, peer %u, for %" PRId64 " ms", l->ends[0]->name, l->ends[1]->name, l->kind,
+          l->peer, ns / MS);
+    l->stalled_until = l->world->now + ns;
+    after(l->world, ns, NULL, stall_over);
 }
 
 struct link *link_random(struct world *w)

@@ -214,11 +214,35 @@ static void drain(struct world *w)
     e->a = p->life;
 }
 
+static void unstalled(struct world *w, struct event *e)
+{
+    (void)e;
+    disturb_end(w, NULL);
+}
+
+static void hurt_link(struct world *w)
+{
+    struct link *l = link_random(w);
+    if (l == NULL)
+        return;
+    bool central = link_end(l, 0)->role != ROLE_WORKER;
+    if (one_in(w, 2)) {
+        w->disturbed_at = central ? w->now : w->disturbed_at;
+        link_break(l);
+        return;
+    }
+    int64_t ns = between(w, 100 * MS, 14 * S);
+    link_stall(l, ns);
+    if (central) {
+        disturb_begin(w, NULL);
+        after(w, ns, NULL, unstalled);
+    }
+}
+
 static void fault(struct world *w, struct event *e)
 {
     (void)e;
-    struct link *l;
-    switch (below(w, 12)) {
+    switch (below(w, 13)) {
     case 0:
     case 1:
     case 2:
@@ -239,12 +263,7 @@ static void fault(struct world *w, struct event *e)
     }
     case 5:
     case 6:
-        if ((l = link_random(w)) != NULL) {
-            if (link_end(l, 0)->role != ROLE_WORKER)
-                w->disturbed_at = w->now;
-            link_break(l);
-        }
-        break;
+    case 11: hurt_link(w); break;
     case 7:
     case 8:  partition(w); break;
     case 9:  process_freeze(some_process(w), one_in(w, 2) ? between(w, 100 * MS, 3 * S) : between(w, 2 * S, 13 * S)); break;

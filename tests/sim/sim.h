@@ -303,6 +303,7 @@ uint64_t link_lane(const struct link *l);
 enum link_kind link_kind(const struct link *l);
 struct process *link_end(const struct link *l, int end);
 void link_break(struct link *l);
+void link_stall(struct link *l, int64_t ns);
 bool link_alive(const struct link *l);
 struct link *link_random(struct world *w);
 void links_break_of(struct process *p);
