@@ -177,6 +177,11 @@ static void on_submit(struct ledger *l, ledger_peer peer, uint64_t request, cons
         pend_for(l, PENDING_SUBMIT, batch_tally(l, b), peer, request, b);
         return;
     }
+    if (s->options->halt != NULL && s->options->halt->when != WIRE__HALT_WHEN__HALT_NEVER) {
+        reply_refused(l, peer, request, WIRE__REFUSED_CODE__REFUSED,
+                      "this ventilator does not halt batches by their failures yet; submit without a halt rule (--halt), and cancel by hand");
+        return;
+    }
     l->port.random(l->port.arg, id, sizeof id);
     b = batch_new(l, l->next_batch, id, s->options);
     if (b == NULL) {

@@ -275,6 +275,18 @@ static void two_workers_of_one_name(void **state)
     EXPECT(w, "12: refused 0\n");
 }
 
+static void what_is_not_built_is_refused_and_not_ignored(void **state)
+{
+    struct world *w = *state;
+    Wire__HaltRule halt = WIRE__HALT_RULE__INIT;
+    Wire__Options o = WIRE__OPTIONS__INIT;
+    halt.when = WIRE__HALT_WHEN__HALT_SOON;
+    halt.failures = 1;
+    o.halt = &halt;
+    submit(w, &o, 1);
+    EXPECT(w, "refused 0 next=0\n");
+}
+
 static void another_protocol_is_refused_in_words(void **state)
 {
     struct world *w = *state;
@@ -390,6 +402,7 @@ int main(void)
         TEST(a_failed_attempt_is_tried_again_after_its_backoff),
         TEST(a_silent_worker_is_lost_but_not_by_our_own_sleep),
         TEST(two_workers_of_one_name),
+        TEST(what_is_not_built_is_refused_and_not_ignored),
         TEST(another_protocol_is_refused_in_words),
         TEST(a_restart_asks_before_it_flies),
         TEST(a_drain_says_goodbye_and_leaves_when_all_is_on_disk),
