@@ -296,6 +296,14 @@ static void record_fresh(struct ledger *l, struct batch *b, const Wire__Recorded
     }
 }
 
+/* Whether tasks of this reporter still fly that the sink calls recorded by something else. */
+static bool flies(struct batch *b, const Wire__RecordedResult *r)
+{
+    uint64_t at = r->fence->first, end = at + r->fence->count;
+    struct flight *f = flight_after(b, at);
+    return f != NULL && f->first < end && flight_open_run(f, &at) > 0 && at < end;
+}
+
 static void record_verdict(struct ledger *l, struct batch *b, const Wire__RecordedResult *r)
 {
     uint64_t fresh = 0;
@@ -308,6 +316,8 @@ static void record_verdict(struct ledger *l, struct batch *b, const Wire__Record
         fresh += r->fresh[i]->count;
     }
     b->duplicates += r->fence->count - (fresh < r->fence->count ? fresh : r->fence->count);
+    if (fresh < r->fence->count && flies(b, r))
+        sink_ask(l, b);         /* what recorded them was not heard here */
 }
 
 static int64_t backoff(struct ledger *l, const Wire__RetryRule *rule, uint32_t tries)
@@ -350,8 +360,12 @@ static void record_closing(struct ledger *l, struct batch *b, const Wire__Record
     TAILQ_FOREACH(c, &b->closings, link)
         if (c->number == r->number)
             break;
-    if (c == NULL)
+    if (c == NULL) {
+        /* Asked for before a restart, and recorded only now: nobody here knows which tasks those were. */
+        if (r->closed > 0)
+            sink_ask(l, b);
         return;
+    }
     if (c->expected > r->closed) {
         /* Results of its tasks came first, and their answers were lost with a connection: the sink tells the whole. */
         sink_ask(l, b);
