@@ -163,6 +163,7 @@ struct batch {
 
     enum recovery recovery;
     bool registered;                    /* the sink has it on disk */
+    bool in_doubt;                      /* the sink was asked because something didn't fit */
     bool register_sent;                 /* a registration is on its way */
     bool total_told;                    /* the sink has the total on disk */
 
@@ -447,6 +448,7 @@ void retry_notes(struct ledger *l, struct batch *b, const Wire__BatchRecords *m)
 void sink_fill_place(const struct ledger *l, Wire__SinkPlace *place, char **hosts, char **results, char **queries);
 void resend_due(struct ledger *l, void *batch);
 void sink_ask(struct ledger *l, struct batch *b);           /* what it has recorded */
+void sink_doubt(struct ledger *l, struct batch *b);         /* the same, but not again before it has answered */
 void workers_back(struct ledger *l);
 void sink_gone(struct ledger *l, const char *reason);
 

@@ -317,7 +317,7 @@ static void record_verdict(struct ledger *l, struct batch *b, const Wire__Record
     }
     b->duplicates += r->fence->count - (fresh < r->fence->count ? fresh : r->fence->count);
     if (fresh < r->fence->count && flies(b, r))
-        sink_ask(l, b);         /* what recorded them was not heard here */
+        sink_doubt(l, b);       /* what recorded them was not heard here */
 }
 
 static int64_t backoff(struct ledger *l, const Wire__RetryRule *rule, uint32_t tries)
@@ -363,12 +363,12 @@ static void record_closing(struct ledger *l, struct batch *b, const Wire__Record
     if (c == NULL) {
         /* Asked for before a restart, and recorded only now: nobody here knows which tasks those were. */
         if (r->closed > 0)
-            sink_ask(l, b);
+            sink_doubt(l, b);
         return;
     }
     if (c->expected > r->closed) {
         /* Results of its tasks came first, and their answers were lost with a connection: the sink tells the whole. */
-        sink_ask(l, b);
+        sink_doubt(l, b);
         return;
     }
     b->counts[c->verdict] += r->closed;

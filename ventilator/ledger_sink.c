@@ -138,6 +138,14 @@ void sink_ask(struct ledger *l, struct batch *b)
     tell_sink(l, &m);
 }
 
+void sink_doubt(struct ledger *l, struct batch *b)
+{
+    if (b->in_doubt)
+        return;
+    b->in_doubt = true;
+    sink_ask(l, b);
+}
+
 /* The runs of ones of a bitmap, as if they were spans. */
 static void settle_bitmap(struct ledger *l, struct batch *b, const uint8_t *bits, size_t len)
 {
@@ -182,6 +190,7 @@ static void on_records(struct ledger *l, const Wire__BatchRecords *m, struct sli
     struct batch *b = batch_by_id(l, m->batch);
     if (b == NULL || b->complete || !m->known)
         return;
+    b->in_doubt = false;
     /* The answer names all that is recorded, also what was taken out of the closings before: they are counted anew. Else a
      * second answer would take the same tasks out again, and a closing that nobody has recorded would be given up. */
     struct closing *c, *next;
@@ -332,7 +341,7 @@ static void on_hello(struct ledger *l, ledger_peer peer, const char *address, ui
     note(l, LOG_INFO, "sink_hello", "address=%s results=%u query=%u", address, h->results_port, h->query_port);
     struct batch *b, *next;
     TAILQ_FOREACH_SAFE(b, &l->open, open_link, next) {
-        b->total_told = false;
+        b->total_told = b->in_doubt = false;
         send_register(l, b);
         sink_ask(l, b);
         if (!b->resend.set)
