@@ -410,6 +410,7 @@ void worker_tell_drain(struct ledger *l, struct worker *w);      /* tells it to 
 void worker_cancel(struct ledger *l, struct worker *w, struct batch *b, const Wire__Span *spans, size_t n,
                    Wire__Reason reason, bool silent, uint64_t number);
 struct worker *worker_by_peer(struct ledger *l, ledger_peer peer);
+void refuse_peer(struct ledger *l, ledger_peer peer, Wire__RefusedCode code, const char *sentence);     /* a worker or a sink */
 void worker_say_hello(struct ledger *l, ledger_peer peer);
 void requeue(struct ledger *l, struct batch *b, uint64_t first, uint64_t count, struct past past);
 

@@ -240,16 +240,8 @@ void workers_back(struct ledger *l)
 
 static void refuse_sink(struct ledger *l, ledger_peer peer, Wire__RefusedCode code, const char *sentence)
 {
-    Wire__Refused refused = WIRE__REFUSED__INIT;
-    refused.code = code;
-    refused.sentence = (char *)(uintptr_t)sentence;
-    Wire__Downward m = WIRE__DOWNWARD__INIT;
-    m.epoch = l->epoch;
-    m.what_case = WIRE__DOWNWARD__WHAT_REFUSED;
-    m.refused = &refused;
-    l->counts.refused++;
     note(l, LOG_ERROR, "sink_refused", "reason=\"%s\"", sentence);
-    l->port.down(l->port.arg, peer, &m);
+    refuse_peer(l, peer, code, sentence);
 }
 
 static bool has_registered(const struct ledger *l)

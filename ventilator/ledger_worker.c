@@ -49,7 +49,7 @@ void worker_say_hello(struct ledger *l, ledger_peer peer)
     l->port.down(l->port.arg, peer, &m);
 }
 
-static void refuse(struct ledger *l, ledger_peer peer, Wire__RefusedCode code, const char *sentence)
+void refuse_peer(struct ledger *l, ledger_peer peer, Wire__RefusedCode code, const char *sentence)
 {
     Wire__Refused refused = WIRE__REFUSED__INIT;
     refused.code = code;
@@ -394,7 +394,7 @@ static struct worker *hello_worker(struct ledger *l, ledger_peer peer, uint64_t 
         snprintf(sentence, sizeof sentence, "this ventilator speaks protocol %u.%u and the worker's '%.60s' speaks %u.%u; use programs of one release",
                  WIRE_MAJOR, WIRE_MINOR, h->program, h->major, h->minor);
         note(l, LOG_WARN, "worker_refused", "worker=%s protocol=%u.%u", h->name, h->major, h->minor);
-        refuse(l, peer, WIRE__REFUSED_CODE__WRONG_VERSION, sentence);
+        refuse_peer(l, peer, WIRE__REFUSED_CODE__WRONG_VERSION, sentence);
         return NULL;
     }
     struct worker *w = worker_by_session(l, session), *named;
@@ -404,14 +404,14 @@ static struct worker *hello_worker(struct ledger *l, ledger_peer peer, uint64_t 
     if (named != NULL && is_alive(l, named)) {
         snprintf(sentence, sizeof sentence, "a worker named '%s' is here and alive (from %s); give this one another --name", h->name, named->address);
         note(l, LOG_WARN, "worker_refused", "worker=%s reason=\"its name is taken\"", h->name);
-        refuse(l, peer, WIRE__REFUSED_CODE__REFUSED, sentence);
+        refuse_peer(l, peer, WIRE__REFUSED_CODE__REFUSED, sentence);
         return NULL;
     }
     if (named != NULL)
         worker_gone(l, named, 1, "it started anew");
     w = worker_new(l, session, h->name);
     if (w == NULL)
-        refuse(l, peer, WIRE__REFUSED_CODE__NOT_NOW, "the ventilator has no memory for another worker now");
+        refuse_peer(l, peer, WIRE__REFUSED_CODE__NOT_NOW, "the ventilator has no memory for another worker now");
     return w;
 }
 
@@ -444,7 +444,7 @@ static void on_hello(struct ledger *l, ledger_peer peer, const char *address, ui
         free(room);
         if (w->hello == NULL)
             worker_free(l, w);              /* just made */
-        refuse(l, peer, WIRE__REFUSED_CODE__NOT_NOW, "the ventilator has no memory for another worker now");
+        refuse_peer(l, peer, WIRE__REFUSED_CODE__NOT_NOW, "the ventilator has no memory for another worker now");
         return;
     }
     wire_free(&w->hello);
@@ -463,7 +463,7 @@ static void on_hello(struct ledger *l, ledger_peer peer, const char *address, ui
     if (rc < 0) {
         free(room);
         note(l, LOG_ERROR, "no_lane", "worker=%s error=%d", w->name, -rc);
-        refuse(l, peer, WIRE__REFUSED_CODE__NOT_NOW, "the ventilator has no free port for another lane; give it a larger range (--lanes)");
+        refuse_peer(l, peer, WIRE__REFUSED_CODE__NOT_NOW, "the ventilator has no free port for another lane; give it a larger range (--lanes)");
         go_away(l, w, "no port for its lane");
         return;
     }
