@@ -72,6 +72,20 @@ static void bits_copy(uint64_t *to, const uint64_t *bits, uint32_t from, uint32_
 
 /* ---- the queue: holes and the cursor ---- */
 
+struct hole *hole_after(struct batch *b, uint64_t index)
+{
+    struct hole key = {.first = index};
+    struct hole *h = RB_NFIND(hole_tree, &b->holes, &key);
+    struct hole *previous = h != NULL ? RB_PREV(hole_tree, &b->holes, h) : RB_MAX(hole_tree, &b->holes);
+    return previous != NULL && previous->first + previous->count > index ? previous : h;
+}
+
+struct hole *hole_at(struct batch *b, uint64_t index)
+{
+    struct hole *h = hole_after(b, index);
+    return h != NULL && h->first <= index ? h : NULL;
+}
+
 uint64_t batch_queued(const struct batch *b)
 {
     return b->in_holes + (b->admitted - b->cursor);
@@ -145,11 +159,7 @@ static uint64_t cut_hole(struct ledger *l, struct batch *b, struct hole *h, uint
 uint64_t take_queued(struct ledger *l, struct batch *b, uint64_t first, uint64_t count)
 {
     uint64_t to = first + count, taken = 0;
-    struct hole key = {.first = first};
-    struct hole *h = RB_NFIND(hole_tree, &b->holes, &key);
-    struct hole *previous = h != NULL ? RB_PREV(hole_tree, &b->holes, h) : RB_MAX(hole_tree, &b->holes);
-    if (previous != NULL && previous->first + previous->count > first)
-        h = previous;
+    struct hole *h = hole_after(b, first);
     while (h != NULL && h->first < to) {
         struct hole *next = RB_NEXT(hole_tree, &b->holes, h);
         taken += cut_hole(l, b, h, first, to);
@@ -168,11 +178,8 @@ uint64_t take_queued(struct ledger *l, struct batch *b, uint64_t first, uint64_t
 
 uint64_t queued_run(struct batch *b, uint64_t first, uint64_t count, struct past *ret_past)
 {
-    struct hole key = {.first = first};
-    struct hole *h = RB_NFIND(hole_tree, &b->holes, &key);
-    if (h == NULL || h->first > first)
-        h = h != NULL ? RB_PREV(hole_tree, &b->holes, h) : RB_MAX(hole_tree, &b->holes);
-    if (h != NULL && first - h->first < h->count) {
+    struct hole *h = hole_at(b, first);
+    if (h != NULL) {
         uint64_t n = h->first + h->count - first;
         *ret_past = h->past;
         return n < count ? n : count;

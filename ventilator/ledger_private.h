@@ -334,6 +334,8 @@ struct flight *flight_at(struct batch *b, uint64_t index);
 struct flight *flight_after(struct batch *b, uint64_t index);      /* the first that ends after index */
 bool bit_get(const uint64_t *bits, uint32_t at);
 uint32_t bits_fill(uint64_t *bits, uint32_t from, uint32_t n);      /* sets; how many were 0 */
+struct hole *hole_after(struct batch *b, uint64_t index);           /* the first that ends after index */
+struct hole *hole_at(struct batch *b, uint64_t index);
 uint64_t batch_queued(const struct batch *b);                       /* without the waiting */
 /* Takes [first, first + count) out of the queue: out of holes, and off the cursor. How many were there. */
 uint64_t take_queued(struct ledger *l, struct batch *b, uint64_t first, uint64_t count);

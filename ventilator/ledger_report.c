@@ -275,15 +275,6 @@ static void tell(struct story *s, const char *format, ...)
     s->n++;
 }
 
-static struct hole *hole_at(struct batch *b, uint64_t index)
-{
-    struct hole *h;
-    RB_FOREACH(h, hole_tree, &b->holes)
-        if (index - h->first < h->count)
-            return h;
-    return NULL;
-}
-
 static void explain_task(struct ledger *l, struct batch *b, uint64_t index, struct story *s)
 {
     struct flight *f = flight_at(b, index);

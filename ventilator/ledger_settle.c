@@ -83,11 +83,7 @@ static uint64_t close_queued_span(struct ledger *l, struct batch *b, uint64_t fi
     uint64_t end = count > b->admitted || first + count > b->admitted ? b->admitted : first + count, closed = 0;
     struct hole *h;
     for (uint64_t at = first; at < end;) {
-        struct hole key = {.first = at};
-        h = RB_NFIND(hole_tree, &b->holes, &key);
-        struct hole *before = h != NULL ? RB_PREV(hole_tree, &b->holes, h) : RB_MAX(hole_tree, &b->holes);
-        if (before != NULL && before->first + before->count > at)
-            h = before;
+        h = hole_after(b, at);
         uint64_t from = h != NULL && h->first < end ? (h->first > at ? h->first : at) : (b->cursor > at ? b->cursor : at);
         uint64_t to = h != NULL && h->first < end ? h->first + h->count : b->admitted;
         if (to > end)
@@ -204,12 +200,7 @@ static uint64_t settle_run(struct ledger *l, struct batch *b, uint64_t at, uint6
     uint64_t n = 1;
     struct waiting *w;
     struct closing *c;
-    struct hole key = {.first = at};
-    struct hole *h = RB_NFIND(hole_tree, &b->holes, &key);
-    if (h == NULL || h->first > at) {
-        struct hole *before = h != NULL ? RB_PREV(hole_tree, &b->holes, h) : RB_MAX(hole_tree, &b->holes);
-        h = before != NULL && before->first + before->count > at ? before : NULL;
-    }
+    struct hole *h = hole_at(b, at);
     if (h != NULL || at >= b->cursor) {
         uint64_t to = h != NULL ? h->first + h->count : b->admitted;
         n = to < end ? to - at : end - at;

@@ -93,10 +93,8 @@ void supply_passed(struct ledger *l, struct batch *b, struct supply *s)
     uint64_t end = s->first + s->count;
     if (b->cursor < end)
         return;
-    struct hole key = {.first = s->first};
-    struct hole *h = RB_NFIND(hole_tree, &b->holes, &key);
-    struct hole *previous = h != NULL ? RB_PREV(hole_tree, &b->holes, h) : RB_MAX(hole_tree, &b->holes);
-    if ((h != NULL && h->first < end) || (previous != NULL && previous->first + previous->count > s->first))
+    struct hole *h = hole_after(b, s->first);
+    if (h != NULL && h->first < end)
         return;
     supply_free(l, b, s);
 }
