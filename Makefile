@@ -45,7 +45,8 @@ FAULT    := $(FAULT_C:%.c=$(B)/%)
 SIM      := $(if $(SIM_C),$(B)/tests/sim)
 FUZZ     := $(FUZZ_C:%.c=$(B)/%)
 BENCH    := $(BENCH_C:%.c=$(B)/%)
-SOURCES  := $(BASE) $(PARTS) $(MAINS) $(UNIT_C) $(FAULT_C) $(SIM_C) $(BENCH_C) $(FUZZ_C) $(SUPPORT)
+RELAY    := $(B)/tests/relay
+SOURCES  := $(BASE) $(PARTS) $(MAINS) $(UNIT_C) $(FAULT_C) $(SIM_C) $(BENCH_C) $(FUZZ_C) $(SUPPORT) tests/e2e/relay.c
 LIBS     := $(B)/libparts.a $(B)/libbase.a
 SUPPORT_O := $(SUPPORT:%.c=$(B)/obj/%.o)
 
@@ -55,7 +56,7 @@ BUILD = $(MAKE) --no-print-directory $(if $(findstring -j,$(MAKEFLAGS)),,-j$(JOB
 .PHONY: all programs tests help
 all: programs    ## the three programs, in build/bin (the default)
 programs: $(BINS)
-tests: $(UNIT) $(FAULT) $(SIM)    ## builds the test programs, runs nothing
+tests: $(UNIT) $(FAULT) $(SIM) $(RELAY)    ## builds the test programs, runs nothing
 
 help:    ## this list
 	@printf 'make TARGET [B=build-folder] [SAN=address,undefined|thread] [SEEDS=1000] [V=1] [PREFIX=/usr/local] [DESTDIR=]\n\n'
@@ -86,12 +87,26 @@ $(BINS): $(B)/bin/%: $(B)/obj/%/main.o $(LIBS)
 	$(SAY) LINK $@
 	$(Q)$(CC) -o $@ $^ $(LDLIBS)
 
+# The fault tests make calls of our own code fail: tests/support/fail.c stands between.
+WRAPPED := malloc calloc realloc reallocarray strdup strndup asprintf free open fcntl prctl pipe2 socketpair eventfd \
+           memfd_create epoll_create1 timerfd_create signalfd epoll_ctl clone pthread_create read recv write sendmsg ppoll \
+           zmq_ctx_new zmq_ctx_set zmq_socket zmq_bind zmq_connect zmq_setsockopt zmq_getsockopt zmq_msg_init_size \
+           zmq_msg_init_data zmq_msg_send
+comma := ,
+$(FAULT): LDLIBS += $(WRAPPED:%=-Wl$(comma)--wrap=%)
+
 $(UNIT) $(FAULT) $(BENCH): $(B)/%: $(B)/obj/%.o $(SUPPORT_O) $(LIBS)
 	@mkdir -p $(@D)
 	$(SAY) LINK $@
 	$(Q)$(CC) -o $@ $^ -lcmocka $(LDLIBS)
 
 $(B)/tests/sim: $(SIM_C:%.c=$(B)/obj/%.o) $(SUPPORT_O) $(LIBS)
+	@mkdir -p $(@D)
+	$(SAY) LINK $@
+	$(Q)$(CC) -o $@ $^ $(LDLIBS)
+
+# A network that the end-to-end tests can cut.
+$(RELAY): $(B)/obj/tests/e2e/relay.o $(LIBS)
 	@mkdir -p $(@D)
 	$(SAY) LINK $@
 	$(Q)$(CC) -o $@ $^ $(LDLIBS)
@@ -120,7 +135,7 @@ fault: $(FAULT)    ## the fault sweeps only
 	@$(RUN_TESTS) fault
 sim: $(SIM)    ## the simulation only: SEEDS=1000 runs
 	@SEEDS=$(SEEDS) $(RUN_TESTS) sim
-e2e: programs    ## the end-to-end tests only
+e2e: programs $(RELAY)    ## the end-to-end tests only
 	@$(RUN_TESTS) e2e
 
 # The sanitizers' builds run the same tests; the end-to-end ones without those that measure memory.
