@@ -87,6 +87,14 @@ $(BINS): $(B)/bin/%: $(B)/obj/%/main.o $(LIBS)
 	$(SAY) LINK $@
 	$(Q)$(CC) -o $@ $^ $(LDLIBS)
 
+# The fault tests make calls of our own code fail: tests/support/fail.c stands between.
+WRAPPED := malloc calloc realloc reallocarray strdup strndup asprintf free open fcntl prctl pipe2 socketpair eventfd \
+           memfd_create epoll_create1 timerfd_create signalfd epoll_ctl clone pthread_create read recv write sendmsg ppoll \
+           zmq_ctx_new zmq_ctx_set zmq_socket zmq_bind zmq_connect zmq_setsockopt zmq_getsockopt zmq_msg_init_size \
+           zmq_msg_init_data zmq_msg_send protobuf_c_message_unpack protobuf_c_message_free_unpacked
+comma := ,
+$(FAULT): LDLIBS += $(WRAPPED:%=-Wl$(comma)--wrap=%)
+
 $(UNIT) $(FAULT) $(BENCH): $(B)/%: $(B)/obj/%.o $(SUPPORT_O) $(LIBS)
 	@mkdir -p $(@D)
 	$(SAY) LINK $@

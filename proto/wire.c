@@ -45,6 +45,7 @@ struct wire_arena {
     ProtobufCAllocator allocator;
     struct chunk *newest;                   /* allocations come from here only */
     size_t limit, taken;                    /* of the present message */
+    bool starved;                           /* the system had no memory for it */
 };
 
 static void chunk_free(struct chunk *chunk)
@@ -64,6 +65,7 @@ static bool arena_grow(struct wire_arena *self, size_t need)
     if (room < need)
         room = need;
     struct chunk *chunk = malloc(sizeof *chunk + room);
+    self->starved = !chunk;
     if (!chunk)
         return false;
     *chunk = (struct chunk){.older = self->newest, .room = room};
@@ -117,6 +119,7 @@ static void arena_reset(struct wire_arena *self, size_t head_len)
     }
     self->newest = kept;
     self->taken = 0;
+    self->starved = false;
     self->limit = ARENA_BASE + ARENA_PER_BYTE * head_len;
 }
 
@@ -163,7 +166,9 @@ static const void *unpack(struct wire_arena *a, const ProtobufCMessageDescriptor
     arena_reset(a, len);
     /* protobuf-c passes its input to memcpy, even when it is empty. */
     const void *message = protobuf_c_message_unpack(type, &a->allocator, len, head ? head : (const uint8_t *)"");
-    if (!message)
+    if (!message && a->starved)
+        why_set(why, "%s: no memory to read the head of %zu bytes; the message itself may be right", name, len);
+    else if (!message)
         why_set(why, "%s: the head of %zu bytes is cut off, damaged or holds too many entries; it must be one packed %s",
                 name, len, type->name);
     return message;
