@@ -407,7 +407,9 @@ static int also_batch_records(struct wire_path *c, const void *message)
         return wire_broke(c, "has spans and a bitmap; it has one of both");
     if (!r->bitmap && c->body_len > 0)
         return wire_broke(c, "has a body of %zu bytes and is no bitmap; it has none then", c->body_len);
-    return check_spans(c, "spans", r->spans, r->n_spans, 0, WIRE_TASKS);
+    if (r->more && r->to <= r->from)
+        return wire_broke(c, "begins at %" PRIu64 " and goes on at %" PRIu64 "; a part has at least one task", r->from, r->to);
+    return check_spans(c, "spans", r->spans, r->n_spans, r->from, (r->more ? r->to : WIRE_TASKS) - r->from);
 }
 
 static int also_note(struct wire_path *c, const void *message)
@@ -455,6 +457,8 @@ RULES(refused_result, NULL,
 static const struct wire_rules attempt_note = {NULL, 0, also_note};
 RULES(batch_records, also_batch_records,
     ID(BatchRecords, batch),
+    U64(BatchRecords, from, 0, WIRE_TASKS),
+    U64(BatchRecords, to, 0, WIRE_TASKS),
     COUNTS(BatchRecords, counts),
     MANY(BatchRecords, spans, WIRE_FENCES, span),
     MANY(BatchRecords, attempts, NOTES, attempt_note));
@@ -508,7 +512,7 @@ RULES(registers, NULL,
     NEED(Register, options, options),
     MAYBE(Register, total, task_number),
     U64(Register, admitted, 0, WIRE_TASKS));
-RULES(ask, NULL, ID(Ask, batch));
+RULES(ask, NULL, ID(Ask, batch), U64(Ask, from, 0, WIRE_TASKS));
 RULES(forget, NULL, ID(Forget, batch));
 
 static const struct wire_variant downward_variants[] = {

@@ -204,7 +204,7 @@ static void take_word(struct registry *self, const Wire__Downward *message)
     if (message->what_case == WIRE__DOWNWARD__WHAT_REGISTER)
         batch_register(self, message->register_);
     else if (message->what_case == WIRE__DOWNWARD__WHAT_ASK)
-        batch_ask(self, message->ask->batch.data);
+        batch_ask(self, message->ask->batch.data, message->ask->from);
     else if (message->what_case == WIRE__DOWNWARD__WHAT_FORGET)
         batch_forget(self, message->forget->batch.data);
 }

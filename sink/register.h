@@ -62,6 +62,8 @@ struct register_config {
     const char *advertise, *results_endpoint, *query_endpoint;
     uint32_t results_port, query_port;
     uint64_t session;                 /* random, nonzero */
+    /* An answer to `ask` has at most so many spans; what has more is told as bitmaps of so many tasks. 0: 1,000 and 4 Mi. */
+    uint32_t ask_spans, ask_tasks;
 };
 
 struct registry *register_new(const struct register_config *config, const struct register_ports *ports);

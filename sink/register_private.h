@@ -25,7 +25,7 @@
 /* Levels of notes, as in common/log.h, which a pure core doesn't see. */
 enum note_level { NOTE_ERROR, NOTE_WARN, NOTE_INFO, NOTE_DEBUG };
 
-#define CLOSED_SPANS 1000u                  /* of a closing's row; more become a bitmap */
+#define CLOSED_SPANS 1000u                  /* of a closing's row, and of an answer to `ask`; more become a bitmap */
 #define CLOSED_PART (UINT64_C(1) << 22)     /* tasks of a row with a bitmap: 512 KiB fit into a head */
 #define CLOSINGS_KEPT 64u                   /* of a batch, to answer them again */
 #define FENCES_KEPT 8u                      /* of an unsettled task's attempts, to know them again */
@@ -51,7 +51,7 @@ uint64_t tasks_in(const struct tasks *self, uint64_t first, uint64_t count);    
 uint64_t tasks_next(const struct tasks *self, uint64_t from, uint64_t end, bool is_in);
 /* The next run of indices that are in (or aren't), in [*at, end): false when there is none; moves *at behind it. */
 bool tasks_run(const struct tasks *self, uint64_t *at, uint64_t end, bool is_in, uint64_t *ret_first, uint64_t *ret_count);
-void tasks_copy_bits(const struct tasks *self, uint8_t *bitmap, uint64_t n);         /* of the tasks before n */
+void tasks_copy_bits(const struct tasks *self, uint8_t *bitmap, uint64_t from, uint64_t end);    /* of the tasks of [from, end) */
 void tasks_release(struct tasks *self);
 void bits_add(uint8_t *bitmap, uint64_t first, uint64_t count);
 
@@ -180,7 +180,7 @@ void take_closing(struct registry *self, const Wire__Closing *closing);
 void closing_remember(struct batch *batch, const Wire__Closing *closing, uint64_t closed);
 
 /* ---- register_ask.c ---- */
-void batch_ask(struct registry *self, const uint8_t id[WIRE_ID]);
+void batch_ask(struct registry *self, const uint8_t id[WIRE_ID], uint64_t from);
 
 /* ---- register_answer.c ---- */
 /* With room for `columns` bytes. NULL without memory. */

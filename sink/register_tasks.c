@@ -182,12 +182,12 @@ void bits_add(uint8_t *bitmap, uint64_t first, uint64_t count)
         bitmap[first / 8] |= (uint8_t)(1u << (first % 8));
 }
 
-void tasks_copy_bits(const struct tasks *self, uint8_t *bitmap, uint64_t n)
+void tasks_copy_bits(const struct tasks *self, uint8_t *bitmap, uint64_t from, uint64_t end)
 {
-    memset(bitmap, 0, (size_t)((n + 7) / 8));
-    uint64_t at = 0, first, count;
-    while (tasks_run(self, &at, n, true, &first, &count))
-        bits_add(bitmap, first, count);
+    memset(bitmap, 0, (size_t)((end - from + 7) / 8));
+    uint64_t at = from, first, count;
+    while (tasks_run(self, &at, end, true, &first, &count))
+        bits_add(bitmap, first - from, count);
 }
 
 void tasks_release(struct tasks *self)

@@ -95,6 +95,7 @@ struct closing {
     uint64_t number, first, count;
     uint64_t expected;                  /* tasks of it that nothing else has settled meanwhile */
     bool sent;
+    bool recorded;                      /* while the sink tells what it has: see sink_doubt */
     mono_t sent_at;
     Wire__Verdict verdict;
     Wire__Reason reason;
@@ -164,6 +165,10 @@ struct batch {
     enum recovery recovery;
     bool registered;                    /* the sink has it on disk */
     bool in_doubt;                      /* the sink was asked because something didn't fit */
+    bool doubt_again;                   /* something else didn't fit after the first part of its answer */
+    uint64_t asked;                     /* the sink's answer comes in parts: it has told of the tasks before this one */
+    bool partly_told;                   /* not all parts have come: the counts don't fit the places */
+    mono_t asked_at;
     bool register_sent;                 /* a registration is on its way */
     bool total_told;                    /* the sink has the total on disk */
 
@@ -451,7 +456,9 @@ void retry_notes(struct ledger *l, struct batch *b, const Wire__BatchRecords *m)
 void sink_fill_place(const struct ledger *l, Wire__SinkPlace *place, char **hosts, char **results, char **queries);
 void resend_due(struct ledger *l, void *batch);
 void sink_ask(struct ledger *l, struct batch *b);           /* what it has recorded */
-void sink_doubt(struct ledger *l, struct batch *b);         /* the same, but not again before it has answered */
+/* The same, but not again before it has answered. While the parts of its answer come, tasks are settled as they are
+ * told, the counts are those of the last part, and closings that are recorded meanwhile stay until then. */
+void sink_doubt(struct ledger *l, struct batch *b);
 void workers_back(struct ledger *l);
 void sink_gone(struct ledger *l, const char *reason);
 

@@ -209,6 +209,8 @@ static uint64_t settle_run(struct ledger *l, struct batch *b, uint64_t at, uint6
     HASH_FIND(hh, b->waitings, &at, sizeof at, w);
     if (w != NULL) {
         drop_waiting(l, w);
+    } else if (b->asked > 0 && at >= b->asked) {
+        n = 0;                  /* a closing's: the sink will name it */
     } else if ((c = closing_at(b, at)) != NULL && c->expected > 0) {
         c->expected--;
         b->in_closings--;
@@ -357,6 +359,10 @@ static void record_closing(struct ledger *l, struct batch *b, const Wire__Record
             sink_doubt(l, b);
         return;
     }
+    if (b->asked > 0) {
+        c->recorded = true;
+        return;
+    }
     if (c->expected > r->closed) {
         /* Results of its tasks came first, and their answers were lost with a connection: the sink tells the whole. */
         sink_doubt(l, b);
@@ -397,7 +403,7 @@ void on_recorded(struct ledger *l, const Wire__Recorded *m)
             worker_release(l, r->session, r->fence, b);
         /* Before the sink has told what it has, what it says now is part of that answer. */
         bool attempt = r->kind == WIRE__RESULT_KIND__IS_ATTEMPT;
-        if (b->complete || (b->recovery == RECOVER_ASK && !attempt)) {
+        if (b->complete || (b->recovery == RECOVER_ASK && b->asked == 0 && !attempt)) {
             b->duplicates += b->complete && r->kind == WIRE__RESULT_KIND__IS_VERDICT ? r->fence->count : 0;
             continue;
         }

@@ -90,6 +90,11 @@ static bool must_register(const struct batch *b)
     return !b->registered || (b->sealed && b->staged == b->admitted && !b->total_told);
 }
 
+static bool must_ask(const struct batch *b)
+{
+    return b->recovery == RECOVER_ASK || b->in_doubt;
+}
+
 void sink_register(struct ledger *l, struct batch *b)
 {
     if (!l->sink_present || !l->epoch_committed || l->draining || b->complete || b->register_sent || !must_register(b))
@@ -104,10 +109,10 @@ void resend_due(struct ledger *l, void *owner)
     struct batch *b = owner;
     if (l->sink_present && must_register(b))
         send_register(l, b);
-    if (l->sink_present && b->recovery == RECOVER_ASK)
+    if (l->sink_present && must_ask(b) && mono_since(l->now, b->asked_at) >= RESEND_NS)
         sink_ask(l, b);
     closings_send(l, b, false);
-    if ((must_register(b) || b->recovery == RECOVER_ASK) && !b->resend.set)
+    if ((must_register(b) || must_ask(b)) && !b->resend.set)
         due_set(l, &b->resend, mono_add(l->now, RESEND_NS), resend_due, b);
 }
 
@@ -132,6 +137,8 @@ void sink_ask(struct ledger *l, struct batch *b)
 {
     Wire__Ask a = WIRE__ASK__INIT;
     a.batch = wire_id_bytes(b->id);
+    a.from = b->asked;
+    b->asked_at = l->now;
     Wire__Downward m = WIRE__DOWNWARD__INIT;
     m.what_case = WIRE__DOWNWARD__WHAT_ASK;
     m.ask = &a;
@@ -140,14 +147,17 @@ void sink_ask(struct ledger *l, struct batch *b)
 
 void sink_doubt(struct ledger *l, struct batch *b)
 {
-    if (b->in_doubt)
+    b->doubt_again = b->asked > 0;
+    if (b->in_doubt || b->asked > 0)
         return;
     b->in_doubt = true;
     sink_ask(l, b);
+    if (!b->resend.set)
+        due_set(l, &b->resend, mono_add(l->now, RESEND_NS), resend_due, b);
 }
 
 /* The runs of ones of a bitmap, as if they were spans. */
-static void settle_bitmap(struct ledger *l, struct batch *b, const uint8_t *bits, size_t len)
+static void settle_bitmap(struct ledger *l, struct batch *b, uint64_t first, const uint8_t *bits, size_t len)
 {
     uint64_t end = (uint64_t)len * 8, i = 0;
     while (i < end) {
@@ -162,7 +172,7 @@ static void settle_bitmap(struct ledger *l, struct batch *b, const uint8_t *bits
         uint64_t from = i;
         while (i < end && (bits[i / 8] >> (i % 8) & 1) != 0)
             i += i % 8 == 0 && bits[i / 8] == 0xFF ? 8 : 1;
-        settle_span(l, b, from, i - from);
+        settle_span(l, b, first + from, i - from);
     }
 }
 
@@ -185,23 +195,42 @@ void retry_notes(struct ledger *l, struct batch *b, const Wire__BatchRecords *m)
     }
 }
 
-static void on_records(struct ledger *l, const Wire__BatchRecords *m, struct slice body)
+/* The answer names all that is recorded, also what was taken out of the closings before. Else a second answer would take the
+ * same tasks out again, and a closing that nobody has recorded would be given up. */
+static void count_closings_anew(struct batch *b)
 {
-    struct batch *b = batch_by_id(l, m->batch);
-    if (b == NULL || b->complete || !m->known)
-        return;
-    b->in_doubt = false;
-    /* The answer names all that is recorded, also what was taken out of the closings before: they are counted anew. Else a
-     * second answer would take the same tasks out again, and a closing that nobody has recorded would be given up. */
-    struct closing *c, *next;
+    struct closing *c;
     TAILQ_FOREACH(c, &b->closings, link) {
         b->in_closings += c->count - c->expected;
         c->expected = c->count;
     }
+}
+
+static void on_records(struct ledger *l, const Wire__BatchRecords *m, struct slice body)
+{
+    struct batch *b = batch_by_id(l, m->batch);
+    if (b == NULL || b->complete || !m->known || m->from != b->asked)
+        return;
+    if (b->asked == 0)
+        count_closings_anew(b);
     if (m->bitmap)
-        settle_bitmap(l, b, body.data, body.len);
+        settle_bitmap(l, b, m->from, body.data, body.len);
     for (size_t i = 0; i < m->n_spans; i++)
         settle_span(l, b, m->spans[i]->first, m->spans[i]->count);
+    if (b->recovery == RECOVER_ASK)
+        retry_notes(l, b, m);
+    b->asked = m->more ? m->to : 0;
+    b->partly_told = b->partly_told || m->more;
+    if (m->more) {
+        sink_ask(l, b);
+        return;
+    }
+    if (b->doubt_again) {
+        b->doubt_again = false;
+        sink_ask(l, b);
+        return;
+    }
+    b->in_doubt = b->partly_told = false;
     /* The sink's counts are the truth; what is recorded from here on is added to them. */
     b->settled = 0;
     for (size_t i = 0; i < WIRE_VERDICTS; i++) {
@@ -209,12 +238,12 @@ static void on_records(struct ledger *l, const Wire__BatchRecords *m, struct sli
         b->settled += b->counts[i];
     }
     b->duplicates = m->duplicates;
+    struct closing *c, *next;
     TAILQ_FOREACH_SAFE(c, &b->closings, link, next)
-        if (c->expected == 0)
+        if (c->expected == 0 || c->recorded)
             drop_closing(l, b, c);
     if (b->recovery == RECOVER_ASK) {
         b->recovery = l->waiting_for_workers ? RECOVER_WORKERS : RECOVERED;
-        retry_notes(l, b, m);
         close_unwanted(l, b);
         note(l, LOG_INFO, "batch_recovered", "batch=%s recorded=%" PRIu64 " queued=%" PRIu64 " in_flight=%" PRIu64, b->short_id,
              b->settled, batch_queued(b), b->in_flight);
@@ -333,7 +362,9 @@ static void on_hello(struct ledger *l, ledger_peer peer, const char *address, ui
     note(l, LOG_INFO, "sink_hello", "address=%s results=%u query=%u", address, h->results_port, h->query_port);
     struct batch *b, *next;
     TAILQ_FOREACH_SAFE(b, &l->open, open_link, next) {
-        b->total_told = b->in_doubt = false;
+        b->total_told = b->doubt_again = false;
+        b->in_doubt = true;
+        b->asked = 0;
         send_register(l, b);
         sink_ask(l, b);
         if (!b->resend.set)

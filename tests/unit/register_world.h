@@ -34,6 +34,7 @@ struct world {
     uint64_t committed, next_row;
     bool no_memory;                       /* staging fails */
     bool absent;                          /* the ventilator */
+    bool deaf;                            /* nothing is kept as text */
     char heard[65536];
     size_t heard_len;
     unsigned moves, notes;
@@ -50,6 +51,8 @@ struct world {
 __attribute__((format(printf, 2, 3))) static inline void hear(struct world *w, const char *format, ...)
 {
     va_list args;
+    if (w->deaf)
+        return;
     va_start(args, format);
     int n = vsnprintf(w->heard + w->heard_len, sizeof w->heard - w->heard_len, format, args);
     va_end(args);
@@ -89,6 +92,8 @@ static inline void hear_records(struct world *w, const Wire__BatchRecords *recor
     hear_spans(w, records->spans, records->n_spans);
     if (records->bitmap)
         hear(w, "a bitmap");
+    if (records->more)
+        hear(w, " to %llu", (unsigned long long)records->to);
     for (size_t i = 0; i < records->n_attempts; i++)
         hear(w, " %llu+%u*%u", (unsigned long long)records->attempts[i]->first, records->attempts[i]->count, records->attempts[i]->attempts);
     hear(w, "; ");
@@ -394,15 +399,18 @@ static inline void send_register(struct world *w, const char *id, const char *sh
     down(w, &message);
 }
 
-static inline void send_ask(struct world *w, const char *id)
+static inline void send_ask_from(struct world *w, const char *id, uint64_t from)
 {
     Wire__Ask ask = WIRE__ASK__INIT;
     Wire__Downward message = WIRE__DOWNWARD__INIT;
     ask.batch = batch_id(id);
+    ask.from = from;
     message.what_case = WIRE__DOWNWARD__WHAT_ASK;
     message.ask = &ask;
     down(w, &message);
 }
+
+static inline void send_ask(struct world *w, const char *id) { send_ask_from(w, id, 0); }
 
 static inline void send_forget(struct world *w, const char *id)
 {

@@ -487,6 +487,51 @@ static void ask_answers_with_spans_or_a_bitmap(void **state)
     world_destroy(w);
 }
 
+static void ask_is_answered_in_parts(void **state)
+{
+    (void)state;
+    struct world *w = world_with_batch(-1);
+    for (uint64_t i = 0; i < 1001; i++)
+        DELIVER(w, .first = i * 2, .count = 1);
+    DELIVER(w, .first = 4194303, .count = 1);
+    DELIVER(w, .first = 4194304, .count = 5);
+    DELIVER(w, .first = 9000002, .count = 2, .verdict = WIRE__VERDICT__FAILED, .is_attempt = true);
+    commit(w);
+    w->heard_len = 0;
+    send_ask(w, BATCH_ID);
+    assert_heard(w, "records 1007 of a bitmap to 4194304; ");
+    assert_int_equal(w->bitmap.len, 4194304 / 8);
+    assert_int_equal(w->bitmap.data[0], 0x55);
+    assert_int_equal(w->bitmap.data[w->bitmap.len - 1], 0x80);
+    DELIVER(w, .first = 9000002, .count = 1, .attempt = 2);       /* what comes between the parts is in the later one */
+    commit(w);
+    w->heard_len = 0;
+    send_ask_from(w, BATCH_ID, 4194304);
+    assert_heard(w, "records 1008 of 4194304+5,9000002+1 9000003+1*1; ");
+    send_ask_from(w, BATCH_ID, 9000004);
+    assert_heard(w, "records 1008 of ; ");
+    world_destroy(w);
+}
+
+static void so_are_its_notes(void **state)
+{
+    (void)state;
+    struct world *w = world_with_batch(-1);
+    w->deaf = true;
+    for (uint64_t i = 0; i < 100000; i += 2)
+        DELIVER(w, .first = i, .count = 1, .verdict = WIRE__VERDICT__FAILED, .is_attempt = true);
+    commit(w);
+    send_ask(w, BATCH_ID);
+    assert_int_equal(w->records->n_attempts, 40000);
+    assert_true(w->records->more);
+    assert_int_equal(w->records->to, 80000);
+    send_ask_from(w, BATCH_ID, 80000);
+    assert_int_equal(w->records->n_attempts, 10000);
+    assert_int_equal(w->records->attempts[0]->first, 80000);
+    assert_false(w->records->more);
+    world_destroy(w);
+}
+
 static void a_forgotten_batch_leaves_a_tombstone(void **state)
 {
     (void)state;
@@ -583,6 +628,8 @@ int main(void)
         cmocka_unit_test(attempts_are_kept_and_settle_nothing),
         cmocka_unit_test(a_late_attempt_is_one_more),
         cmocka_unit_test(ask_answers_with_spans_or_a_bitmap),
+        cmocka_unit_test(ask_is_answered_in_parts),
+        cmocka_unit_test(so_are_its_notes),
         cmocka_unit_test(a_forgotten_batch_leaves_a_tombstone),
         cmocka_unit_test(the_prefix_stops_at_what_is_not_committed),
         cmocka_unit_test(full_blocks_take_no_memory),

@@ -199,6 +199,10 @@ static const struct sample refused[] = {
     UP(RECORDS, 9, "records: has a body of 9 bytes and is no bitmap; it has none then", M(BatchRecords, batch_records, .batch = ID16)),
     UP(RECORDS, 9, "records: has spans and a bitmap; it has one of both",
        M(BatchRecords, batch_records, .batch = ID16, .bitmap = 1, MANY(spans, Wire__Span *, &SPAN(1, 1)))),
+    UP(RECORDS, 0, "records: begins at 8 and goes on at 8; a part has at least one task",
+       M(BatchRecords, batch_records, .batch = ID16, .from = 8, .to = 8, .more = 1)),
+    UP(RECORDS, 0, "records: spans[0] is tasks 7 to 8; spans rise, don't overlap, and lie within 4 to 7",
+       M(BatchRecords, batch_records, .batch = ID16, .from = 4, .to = 8, .more = 1, MANY(spans, Wire__Span *, &SPAN(7, 2)))),
     UP(RECORDS, 0, "records: spans[1] is tasks 5 to 5; spans rise, don't overlap, and lie within 0 to 3999999999",
        M(BatchRecords, batch_records, .batch = ID16, MANY(spans, Wire__Span *, &SPAN(5, 1), &SPAN(5, 1)))),
 
