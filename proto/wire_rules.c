@@ -340,6 +340,7 @@ RULES(status_report, NULL, MANY(StatusReport, batches, WIRE_FENCES, batch_status
 RULES(list_report, NULL, MANY(ListReport, batches, WIRE_FENCES, batch_status));
 RULES(cancel_report, NULL, NAME_OR_NONE(CancelReport, short_id));
 RULES(extended, NULL, NAME_OR_NONE(Extended, short_id));
+RULES(purged, NULL, NAME_OR_NONE(Purged, short_id));
 RULES(draining, NULL, NAME_OR_NONE(Draining, worker));
 RULES(explanation, NULL, TEXTS(Explanation, lines, WIRE_FENCES, WIRE_SENTENCE));
 RULES(worker_status, NULL,
@@ -365,7 +366,7 @@ static const struct wire_variant reply_variants[] = {
     [WIRE__REPLY__WHAT_DRAINING] = {"draining", &draining, false},
     [WIRE__REPLY__WHAT_WHERE] = {"where", &sink_place, false},
     [WIRE__REPLY__WHAT_EXPLANATION] = {"explanation", &explanation, false},
-    [WIRE__REPLY__WHAT_PURGED] = {"purged", &nothing, false},
+    [WIRE__REPLY__WHAT_PURGED] = {"purged", &purged, false},
 };
 
 /* ---- from workers and sinks ---- */
