@@ -46,7 +46,8 @@ SIM      := $(if $(SIM_C),$(B)/tests/sim)
 FUZZ     := $(FUZZ_C:%.c=$(B)/%)
 BENCH    := $(BENCH_C:%.c=$(B)/%)
 RELAY    := $(B)/tests/relay
-SOURCES  := $(BASE) $(PARTS) $(MAINS) $(UNIT_C) $(FAULT_C) $(SIM_C) $(BENCH_C) $(FUZZ_C) $(SUPPORT) tests/e2e/relay.c
+POWERCUT := $(B)/tests/powercut.so
+SOURCES  := $(BASE) $(PARTS) $(MAINS) $(UNIT_C) $(FAULT_C) $(SIM_C) $(BENCH_C) $(FUZZ_C) $(SUPPORT) tests/e2e/relay.c tests/fault/powercut_shim.c
 LIBS     := $(B)/libparts.a $(B)/libbase.a
 SUPPORT_O := $(SUPPORT:%.c=$(B)/obj/%.o)
 
@@ -56,7 +57,7 @@ BUILD = $(MAKE) --no-print-directory $(if $(findstring -j,$(MAKEFLAGS)),,-j$(JOB
 .PHONY: all programs tests help
 all: programs    ## the three programs, in build/bin (the default)
 programs: $(BINS)
-tests: $(UNIT) $(FAULT) $(SIM) $(RELAY)    ## builds the test programs, runs nothing
+tests: $(UNIT) $(FAULT) $(SIM) $(RELAY) $(POWERCUT)    ## builds the test programs, runs nothing
 
 help:    ## this list
 	@printf 'make TARGET [B=build-folder] [SAN=address,undefined|thread] [SEEDS=1000] [V=1] [PREFIX=/usr/local] [DESTDIR=]\n\n'
@@ -111,6 +112,12 @@ $(RELAY): $(B)/obj/tests/e2e/relay.o $(LIBS)
 	$(SAY) LINK $@
 	$(Q)$(CC) -o $@ $^ $(LDLIBS)
 
+# Preloaded into programs of any build, so it has no sanitizer of its own.
+$(POWERCUT): tests/fault/powercut_shim.c tests/support/powercut.h
+	@mkdir -p $(@D)
+	$(SAY) LINK $@
+	$(Q)$(CC) -std=gnu17 $(WARN) $(CFLAGS) $(CPPFLAGS) -fPIC -shared -pthread -o $@ $<
+
 # Needs clang: the fuzzer is its run-time library.
 $(FUZZ): $(B)/%: %.c $(SUPPORT_O) $(LIBS)
 	@mkdir -p $(@D)
@@ -131,11 +138,11 @@ test: setup    ## installs what is missing, builds, runs every test
 
 unit: $(UNIT)    ## the unit tests only
 	@$(RUN_TESTS) unit
-fault: $(FAULT)    ## the fault sweeps only
+fault: $(FAULT) $(POWERCUT)    ## the fault sweeps only
 	@$(RUN_TESTS) fault
 sim: $(SIM)    ## the simulation only: SEEDS=1000 runs
 	@SEEDS=$(SEEDS) $(RUN_TESTS) sim
-e2e: programs $(RELAY)    ## the end-to-end tests only
+e2e: programs $(RELAY) $(POWERCUT) $(B)/tests/fault/test_powercut    ## the end-to-end tests only
 	@$(RUN_TESTS) e2e
 
 # The sanitizers' builds run the same tests; the end-to-end ones without those that measure memory.
