@@ -222,6 +222,42 @@ assert_each_once() {    # FILE N
 }
 verdicts() { jq -r .verdict "$1" | sort | uniq -c | awk '{ printf "%s%s=%d", (NR > 1 ? " " : ""), $2, $1 }'; }
 
+# ---- chance ----
+
+# What chance decides follows from SEED, which is printed: with it in the environment a test does the same again, as
+# far as a machine can. A test function adds a number of its own, so that it can be repeated alone.
+seed() {    # [NUMBER]
+    SEED=${SEED:-$((($(now_ms) / 7 + $$) % 32768))}
+    RANDOM=$(((SEED + ${1:-0}) % 32768))
+    echo "# SEED=$SEED"
+}
+
+# A number from LEAST to MOST is put into $picked; a subshell would draw chances of its own.
+pick() { picked=$(($1 + RANDOM % ($2 - $1 + 1))); }
+
+# ---- effects, counted outside ----
+
+# A task's command that is given {} and a file: `effect` leaves the item as a line in the file, whole or not at all.
+# shellcheck disable=SC2016
+effect='echo "$0" >>"$1"'
+runs_of() { if [ -e "$1" ]; then wc -l <"$1"; else echo 0; fi; }    # FILE
+ran_least() { [ "$(runs_of "$1")" -ge "$2" ]; }                      # FILE LEAST
+
+# All N tasks of a batch are recorded `ok`, once each, and counted so; and each of the items 1 to N is in FILE, once
+# at least. $extra is how many runs were more than tasks, $duplicates how many results came twice.
+assert_all_ok() {    # BATCH N FILE
+    assert_exit 0 ventilator results "$1" --format json
+    assert_each_once "$T/out" "$2"
+    assert_eq "verdicts" "$(verdicts "$T/out")" "ok=$2"
+    ventilator status "$1" --json >"$T/status.json" 2>>"$T/status.err" || fail "status exits $?"
+    assert_eq "status" "$(jq -r '"\(.state) \(.total) \(.ok) \(.queued + .running + .failed + .cancelled + .lost + .rejected + .deadline_exceeded)"' "$T/status.json")" \
+        "complete $2 $2 0"
+    duplicates=$(jq -r .duplicates "$T/status.json")
+    [ "$duplicates" -ge 0 ] || fail "status shows no number of duplicates, but '$duplicates'"
+    sort -un "$3" | cmp -s - <(seq "$2") || fail "$(sort -un "$3" | wc -l) of $2 tasks have run that are recorded as ok"
+    extra=$(($(runs_of "$3") - $2))
+}
+
 # ---- the end of a test ----
 
 print_logs() {

@@ -37,6 +37,7 @@ for full in "${tests[@]}"; do
     [ $code -ne 124 ] || printf '# %s took longer than %s s\n' "$full" "$limit" >>"$E2E_DIR/said"
     if [ $code -eq 0 ]; then
         echo "ok $number - e2e/$full ($((SECONDS - began)) s)"
+        grep '^#' "$E2E_DIR/said"    # figures, and the seed that made them
     else
         echo "not ok $number - e2e/$full ($((SECONDS - began)) s)"
         sed 's/^#* */# /' "$E2E_DIR/said"
