@@ -87,6 +87,8 @@ struct ledger *ledger_new(const struct ledger_config *config, const struct ledge
     RB_INIT(&l->dues);
     RB_INIT(&l->ready);
     RB_INIT(&l->room);
+    TAILQ_INIT(&l->quarantine);
+    TAILQ_INIT(&l->reserved);
     l->program = strdup(config->program);
     l->arena = wire_arena_new();
     if (l->program == NULL || l->arena == NULL)
@@ -121,6 +123,7 @@ void ledger_destroy(struct ledger **self_p)
         HASH_DEL(l->awaited, k);
         free(k);
     }
+    deaths_free(l);
     wire_free(&l->sink_hello);
     wire_writer_release(&l->writer);
     wire_arena_destroy(&l->arena);

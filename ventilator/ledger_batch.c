@@ -22,6 +22,8 @@ struct batch *batch_new(struct ledger *l, uint64_t number, const uint8_t *id, co
     b->created_wall.ns = l->config.wall.ns + mono_since(l->now, l->started);
     b->deadline = MONO_NEVER;
     RB_INIT(&b->holes);
+    for (size_t i = 0; i < CARES; i++)
+        RB_INIT(&b->by_care[i]);
     RB_INIT(&b->flights);
     RB_INIT(&b->supplies);
     TAILQ_INIT(&b->closings);
@@ -32,13 +34,7 @@ struct batch *batch_new(struct ledger *l, uint64_t number, const uint8_t *id, co
  * what still runs at a worker takes up a slot there until the worker says that it has ended. */
 static void batch_clear(struct ledger *l, struct batch *b)
 {
-    struct hole *h, *h_next;
-    RB_FOREACH_SAFE(h, hole_tree, &b->holes, h_next) {
-        RB_REMOVE(hole_tree, &b->holes, h);
-        l->counts.holes--;
-        free(h);
-    }
-    b->in_holes = 0;
+    drop_holes(l, b);
     struct waiting *w, *w_next;
     HASH_ITER(hh, b->waitings, w, w_next)
         drop_waiting(l, w);
@@ -46,6 +42,8 @@ static void batch_clear(struct ledger *l, struct batch *b)
     TAILQ_FOREACH_SAFE(c, &b->closings, link, c_next)
         drop_closing(l, b, c);
     supply_drop_all(l, b);
+    l->n_loading -= b->loading;
+    b->loading = false;
     due_clear(l, &b->due);
     due_clear(l, &b->resend);
     if (b->ready)
@@ -149,12 +147,30 @@ struct batch *batch_find(struct ledger *l, const char *ref, struct why *why)
     return NULL;
 }
 
+/* The spans are in order, and apart. */
+uint64_t batch_cancelled_run(const struct batch *b, uint64_t first, uint64_t count, bool *ret_cancelled)
+{
+    size_t low = 0, high = b->n_cancelled_tasks;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (b->cancelled_tasks[middle].first + b->cancelled_tasks[middle].count <= first)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    *ret_cancelled = low < b->n_cancelled_tasks && b->cancelled_tasks[low].first <= first;
+    if (low == b->n_cancelled_tasks)
+        return count;
+    const Wire__Span *span = &b->cancelled_tasks[low];
+    uint64_t run = (*ret_cancelled ? span->first + span->count : span->first) - first;
+    return run < count ? run : count;
+}
+
 bool batch_task_cancelled(const struct batch *b, uint64_t index)
 {
-    for (size_t i = 0; i < b->n_cancelled_tasks; i++)
-        if (index - b->cancelled_tasks[i].first < b->cancelled_tasks[i].count)
-            return true;
-    return false;
+    bool cancelled;
+    batch_cancelled_run(b, index, 1, &cancelled);
+    return cancelled;
 }
 
 static int by_first(const void *a, const void *b)
@@ -299,6 +315,7 @@ int restore_batch(struct ledger *l, const Wire__JournalBatch *r, struct why *why
     b->key = r->key[0] != '\0' ? strdup(r->key) : NULL;
     b->created_wall.ns = r->admitted_wall_ns;
     b->recovery = RECOVER_ASK;
+    b->restored = true;
     batch_index(l, b);
     if (r->number >= l->next_batch)
         l->next_batch = r->number + 1;

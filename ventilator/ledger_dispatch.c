@@ -72,20 +72,28 @@ void worker_room(struct ledger *l, struct worker *w)
     if (w->in_room)
         RB_REMOVE(room_tree, &l->room, w);
     w->in_room = false;
+    if (w->state != WORKER_READY || w->draining)
+        quarantine_let_go(l, w);
     if (w->state != WORKER_READY)
         return;
     w->window = run_credit(w);
     w->load = (double)w->held / (double)w->slots;
-    if (w->draining || w->held >= w->window || w->held_bytes >= WINDOW_BYTES)
+    if (w->draining || w->reserved || w->last > 0 || w->held >= w->window || w->held_bytes >= WINDOW_BYTES)
         return;
     RB_INSERT(room_tree, &l->room, w);
     w->in_room = true;
 }
 
-bool batch_is_ready(const struct ledger *l, const struct batch *b)
+bool batch_may_fly(const struct ledger *l, const struct batch *b)
 {
     return l->epoch_committed && !l->draining && b->registered && b->recovery == RECOVERED && !b->complete && !b->cancelled
-           && !b->deadline_passed && b->damage == NULL && batch_queued(b) > 0 && HASH_COUNT(b->waitings) < WAITING_MAX
+           && !b->deadline_passed && b->damage == NULL;
+}
+
+/* Tasks on their last chance are not in it: ledger_quarantine.c sees to them. */
+bool batch_is_ready(const struct ledger *l, const struct batch *b)
+{
+    return batch_may_fly(l, b) && batch_queued(b) > b->in_care[CARE_LAST] && HASH_COUNT(b->waitings) < WAITING_MAX
            && (b->options->max_running == 0 || b->in_flight < b->options->max_running);
 }
 
@@ -106,10 +114,30 @@ void batch_ready(struct ledger *l, struct batch *b)
 
 /* ---- what ---- */
 
-/* The next run of queued tasks: the lowest hole, else the cursor. */
-static uint64_t next_run(struct batch *b, uint64_t *ret_first, struct past *ret_past)
+static bool takes_suspects(const struct worker *w)
 {
-    struct hole *h = RB_MIN(hole_tree, &b->holes);
+    return w->suspects < SUSPECTS_MOST;
+}
+
+/* Whether anything queued of b, but what is on its last chance, may go to w. */
+static bool has_for(const struct batch *b, const struct worker *w)
+{
+    return b->admitted > b->cursor || b->in_care[CARE_NONE] > 0 || (b->in_care[CARE_SUSPECT] > 0 && takes_suspects(w));
+}
+
+static struct hole *next_hole(struct batch *b, const struct worker *w, bool last)
+{
+    if (last)
+        return RB_MIN(care_tree, &b->by_care[CARE_LAST]);
+    struct hole *h = RB_MIN(care_tree, &b->by_care[CARE_NONE]);
+    struct hole *suspect = takes_suspects(w) ? RB_MIN(care_tree, &b->by_care[CARE_SUSPECT]) : NULL;
+    return h == NULL || (suspect != NULL && suspect->first < h->first) ? suspect : h;
+}
+
+/* The next run of queued tasks for w: the lowest hole, else the cursor. */
+static uint64_t next_run(struct batch *b, const struct worker *w, bool last, uint64_t *ret_first, struct past *ret_past)
+{
+    struct hole *h = next_hole(b, w, last);
     if (h != NULL) {
         *ret_first = h->first;
         *ret_past = h->past;
@@ -230,12 +258,19 @@ static void send_assign(struct ledger *l, struct worker *w, struct batch *b, str
     worker_lane(l, w, &m, body, b->options->range == NULL);
 }
 
-/* Gives w some tasks of b. false: b's payloads have to be read first. */
-static bool assign(struct ledger *l, struct worker *w, struct batch *b)
+/* So many with this past may go to w at once. */
+static uint64_t care_most(const struct ledger *l, const struct worker *w, const struct past *past)
+{
+    enum care care = care_of(l, past);
+    return care == CARE_LAST ? 1 : care == CARE_SUSPECT ? SUSPECTS_MOST - w->suspects : UINT64_MAX;
+}
+
+bool assign(struct ledger *l, struct worker *w, struct batch *b, bool last)
 {
     uint64_t first, bytes;
     struct past past;
-    uint64_t run = next_run(b, &first, &past);
+    uint64_t run = next_run(b, w, last, &first, &past), most = care_most(l, w, &past);
+    run = run < most ? run : most;
     struct supply *s = supply_at(b, first);
     if (s == NULL) {
         supply_want(l, b, first);
@@ -274,22 +309,29 @@ static struct worker *best_worker(struct ledger *l, const struct batch *b)
 {
     struct worker *w;
     RB_FOREACH(w, room_tree, &l->room)
-        if (worker_can_run(w, b))
+        if (has_for(b, w) && worker_can_run(w, b))
             return w;
     return NULL;
 }
 
 /* ---- recall: what waits behind a busy slot goes to an idle one ---- */
 
+/* Whether tasks of f could go to `idle`. */
+static bool can_move(const struct ledger *l, const struct flight *f, const struct worker *idle)
+{
+    enum care care = care_of(l, &f->past);
+    return f->unended > 0 && f->open > 0 && care != CARE_LAST && (care == CARE_NONE || takes_suspects(idle)) && worker_can_run(idle, f->batch);
+}
+
 /* The worker that holds the most unstarted tasks in proportion, and a batch of them that `idle` can run. */
 static struct worker *overloaded(struct ledger *l, const struct worker *idle, struct batch **ret_batch)
 {
     struct worker *worst = NULL;
     for (struct worker *w = l->by_session; w != NULL; w = w->hh.next) {
-        if (w == idle || w->state != WORKER_READY || w->recall != 0 || w->held <= w->slots)
+        if (w == idle || w->state != WORKER_READY || w->reserved || w->recall != 0 || w->held <= w->slots)
             continue;
         struct flight *f = TAILQ_LAST(&w->flights, flight_list);
-        while (f != NULL && (f->unended == 0 || f->open == 0 || !worker_can_run(idle, f->batch)))
+        while (f != NULL && !can_move(l, f, idle))
             f = TAILQ_PREV(f, flight_list, at_worker);
         if (f == NULL || (worst != NULL && w->load <= worst->load))
             continue;
@@ -325,7 +367,7 @@ static void recall(struct ledger *l)
     worker_lane(l, from, &m, (struct slice){0}, false);
 }
 
-void dispatch(struct ledger *l)
+static void dispatch_ready(struct ledger *l)
 {
     struct batch *b = RB_MIN(ready_tree, &l->ready);
     uint64_t turn = ++l->dispatches;
@@ -337,11 +379,20 @@ void dispatch(struct ledger *l)
             b = RB_NEXT(ready_tree, &l->ready, b);
             continue;
         }
-        if (!assign(l, w, b) && !b->loading)
+        if (!assign(l, w, b, false) && !b->loading)
             break;                          /* no memory now */
         batch_ready(l, b);
         b = RB_MIN(ready_tree, &l->ready);
     }
+}
+
+void dispatch(struct ledger *l)
+{
+    quarantine_dispatch(l, false);
+    dispatch_ready(l);
+    if (l->n_loading == 0)
+        quarantine_dispatch(l, true);
+    quarantine_reserve(l);
     /* What is ready still can't run where there is room. */
     recall(l);
 }

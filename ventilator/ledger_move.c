@@ -17,6 +17,7 @@ int flight_cmp(const struct flight *a, const struct flight *b)
     return a->first < b->first ? -1 : a->first > b->first;
 }
 RB_GENERATE(hole_tree, hole, link, hole_cmp)
+RB_GENERATE(care_tree, hole, care_link, hole_cmp)
 RB_GENERATE(flight_tree, flight, link, flight_cmp)
 
 /* ---- bits ---- */
@@ -93,21 +94,50 @@ uint64_t batch_queued(const struct batch *b)
 
 static bool same_past(struct past a, struct past b)
 {
-    return a.attempts == b.attempts && a.tries == b.tries && a.losses == b.losses;
+    return a.attempts == b.attempts && a.tries == b.tries && a.losses == b.losses && a.alone == b.alone
+           && memcmp(a.lost, b.lost, sizeof a.lost) == 0;
+}
+
+/* Tasks come into holes, or leave them. */
+static void holes_more(struct ledger *l, struct batch *b, enum care care, uint64_t n)
+{
+    if (care == CARE_LAST && b->in_care[care] == 0)
+        TAILQ_INSERT_TAIL(&l->quarantine, b, quarantine_link);
+    b->in_holes += n;
+    b->in_care[care] += n;
+}
+
+static void holes_less(struct ledger *l, struct batch *b, enum care care, uint64_t n)
+{
+    b->in_holes -= n;
+    b->in_care[care] -= n;
+    if (care == CARE_LAST && b->in_care[care] == 0)
+        TAILQ_REMOVE(&l->quarantine, b, quarantine_link);
 }
 
 static void hole_free(struct ledger *l, struct batch *b, struct hole *h)
 {
     RB_REMOVE(hole_tree, &b->holes, h);
+    RB_REMOVE(care_tree, &b->by_care[h->care], h);
     l->counts.holes--;
     free(h);
+}
+
+void drop_holes(struct ledger *l, struct batch *b)
+{
+    struct hole *h, *next;
+    RB_FOREACH_SAFE(h, hole_tree, &b->holes, next) {
+        holes_less(l, b, h->care, h->count);
+        hole_free(l, b, h);
+    }
 }
 
 void put_hole(struct ledger *l, struct batch *b, uint64_t first, uint64_t count, struct past past)
 {
     if (count == 0)
         return;
-    b->in_holes += count;
+    enum care care = care_of(l, &past);
+    holes_more(l, b, care, count);
     struct hole key = {.first = first};
     struct hole *next = RB_NFIND(hole_tree, &b->holes, &key);
     struct hole *previous = next != NULL ? RB_PREV(hole_tree, &b->holes, next) : RB_MAX(hole_tree, &b->holes);
@@ -128,8 +158,10 @@ void put_hole(struct ledger *l, struct batch *b, uint64_t first, uint64_t count,
     BUG_IF_NO_MEMORY(h);
     h->first = first;
     h->count = count;
+    h->care = care;
     h->past = past;
     RB_INSERT(hole_tree, &b->holes, h);
+    RB_INSERT(care_tree, &b->by_care[care], h);
     l->counts.holes++;
 }
 
@@ -140,11 +172,11 @@ static uint64_t cut_hole(struct ledger *l, struct batch *b, struct hole *h, uint
     uint64_t low = from > h->first ? from : h->first, high = to < end ? to : end;
     struct past past = h->past;
     uint64_t head = low - h->first, tail = end - high;
-    b->in_holes -= high - low;
+    holes_less(l, b, h->care, high - low);
     if (head > 0) {
         h->count = head;
         if (tail > 0) {
-            b->in_holes -= tail;
+            holes_less(l, b, h->care, tail);
             put_hole(l, b, high, tail, past);
         }
     } else if (tail > 0) {
@@ -250,6 +282,27 @@ uint64_t take_waiting(struct ledger *l, struct batch *b, uint64_t first, uint64_
 
 /* ---- flights ---- */
 
+/* A worker holds more attempts of f that have not ended, or fewer. */
+static void hold_more(struct ledger *l, const struct flight *f, uint32_t n)
+{
+    struct worker *w = f->worker;
+    enum care care = care_of(l, &f->past);
+    w->held += n;
+    w->suspects += care == CARE_SUSPECT ? n : 0;
+    l->n_alone += care == CARE_LAST && w->last == 0 && n > 0;
+    w->last += care == CARE_LAST ? n : 0;
+}
+
+static void hold_less(struct ledger *l, const struct flight *f, uint32_t n)
+{
+    struct worker *w = f->worker;
+    enum care care = care_of(l, &f->past);
+    w->held -= n;
+    w->suspects -= care == CARE_SUSPECT ? n : 0;
+    w->last -= care == CARE_LAST ? n : 0;
+    l->n_alone -= care == CARE_LAST && w->last == 0 && n > 0;
+}
+
 struct flight *flight_after(struct batch *b, uint64_t index)
 {
     struct flight key = {.first = index};
@@ -294,7 +347,7 @@ struct flight *put_flight(struct ledger *l, struct batch *b, struct worker *w, u
     RB_INSERT(flight_tree, &b->flights, f);
     TAILQ_INSERT_TAIL(&w->flights, f, at_worker);
     b->in_flight += count;
-    w->held += count;
+    hold_more(l, f, count);
     w->held_bytes += bytes;
     l->counts.flights++;
     return f;
@@ -352,7 +405,7 @@ uint32_t flight_end(struct ledger *l, struct flight *f, uint64_t first, uint32_t
     if (n == 0)
         return 0;
     f->unended -= n;
-    f->worker->held -= n;
+    hold_less(l, f, n);
     if (f->unended == 0) {
         f->worker->held_bytes -= f->bytes;
         f->bytes = 0;
@@ -379,7 +432,7 @@ void flight_prune(struct ledger *l, struct flight *f)
 void flight_drop(struct ledger *l, struct flight *f)
 {
     f->batch->in_flight -= f->open;
-    f->worker->held -= f->unended;
+    hold_less(l, f, f->unended);
     f->worker->held_bytes -= f->bytes;
     RB_REMOVE(flight_tree, &f->batch->flights, f);
     TAILQ_REMOVE(&f->worker->flights, f, at_worker);
@@ -411,7 +464,10 @@ struct closing *put_closing(struct ledger *l, struct batch *b, uint64_t first, u
     c->count = c->expected = count;
     c->verdict = verdict;
     c->reason = reason;
-    snprintf(c->sentence, sizeof c->sentence, "%s", sentence != NULL ? sentence : "");
+    if (sentence != NULL && sentence[0] != '\0') {
+        c->sentence = strdup(sentence);
+        BUG_IF_NO_MEMORY(c->sentence);
+    }
     TAILQ_INSERT_TAIL(&b->closings, c, link);
     b->in_closings += count;
     return c;
@@ -422,6 +478,7 @@ void drop_closing(struct ledger *l, struct batch *b, struct closing *c)
     (void)l;
     b->in_closings -= c->expected;
     TAILQ_REMOVE(&b->closings, c, link);
+    free(c->sentence);
     free(c);
 }
 
@@ -430,14 +487,17 @@ void drop_closing(struct ledger *l, struct batch *b, struct closing *c)
 static int audit_batch(const struct batch *b, struct why *why)
 {
     struct batch *open = (struct batch *)(uintptr_t)b;      /* the tree macros are not const */
-    uint64_t holes = 0, flying = 0, closing = 0, end = 0, sum = 0;
+    uint64_t holes = 0, flying = 0, closing = 0, end = 0, sum = 0, by_care[CARES] = {0};
     struct hole *h;
     RB_FOREACH(h, hole_tree, &open->holes) {
         if (h->count == 0 || h->first < end || h->first + h->count > b->cursor)
             return why_set(why, "batch %s: hole [%" PRIu64 " +%" PRIu64 ") overlaps or passes the cursor", b->short_id, h->first, h->count);
         end = h->first + h->count;
         holes += h->count;
+        by_care[h->care] += h->count;
     }
+    if (memcmp(by_care, b->in_care, sizeof by_care) != 0)
+        return why_set(why, "batch %s: the holes that are on their last chance, or suspect, are miscounted", b->short_id);
     struct flight *f;
     end = 0;
     RB_FOREACH(f, flight_tree, &open->flights) {
@@ -470,12 +530,16 @@ int ledger_audit(const struct ledger *l, struct why *why)
             return -1;
     const struct worker *w;
     for (w = l->by_session; w != NULL; w = w->hh.next) {
-        uint64_t held = 0;
+        uint64_t held = 0, by_care[CARES] = {0};
         const struct flight *f;
-        TAILQ_FOREACH(f, &w->flights, at_worker)
+        TAILQ_FOREACH(f, &w->flights, at_worker) {
             held += f->unended;
+            by_care[care_of(l, &f->past)] += f->unended;
+        }
         if (held != w->held)
             return why_set(why, "worker %s: holds %u by its counter, %" PRIu64 " by its flights", w->name, w->held, held);
+        if (by_care[CARE_SUSPECT] != w->suspects || by_care[CARE_LAST] != w->last)
+            return why_set(why, "worker %s: its tasks that were at lost workers are miscounted", w->name);
     }
     return 0;
 }

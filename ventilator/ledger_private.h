@@ -5,8 +5,10 @@
  *   ledger_batch.c     batches: making, finding, journaling, ending
  *   ledger_supply.c    the payloads that are in memory
  *   ledger_request.c   what clients ask; ledger_report.c: what they are told
- *   ledger_worker.c    hello to goodbye of workers, their lanes and losses
+ *   ledger_worker.c    hello to goodbye of workers, and their lanes
+ *   ledger_loss.c      what a lost worker held: queued again, or judged
  *   ledger_dispatch.c  which task goes to which worker, and how many
+ *   ledger_quarantine.c  tasks on their last chance: alone at an empty worker
  *   ledger_settle.c    verdicts: recorded, closings, deadlines, cancels
  *   ledger_sink.c      the sink's connection, registration and recovery
  */
@@ -34,6 +36,9 @@ void out_of_memory(void) __attribute__((noreturn));
 #define WINDOW_BYTES    ((uint64_t)8 * 1024 * 1024)
 #define CLIENT_IDLE_NS  (600 * NS_PER_S)
 #define WAITING_MAX     100000u              /* retries that wait in one batch before it dispatches nothing new */
+#define NAMES_KEPT      4u                   /* of the workers that were lost with a task */
+#define DEATHS_KEPT     1024u                /* lost workers whose names are kept for that */
+#define SUSPECTS_MOST   64u                  /* tasks that were at lost workers, at one worker at once */
 
 /* Something that is due at a time. */
 struct due {
@@ -50,16 +55,30 @@ RB_HEAD(due_tree, due);
 struct past {
     uint32_t attempts;      /* the last number that was used */
     uint32_t tries;         /* of the retry budget */
-    uint32_t losses;
+    uint32_t losses;        /* workers that were lost while they had it */
+    uint32_t lost[NAMES_KEPT];      /* the last of them, newest first: numbers of deaths; 0: none */
+    bool alone;             /* the last of them held nothing else: nothing else can have ended it */
+};
+
+/* How carefully a task is dispatched, by its losses: freely; not too many like it at one worker, so that the one that ends
+ * workers is soon told from its neighbours; or, when one more loss would judge it, alone. */
+enum care { CARE_NONE, CARE_SUSPECT, CARE_LAST, CARES };
+
+/* A worker that was lost. */
+struct death {
+    char *name;
+    uint64_t session;
 };
 
 /* Queued tasks below the cursor. */
 struct hole {
-    RB_ENTRY(hole) link;
+    RB_ENTRY(hole) link, care_link;
     uint64_t first, count;
+    enum care care;
     struct past past;
 };
 RB_HEAD(hole_tree, hole);
+RB_HEAD(care_tree, hole);
 
 /* A retry in its backoff. */
 struct waiting {
@@ -99,7 +118,7 @@ struct closing {
     mono_t sent_at;
     Wire__Verdict verdict;
     Wire__Reason reason;
-    char sentence[160];
+    char *sentence;                     /* owned; NULL: none */
 };
 
 /* A frame whose payloads are in memory. */
@@ -147,7 +166,9 @@ struct batch {
 
     uint64_t cursor;                    /* [cursor, admitted) were never dispatched */
     struct hole_tree holes;
-    uint64_t in_holes;
+    struct care_tree by_care[CARES];    /* the same */
+    uint64_t in_holes, in_care[CARES];
+    TAILQ_ENTRY(batch) quarantine_link; /* has holes of CARE_LAST */
     struct waiting *waitings;           /* hash by index */
     struct flight_tree flights;
     uint64_t in_flight;                 /* open tasks of flights */
@@ -163,6 +184,7 @@ struct batch {
     struct due resend;                  /* closings and registrations that the sink has not answered */
 
     enum recovery recovery;
+    bool restored;                      /* from the journal: it is older than this process */
     bool registered;                    /* the sink has it on disk */
     bool in_doubt;                      /* the sink was asked because something didn't fit */
     bool doubt_again;                   /* something else didn't fit after the first part of its answer */
@@ -178,6 +200,7 @@ struct batch {
     char *damage;                       /* owned: the journal's frames can't be read */
 
     uint64_t pass;                      /* fair share: the smaller, the sooner */
+    uint64_t recalled;                  /* the round of recalls that named it */
     uint64_t passed_over;               /* the dispatch in which no worker with room could run it */
     uint64_t rate_settled;              /* settled at the last sample */
     double rate;                        /* tasks a second, smoothed */
@@ -215,6 +238,9 @@ struct worker {
 
     TAILQ_HEAD(flight_list, flight) flights;
     uint32_t held;                      /* attempts that have not ended */
+    uint32_t suspects, last;            /* those of CARE_SUSPECT and of CARE_LAST */
+    bool reserved;                      /* gets nothing until it is empty, and then a task of CARE_LAST */
+    TAILQ_ENTRY(worker) reserved_link;
     uint64_t held_bytes;
     uint32_t window;                    /* run credit */
     double load;                        /* held / slots, the key in the room tree */
@@ -302,6 +328,14 @@ struct ledger {
     struct room_tree room;
     uint32_t n_slots;
 
+    struct death *deaths;               /* a ring of DEATHS_KEPT; owned, NULL before the first */
+    uint32_t n_deaths;                  /* ever: the number of the last one */
+    TAILQ_HEAD(, batch) quarantine;     /* batches that have holes of CARE_LAST */
+    TAILQ_HEAD(, worker) reserved;
+    uint32_t n_reserved, n_alone;       /* workers that are reserved; that have a task of CARE_LAST */
+    struct due reserve_due;
+    uint32_t n_loading;                 /* batches whose payloads are being read */
+
     struct client *clients;
     struct due clients_due;
 
@@ -347,6 +381,7 @@ uint64_t take_queued(struct ledger *l, struct batch *b, uint64_t first, uint64_t
 /* The run of queued tasks that begins at `first`: its length, at most `count`, and its past. */
 uint64_t queued_run(struct batch *b, uint64_t first, uint64_t count, struct past *ret_past);
 void put_hole(struct ledger *l, struct batch *b, uint64_t first, uint64_t count, struct past past);
+void drop_holes(struct ledger *l, struct batch *b);                 /* all; their tasks must be put elsewhere or be settled */
 struct waiting *put_waiting(struct ledger *l, struct batch *b, uint64_t index, struct past past, int64_t delay);
 void drop_waiting(struct ledger *l, struct waiting *w);
 struct ending { Wire__Verdict verdict; Wire__Reason reason; const char *sentence; };
@@ -379,6 +414,8 @@ uint64_t batch_tally(struct ledger *l, struct batch *b);
 void batch_set_deadline(struct ledger *l, struct batch *b, mono_t at);
 void batch_moved(struct ledger *l, struct batch *b);    /* after any change: is it ready, registered, complete? */
 bool batch_task_cancelled(const struct batch *b, uint64_t index);
+/* How many of [first, first + count), from the first on, are all cancelled one by one, or all aren't: *ret_cancelled. */
+uint64_t batch_cancelled_run(const struct batch *b, uint64_t first, uint64_t count, bool *ret_cancelled);
 /* Adds single cancels. false: they would be more than a lane's message, and the journal's record, has room for. */
 bool batch_cancel_tasks(struct batch *b, const Wire__Span *spans, size_t n);
 int state_journal(struct ledger *l, uint64_t *ret_sequence);
@@ -419,10 +456,30 @@ void worker_cancel(struct ledger *l, struct worker *w, struct batch *b, const Wi
 struct worker *worker_by_peer(struct ledger *l, ledger_peer peer);
 void refuse_peer(struct ledger *l, ledger_peer peer, Wire__RefusedCode code, const char *sentence);     /* a worker or a sink */
 void worker_say_hello(struct ledger *l, ledger_peer peer);
+
+/* ---- ledger_loss.c ---- */
+enum care care_of(const struct ledger *l, const struct past *past);
+/* Puts tasks that were in a flight, or waited, where they belong: into the queue, or into a closing. */
 void requeue(struct ledger *l, struct batch *b, uint64_t first, uint64_t count, struct past past);
+void worker_unload(struct ledger *l, struct worker *w, bool is_lost);      /* requeues all that it has; ends its flights */
+void judge_lost(struct ledger *l, struct batch *b);                 /* what could not be judged before the sink had told */
+void past_undo(const struct ledger *l, struct past *past, uint64_t session);   /* the worker that was lost last is back */
+void deaths_free(struct ledger *l);
+/* "3 workers were lost while it ran: w1, w2, w3" */
+void lost_sentence(const struct ledger *l, const struct batch *b, const struct past *past, char *out, size_t size);
+
+/* ---- ledger_quarantine.c ---- */
+void quarantine_dispatch(struct ledger *l, bool all);       /* all: nothing else wants the empty workers */
+void quarantine_reserve(struct ledger *l);                  /* empties a worker when none is empty */
+void quarantine_let_go(struct ledger *l, struct worker *w); /* its reservation ends */
+/* What waits for an empty worker, for people; false: nothing does. */
+bool quarantine_note(struct ledger *l, const struct batch *b, char *out, size_t size);
 
 /* ---- ledger_dispatch.c ---- */
 void dispatch(struct ledger *l);
+/* Gives w some tasks of b; the one of CARE_LAST that is next, or some of all others. false: b's payloads have to be read first. */
+bool assign(struct ledger *l, struct worker *w, struct batch *b, bool last);
+bool batch_may_fly(const struct ledger *l, const struct batch *b);      /* nothing but room may be missing */
 bool worker_can_run(const struct worker *w, const struct batch *b);
 void worker_announce(struct ledger *l, struct worker *w, struct batch *b);     /* once on each lane */
 void worker_room(struct ledger *l, struct worker *w);               /* after any change of held, window or state */
@@ -470,6 +527,7 @@ int ready_cmp(const struct batch *a, const struct batch *b);
 int room_cmp(const struct worker *a, const struct worker *b);
 RB_PROTOTYPE(due_tree, due, link, due_cmp)
 RB_PROTOTYPE(hole_tree, hole, link, hole_cmp)
+RB_PROTOTYPE(care_tree, hole, care_link, hole_cmp)
 RB_PROTOTYPE(flight_tree, flight, link, flight_cmp)
 RB_PROTOTYPE(supply_tree, supply, link, supply_cmp)
 RB_PROTOTYPE(ready_tree, batch, ready_link, ready_cmp)

@@ -76,6 +76,8 @@ void batch_note(struct ledger *l, const struct batch *b, char *out, size_t size)
         snprintf(out, size, "recovering: the sink has not yet told what is recorded");
     else if (b->recovery == RECOVER_WORKERS)
         snprintf(out, size, "recovering: waiting for the workers that were here before the restart");
+    else
+        quarantine_note(l, b, out, size);
 }
 
 /* ---- status ---- */
@@ -269,10 +271,29 @@ static void tell(struct story *s, const char *format, ...)
         return;
     va_list ap;
     va_start(ap, format);
-    vsnprintf(s->line[s->n], sizeof s->line[0], format, ap);
+    size_t end = sizeof s->line[0] - 1;
+    if (vsnprintf(s->line[s->n], sizeof s->line[0], format, ap) > (int)end) {
+        /* Cut off: not within a character, which the codec would refuse. */
+        while (end > 0 && ((unsigned char)s->line[s->n][end - 1] & 0xC0) == 0x80)
+            end--;
+        s->line[s->n][end > 0 ? end - 1 : 0] = '\0';
+    }
     va_end(ap);
     s->lines[s->n] = s->line[s->n];
     s->n++;
+}
+
+static void explain_hole(const struct ledger *l, const struct batch *b, uint64_t index, const struct hole *h, struct story *s)
+{
+    char text[WIRE_SENTENCE];
+    if (h->past.losses == 0) {
+        tell(s, "task %" PRIu64 ": queued again, after %u attempts", index, h->past.attempts);
+        return;
+    }
+    lost_sentence(l, b, &h->past, text, sizeof text);
+    tell(s, "task %" PRIu64 ": queued again, after %u attempts; %s", index, h->past.attempts, text);
+    if (h->care == CARE_LAST)
+        tell(s, "task %" PRIu64 ": one more would end it: it waits for a worker that holds nothing else", index);
 }
 
 static void explain_task(struct ledger *l, struct batch *b, uint64_t index, struct story *s)
@@ -291,7 +312,7 @@ static void explain_task(struct ledger *l, struct batch *b, uint64_t index, stru
     else if (w != NULL)
         tell(s, "task %" PRIu64 ": waits %.3f s before try %u", index, (double)mono_since(w->due.at, l->now) / 1e9, w->past.tries + 1);
     else if (h != NULL)
-        tell(s, "task %" PRIu64 ": queued again, after %u attempts and %u lost workers", index, h->past.attempts, h->past.losses);
+        explain_hole(l, b, index, h, s);
     else if (index >= b->cursor && !b->complete)
         tell(s, "task %" PRIu64 ": queued, %" PRIu64 " of its batch are before it", index, index - b->cursor + b->in_holes);
     else

@@ -27,7 +27,7 @@ static int send_closing(struct ledger *l, struct batch *b, struct closing *c)
     m.span = &span;
     m.verdict = c->verdict;
     m.reason = c->reason;
-    m.sentence = (char *)(uintptr_t)c->sentence;
+    m.sentence = c->sentence != NULL ? c->sentence : (char *)(uintptr_t)"";
     m.session = l->config.session;
     m.whole = b->cancelled && c->verdict == WIRE__VERDICT__CANCELLED;
     Wire__Result result = WIRE__RESULT__INIT;

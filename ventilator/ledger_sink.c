@@ -245,6 +245,7 @@ static void on_records(struct ledger *l, const Wire__BatchRecords *m, struct sli
     if (b->recovery == RECOVER_ASK) {
         b->recovery = l->waiting_for_workers ? RECOVER_WORKERS : RECOVERED;
         close_unwanted(l, b);
+        judge_lost(l, b);
         note(l, LOG_INFO, "batch_recovered", "batch=%s recorded=%" PRIu64 " queued=%" PRIu64 " in_flight=%" PRIu64, b->short_id,
              b->settled, batch_queued(b), b->in_flight);
     }

@@ -72,6 +72,7 @@ void supply_want(struct ledger *l, struct batch *b, uint64_t index)
         supply_range(l, b, index);
     } else if (!b->loading && b->damage == NULL) {
         b->loading = true;
+        l->n_loading++;
         /* Many batches at once share the cache: each has then little more than its next frame. */
         l->port.load(l->port.arg, b->number, index, b->admitted, l->supply_bytes < l->config.cache_bytes ? LOAD_BYTES : LOAD_BYTES / 16);
     }
@@ -122,6 +123,7 @@ void ledger_loaded(struct ledger *l, mono_t now, uint64_t number, const struct l
     struct batch *b = batch_by_number(l, number);
     if (b == NULL || b->complete)
         return;
+    l->n_loading -= b->loading;
     b->loading = false;
     supply_trim(l, b);
     struct why why = {""};

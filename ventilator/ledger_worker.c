@@ -122,31 +122,7 @@ void ledger_lane(struct ledger *l, mono_t now, uint64_t lane, bool is_up)
     worker_lane(l, w, &m, (struct slice){0}, false);
 }
 
-/* ---- loss ---- */
-
-void requeue(struct ledger *l, struct batch *b, uint64_t first, uint64_t count, struct past past)
-{
-    char sentence[120];
-    if (b->recovery == RECOVER_ASK) {
-        put_hole(l, b, first, count, past);     /* judged when the sink has told what is recorded */
-    } else if (b->cancelled) {
-        close_span(l, b, first, count, WIRE__VERDICT__CANCELLED, b->cancel_reason, b->cancel_sentence);
-    } else if (b->deadline_passed) {
-        close_span(l, b, first, count, WIRE__VERDICT__DEADLINE_EXCEEDED, WIRE__REASON__DEADLINE, NULL);
-    } else if (past.losses >= l->config.max_losses) {
-        snprintf(sentence, sizeof sentence, "%u workers were lost while they had it", past.losses);
-        close_span(l, b, first, count, WIRE__VERDICT__LOST, WIRE__REASON__LOSSES, sentence);
-    } else if (b->n_cancelled_tasks == 0) {
-        put_hole(l, b, first, count, past);
-    } else {
-        for (uint64_t i = first; i < first + count; i++) {
-            if (batch_task_cancelled(b, i))
-                close_span(l, b, i, 1, WIRE__VERDICT__CANCELLED, WIRE__REASON__CANCEL_TASK, NULL);
-            else
-                put_hole(l, b, i, 1, past);
-        }
-    }
-}
+/* ---- the end of a worker ---- */
 
 void worker_free(struct ledger *l, struct worker *w)
 {
@@ -170,30 +146,6 @@ void worker_free(struct ledger *l, struct worker *w)
     free(w);
 }
 
-/* Takes the open tasks of a flight out of it, run by run, and puts them into the queue as they are. */
-static void unload(struct ledger *l, struct flight *f, uint32_t losses)
-{
-    struct batch *b = f->batch;
-    struct past past = f->past;
-    past.losses += losses;
-    struct { uint64_t first; uint32_t count; } runs[64];
-    uint64_t at = f->first, end = f->first + f->count;
-    while (at < end) {
-        size_t n = 0;
-        while (n < 64 && at < end && (runs[n].count = flight_open_run(f, &at)) > 0) {
-            runs[n].first = at;
-            at += runs[n].count;
-            flight_settle(l, f, runs[n].first, runs[n].count);      /* they leave the flight */
-            n++;
-        }
-        if (n == 0)
-            break;
-        for (size_t i = 0; i < n; i++)
-            requeue(l, b, runs[i].first, runs[i].count, past);
-    }
-    flight_drop(l, f);
-}
-
 static void worker_gone(struct ledger *l, struct worker *w, uint32_t losses, const char *reason)
 {
     char key[300];
@@ -203,12 +155,7 @@ static void worker_gone(struct ledger *l, struct worker *w, uint32_t losses, con
     snprintf(key, sizeof key, "worker/%s", w->name);
     l->port.remove(l->port.arg, key);
     w->state = WORKER_AWAY;
-    struct flight *f, *next;
-    TAILQ_FOREACH_SAFE(f, &w->flights, at_worker, next) {
-        struct batch *b = f->batch;
-        unload(l, f, losses);
-        batch_moved(l, b);
-    }
+    worker_unload(l, w, losses > 0);
     cancel_worker_gone(l, w);
     worker_free(l, w);
 }
@@ -283,6 +230,7 @@ static void adopt_holding(struct ledger *l, struct worker *w, const Wire__Holdin
             n = b->n_cancelled_tasks > 0 && holding->state == WIRE__HOLDING_STATE__QUEUED ? 1 : n;
             take_queued(l, b, at, n);
             past.attempts = fence->attempt;
+            past_undo(l, &past, w->session);
             f = put_flight(l, b, w, at, (uint32_t)n, fence->epoch, past, 0);
             BUG_IF_NO_MEMORY(f);
             if (holding->state == WIRE__HOLDING_STATE__ENDED)

@@ -37,10 +37,15 @@ struct world {
     bool closing_fails, loading;
     uint64_t total;                 /* of the last batch, once its last chunk was sent */
     char items[64];                 /* of the last chunk */
+    char sentence[1200];            /* of the last closing */
+    char story[2000];               /* what explain told last */
+    char note[1200];                /* of the last status */
+    uint32_t max_losses;            /* 0: 3 */
+    uint64_t recall;                /* number of the last one */
 };
 
-static void say(struct world *w, const char *format, ...) __attribute__((format(printf, 2, 3)));
-static void say(struct world *w, const char *format, ...)
+static inline void say(struct world *w, const char *format, ...) __attribute__((format(printf, 2, 3)));
+static inline void say(struct world *w, const char *format, ...)
 {
     size_t at = strlen(w->trace);
     va_list ap;
@@ -51,7 +56,7 @@ static void say(struct world *w, const char *format, ...)
 
 /* ---- ports ---- */
 
-static int on_reply(void *arg, ledger_peer client, const Wire__Reply *m)
+static inline int on_reply(void *arg, ledger_peer client, const Wire__Reply *m)
 {
     struct world *w = arg;
     assert_int_equal(client, CLIENT);
@@ -74,14 +79,22 @@ static int on_reply(void *arg, ledger_peer client, const Wire__Reply *m)
         say(w, "status %d total=%" PRIu64 " queued=%" PRIu64 " running=%" PRIu64 " ok=%" PRIu64 " failed=%" PRIu64 " deadline=%" PRIu64
             " cancelled=%" PRIu64 " lost=%" PRIu64 " dup=%" PRIu64 " retried=%" PRIu64 "\n", s->state, s->total, s->queued, s->running, s->ok,
             s->failed, s->deadline_exceeded, s->cancelled, s->lost, s->duplicates, s->retried);
+        snprintf(w->note, sizeof w->note, "%s", s->note);
         break;
     }
+    case WIRE__REPLY__WHAT_EXPLANATION:
+        w->story[0] = '\0';
+        for (size_t i = 0; i < m->explanation->n_lines; i++) {
+            size_t at = strlen(w->story);
+            snprintf(w->story + at, sizeof w->story - at, "%s\n", m->explanation->lines[i]);
+        }
+        break;
     default: say(w, "reply %d\n", m->what_case);
     }
     return 0;
 }
 
-static int on_down(void *arg, ledger_peer peer, const Wire__Downward *m)
+static inline int on_down(void *arg, ledger_peer peer, const Wire__Downward *m)
 {
     struct world *w = arg;
     switch (m->what_case) {
@@ -97,7 +110,7 @@ static int on_down(void *arg, ledger_peer peer, const Wire__Downward *m)
     return 0;
 }
 
-static int on_lane_open(void *arg, uint64_t lane, uint32_t *port, const char **endpoint)
+static inline int on_lane_open(void *arg, uint64_t lane, uint32_t *port, const char **endpoint)
 {
     (void)arg;
     *port = 5600 + (uint32_t)(lane & 0xFFFF);
@@ -105,7 +118,7 @@ static int on_lane_open(void *arg, uint64_t lane, uint32_t *port, const char **e
     return 0;
 }
 
-static void on_lane_send(void *arg, uint64_t lane, const Wire__Lane *m, struct slice body, bool with_body)
+static inline void on_lane_send(void *arg, uint64_t lane, const Wire__Lane *m, struct slice body, bool with_body)
 {
     struct world *w = arg;
     (void)with_body;
@@ -124,26 +137,30 @@ static void on_lane_send(void *arg, uint64_t lane, const Wire__Lane *m, struct s
         for (size_t i = 0; i < m->release->n_fences; i++)
             say(w, "L%u release %" PRIu64 "+%u\n", n, m->release->fences[i]->first, m->release->fences[i]->count);
         break;
-    case WIRE__LANE__WHAT_RECALL: say(w, "L%u recall %u\n", n, m->recall->count); break;
+    case WIRE__LANE__WHAT_RECALL:
+        w->recall = m->recall->number;
+        say(w, "L%u recall %u\n", n, m->recall->count);
+        break;
     case WIRE__LANE__WHAT_RETIRE: say(w, "L%u retire\n", n); break;
     default: say(w, "L%u %d\n", n, m->what_case);
     }
 }
 
-static void on_lane_close(void *arg, uint64_t lane) { say(arg, "L%u close\n", (unsigned)(lane & 0xFFFFFF)); }
-static void on_sink_place(void *arg, const Wire__SinkPlace *place) { (void)arg, (void)place; }
+static inline void on_lane_close(void *arg, uint64_t lane) { say(arg, "L%u close\n", (unsigned)(lane & 0xFFFFFF)); }
+static inline void on_sink_place(void *arg, const Wire__SinkPlace *place) { (void)arg, (void)place; }
 
-static int on_closing(void *arg, const Wire__Result *m)
+static inline int on_closing(void *arg, const Wire__Result *m)
 {
     struct world *w = arg;
     if (w->closing_fails)
         return -EAGAIN;
     say(w, "closing #%" PRIu64 " %" PRIu64 "+%" PRIu64 " %s %s\n", m->closing->number & 0xFFFFFFFF, m->closing->span->first, m->closing->span->count,
         wire_verdict_name(m->closing->verdict), wire_reason_name(m->closing->reason));
+    snprintf(w->sentence, sizeof w->sentence, "%s", m->closing->sentence);
     return 0;
 }
 
-static uint64_t on_put(void *arg, const char *key, const void *value, size_t len)
+static inline uint64_t on_put(void *arg, const char *key, const void *value, size_t len)
 {
     struct world *w = arg;
     size_t i = 0;
@@ -157,7 +174,7 @@ static uint64_t on_put(void *arg, const char *key, const void *value, size_t len
     return w->flush;
 }
 
-static uint64_t on_remove(void *arg, const char *key)
+static inline uint64_t on_remove(void *arg, const char *key)
 {
     struct world *w = arg;
     for (size_t i = 0; i < w->n_rows; i++)
@@ -166,29 +183,29 @@ static uint64_t on_remove(void *arg, const char *key)
     return w->flush;
 }
 
-static uint64_t on_append(void *arg, uint64_t batch, const struct ledger_frame *f)
+static inline uint64_t on_append(void *arg, uint64_t batch, const struct ledger_frame *f)
 {
     (void)batch, (void)f;
     return ((struct world *)arg)->flush;
 }
-static uint64_t on_remove_frames(void *arg, uint64_t batch) { (void)batch; return ((struct world *)arg)->flush; }
-static void on_load(void *arg, uint64_t batch, uint64_t from, uint64_t to, size_t bytes)
+static inline uint64_t on_remove_frames(void *arg, uint64_t batch) { (void)batch; return ((struct world *)arg)->flush; }
+static inline void on_load(void *arg, uint64_t batch, uint64_t from, uint64_t to, size_t bytes)
 {
     (void)bytes;
     ((struct world *)arg)->loading = true;
     say(arg, "load b%" PRIu64 " %" PRIu64 "-%" PRIu64 "\n", batch, from, to);
 }
-static void on_random(void *arg, void *bytes, size_t len)
+static inline void on_random(void *arg, void *bytes, size_t len)
 {
     for (size_t i = 0; i < len; i++)
         ((uint8_t *)bytes)[i] = (uint8_t)(((struct world *)arg)->random += 37);
 }
-static void on_note(void *arg, int level, const char *event, const char *text) { (void)arg, (void)level, (void)event, (void)text; }
-static void on_leave(void *arg) { say(arg, "leave\n"); }
+static inline void on_note(void *arg, int level, const char *event, const char *text) { (void)arg, (void)level, (void)event, (void)text; }
+static inline void on_leave(void *arg) { say(arg, "leave\n"); }
 
 /* ---- what happens ---- */
 
-static void begin(struct world *w)
+static inline void begin(struct world *w)
 {
     struct ledger_ports ports = {
         .arg = w, .reply = on_reply, .down = on_down, .lane_open = on_lane_open, .lane_send = on_lane_send, .lane_close = on_lane_close,
@@ -197,31 +214,31 @@ static void begin(struct world *w)
     };
     struct ledger_config config = {
         .program = "ventilator test", .journal = {1}, .session = 1, .heartbeat = NS_PER_S, .loss_grace = 2 * NS_PER_S, .silence = 10 * NS_PER_S,
-        .shutdown_timeout = 30 * NS_PER_S, .max_losses = 3, .max_payload = 1 << 20, .result_credit = 1 << 20, .cache_bytes = 1 << 20, .boot = "b",
+        .shutdown_timeout = 30 * NS_PER_S, .max_losses = w->max_losses > 0 ? w->max_losses : 3, .max_payload = 1 << 20, .result_credit = 1 << 20, .cache_bytes = 1 << 20, .boot = "b",
     };
     w->ledger = ledger_new(&config, &ports, w->now);
     assert_non_null(w->ledger);
 }
 
-static void committed(struct world *w)
+static inline void committed(struct world *w)
 {
     ledger_committed(w->ledger, w->now, w->flush++);
 }
 
-static void audit(struct world *w)
+static inline void audit(struct world *w)
 {
     struct why why = {""};
     if (ledger_audit(w->ledger, &why) < 0)
         fail_msg("%s", why.text);
 }
 
-static void tick(struct world *w)
+static inline void tick(struct world *w)
 {
     ledger_tick(w->ledger, w->now, true);
     audit(w);
 }
 
-static void pass(struct world *w, int64_t ns)
+static inline void pass(struct world *w, int64_t ns)
 {
     for (int64_t step; ns > 0; ns -= step) {
         step = ns < 100 * MS ? ns : 100 * MS;
@@ -231,7 +248,7 @@ static void pass(struct world *w, int64_t ns)
 }
 
 /* Answers the load that is under way, as the journal would. */
-static void loaded(struct world *w)
+static inline void loaded(struct world *w)
 {
     uint32_t one = 1;
     Wire__Tasks t = WIRE__TASKS__INIT;
@@ -252,14 +269,14 @@ static void loaded(struct world *w)
 
 #define EXPECT(w, text) (assert_string_equal((w)->trace, text), (w)->trace[0] = '\0')
 
-static void request(struct world *w, Wire__Request *m, const char *body)
+static inline void request(struct world *w, Wire__Request *m, const char *body)
 {
     m->id = 5;
     struct slice s = {.data = (const uint8_t *)body, .len = strlen(body)};
     ledger_request(w->ledger, w->now, CLIENT, m, s);
 }
 
-static void client_hello(struct world *w)
+static inline void client_hello(struct world *w)
 {
     Wire__ClientHello h = WIRE__CLIENT_HELLO__INIT;
     Wire__Request m = WIRE__REQUEST__INIT;
@@ -270,7 +287,7 @@ static void client_hello(struct world *w)
 }
 
 static char *command[] = {(char *)(uintptr_t) "true"};
-static void submit(struct world *w, Wire__Options *o, uint8_t seed)
+static inline void submit(struct world *w, Wire__Options *o, uint8_t seed)
 {
     uint8_t id[WIRE_ID] = {seed};
     Wire__Submit s = WIRE__SUBMIT__INIT;
@@ -287,7 +304,7 @@ static void submit(struct world *w, Wire__Options *o, uint8_t seed)
 }
 
 /* One-byte payloads, the letters of `items`. */
-static void chunk(struct world *w, uint64_t first, const char *items, bool last)
+static inline void chunk(struct world *w, uint64_t first, const char *items, bool last)
 {
     uint32_t one = 1;
     snprintf(w->items, sizeof w->items, "%s", items);
@@ -309,14 +326,14 @@ static void chunk(struct world *w, uint64_t first, const char *items, bool last)
     request(w, &m, items);
 }
 
-static void upward(struct world *w, ledger_peer peer, uint64_t session, uint64_t lane, Wire__Upward *m)
+static inline void upward(struct world *w, ledger_peer peer, uint64_t session, uint64_t lane, Wire__Upward *m)
 {
     m->session = session;
     m->lane_epoch = lane;
     ledger_upward(w->ledger, w->now, peer, "", m, (struct slice){0});
 }
 
-static void sink_hello(struct world *w)
+static inline void sink_hello(struct world *w)
 {
     uint8_t store[WIRE_ID] = {9};
     Wire__SinkHello h = WIRE__SINK_HELLO__INIT;
@@ -329,7 +346,7 @@ static void sink_hello(struct world *w)
     upward(w, SINK, 900, 0, &m);
 }
 
-static void registered(struct world *w)
+static inline void registered(struct world *w)
 {
     Wire__Registered r = WIRE__REGISTERED__INIT;
     Wire__Upward m = WIRE__UPWARD__INIT;
@@ -343,9 +360,9 @@ static void registered(struct world *w)
     upward(w, SINK, 900, 0, &m);
 }
 
-static uint64_t lane_of(unsigned n) { return UINT64_C(1) << 24 | n; }
+static inline uint64_t lane_of(unsigned n) { return UINT64_C(1) << 24 | n; }
 
-static void worker_hello(struct world *w, ledger_peer peer, const char *name, uint32_t slots, Wire__Holding **held, size_t n)
+static inline void worker_hello(struct world *w, ledger_peer peer, const char *name, uint32_t slots, Wire__Holding **held, size_t n)
 {
     uint8_t journal[WIRE_ID] = {1};
     Wire__WorkerHello h = WIRE__WORKER_HELLO__INIT;
@@ -362,7 +379,7 @@ static void worker_hello(struct world *w, ledger_peer peer, const char *name, ui
     upward(w, peer, peer, 0, &m);
 }
 
-static void worker_opened(struct world *w, ledger_peer peer, unsigned lane)
+static inline void worker_opened(struct world *w, ledger_peer peer, unsigned lane)
 {
     Wire__Opened o = WIRE__OPENED__INIT;
     Wire__Upward m = WIRE__UPWARD__INIT;
@@ -373,7 +390,7 @@ static void worker_opened(struct world *w, ledger_peer peer, unsigned lane)
     upward(w, peer, peer, lane_of(lane), &m);
 }
 
-static Wire__Fence fence_of(struct world *w, uint64_t first, uint32_t count, uint32_t attempt)
+static inline Wire__Fence fence_of(struct world *w, uint64_t first, uint32_t count, uint32_t attempt)
 {
     Wire__Fence f = WIRE__FENCE__INIT;
     f.batch = wire_id_bytes(w->batch);
@@ -384,7 +401,7 @@ static Wire__Fence fence_of(struct world *w, uint64_t first, uint32_t count, uin
     return f;
 }
 
-static void finished(struct world *w, ledger_peer peer, unsigned lane, uint64_t first, uint32_t count, uint32_t attempt)
+static inline void finished(struct world *w, ledger_peer peer, unsigned lane, uint64_t first, uint32_t count, uint32_t attempt)
 {
     Wire__Fence f = fence_of(w, first, count, attempt), *fences = &f;
     Wire__Finished x = WIRE__FINISHED__INIT;
@@ -397,7 +414,7 @@ static void finished(struct world *w, ledger_peer peer, unsigned lane, uint64_t 
     upward(w, peer, peer, lane_of(lane), &m);
 }
 
-static void recorded(struct world *w, ledger_peer worker, uint64_t first, uint32_t count, uint32_t attempt, Wire__ResultKind kind, Wire__Verdict v, bool fresh)
+static inline void recorded(struct world *w, ledger_peer worker, uint64_t first, uint32_t count, uint32_t attempt, Wire__ResultKind kind, Wire__Verdict v, bool fresh)
 {
     Wire__Fence f = fence_of(w, first, count, attempt);
     Wire__RecordedResult r = WIRE__RECORDED_RESULT__INIT, *results = &r;
@@ -416,7 +433,7 @@ static void recorded(struct world *w, ledger_peer worker, uint64_t first, uint32
     upward(w, SINK, 900, 0, &m);
 }
 
-static void recorded_closing(struct world *w, uint64_t number, uint64_t closed)
+static inline void recorded_closing(struct world *w, uint64_t number, uint64_t closed)
 {
     Wire__Fence f = fence_of(w, 0, 1, 0);
     Wire__RecordedResult r = WIRE__RECORDED_RESULT__INIT, *results = &r;
@@ -433,7 +450,7 @@ static void recorded_closing(struct world *w, uint64_t number, uint64_t closed)
     upward(w, SINK, 900, 0, &m);
 }
 
-static void cancel(struct world *w, uint64_t first, uint64_t count)
+static inline void cancel(struct world *w, uint64_t first, uint64_t count)
 {
     Wire__Span span = WIRE__SPAN__INIT, *spans = &span;
     Wire__Cancel c = WIRE__CANCEL__INIT;
@@ -448,7 +465,7 @@ static void cancel(struct world *w, uint64_t first, uint64_t count)
     request(w, &m, "");
 }
 
-static void confirmed(struct world *w, ledger_peer peer, unsigned lane, uint64_t number, uint64_t dropped, uint64_t stopping)
+static inline void confirmed(struct world *w, ledger_peer peer, unsigned lane, uint64_t number, uint64_t dropped, uint64_t stopping)
 {
     Wire__Confirmed c = WIRE__CONFIRMED__INIT;
     Wire__Upward m = WIRE__UPWARD__INIT;
@@ -460,7 +477,7 @@ static void confirmed(struct world *w, ledger_peer peer, unsigned lane, uint64_t
     upward(w, peer, peer, lane_of(lane), &m);
 }
 
-static void status(struct world *w)
+static inline void status(struct world *w)
 {
     Wire__Status s = WIRE__STATUS__INIT;
     Wire__Request m = WIRE__REQUEST__INIT;
@@ -470,7 +487,7 @@ static void status(struct world *w)
     request(w, &m, "");
 }
 
-static int setup(void **state)
+static inline int setup(void **state)
 {
     struct world *w = calloc(1, sizeof *w);
     w->now.ns = NS_PER_S;
@@ -484,7 +501,7 @@ static int setup(void **state)
     return 0;
 }
 
-static int teardown(void **state)
+static inline int teardown(void **state)
 {
     struct world *w = *state;
     ledger_destroy(&w->ledger);
@@ -493,7 +510,7 @@ static int teardown(void **state)
 }
 
 /* A sink, and one worker of two slots on lane 1. */
-static void cluster(struct world *w)
+static inline void cluster(struct world *w)
 {
     sink_hello(w);
     worker_hello(w, 11, "w1", 2, NULL, 0);
@@ -502,7 +519,7 @@ static void cluster(struct world *w)
     EXPECT(w, "sink welcome\n11: welcome lane=1 dropped=0\nL1 open\n");
 }
 
-static void batch(struct world *w, Wire__Options *o, const char *items)
+static inline void batch(struct world *w, Wire__Options *o, const char *items)
 {
     submit(w, o, (uint8_t)items[0]);
     committed(w);
