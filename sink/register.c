@@ -258,6 +258,7 @@ static void beat(struct registry *self, mono_t now)
     Wire__Upward message = WIRE__UPWARD__INIT;
     heartbeat.number = ++self->beats;
     heartbeat.full = self->full;
+    heartbeat.queued = self->committed < self->last_sequence ? self->last_sequence - self->committed : 0;
     heartbeat.draining = self->draining;
     message.what_case = WIRE__UPWARD__WHAT_HEARTBEAT;
     message.heartbeat = &heartbeat;

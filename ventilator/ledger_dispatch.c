@@ -72,13 +72,13 @@ void worker_room(struct ledger *l, struct worker *w)
     if (w->in_room)
         RB_REMOVE(room_tree, &l->room, w);
     w->in_room = false;
-    if (w->state != WORKER_READY || w->draining)
+    if (w->state != WORKER_READY || w->draining || w->cut_off)
         quarantine_let_go(l, w);
     if (w->state != WORKER_READY)
         return;
     w->window = run_credit(w);
     w->load = (double)w->held / (double)w->slots;
-    if (w->draining || w->reserved || w->last > 0 || w->held >= w->window || w->held_bytes >= WINDOW_BYTES)
+    if (w->draining || w->cut_off || w->reserved || w->last > 0 || w->held >= w->window || w->held_bytes >= WINDOW_BYTES)
         return;
     RB_INSERT(room_tree, &l->room, w);
     w->in_room = true;

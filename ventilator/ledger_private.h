@@ -7,6 +7,7 @@
  *   ledger_request.c   what clients ask; ledger_report.c: what they are told
  *   ledger_worker.c    hello to goodbye of workers, and their lanes
  *   ledger_loss.c      what a lost worker held: queued again, or judged
+ *   ledger_owed.c      workers whose results don't reach the sink
  *   ledger_dispatch.c  which task goes to which worker, and how many
  *   ledger_quarantine.c  tasks on their last chance: alone at an empty worker
  *   ledger_settle.c    verdicts: recorded, closings, deadlines, cancels
@@ -249,10 +250,13 @@ struct worker {
     int64_t round_trip;                 /* ns, smoothed; 0: not known */
     uint64_t finished;
     uint64_t unreleased_bytes;
+    mono_t owed_since;                  /* it has results to be recorded, and none was, since then; MONO_NEVER: it has none */
+    bool cut_off;                       /* … and that for too long */
     uint32_t busy;
     mono_t probe_sent; uint64_t probe;  /* a lane sequence whose reading is timed */
 
     mono_t heard, moved;                /* last sign of life; last time that sequence_read rose */
+    mono_t was_ready;                   /* when it was READY last, or its first hello */
     struct due due;                     /* opening, away and silence, by state */
     uint64_t place_told;                /* version of the sink's place that it knows */
     Wire__Fence *releases;              /* to be sent at the end of the turn; owned array, ids are the batches' */
@@ -353,7 +357,7 @@ struct ledger {
     char sink_address[64];
     uint64_t sink_version;              /* of its place */
     Wire__SinkHello *sink_hello;        /* owned */
-    mono_t sink_heard;
+    mono_t sink_heard, sink_moved;      /* last sign of life; last sign that it records, or has nothing to record */
     struct due sink_due;
 
     size_t supply_bytes;
@@ -474,6 +478,11 @@ void quarantine_reserve(struct ledger *l);                  /* empties a worker 
 void quarantine_let_go(struct ledger *l, struct worker *w); /* its reservation ends */
 /* What waits for an empty worker, for people; false: nothing does. */
 bool quarantine_note(struct ledger *l, const struct batch *b, char *out, size_t size);
+
+/* ---- ledger_owed.c ---- */
+void owed_recorded(struct ledger *l, struct worker *w);                        /* something of it was */
+void owed_told(struct ledger *l, struct worker *w, uint64_t unreleased);       /* by its heartbeat */
+void owed_judge(struct ledger *l, struct worker *w);                           /* once a heartbeat, while it is READY */
 
 /* ---- ledger_dispatch.c ---- */
 void dispatch(struct ledger *l);

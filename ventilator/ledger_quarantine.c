@@ -86,7 +86,7 @@ static struct worker *least_held(const struct ledger *l, const struct batch *b)
 {
     struct worker *best = NULL;
     for (struct worker *w = l->by_session; w != NULL; w = w->hh.next) {
-        if (w->state != WORKER_READY || w->draining || w->reserved || w->last > 0 || !worker_can_run(w, b))
+        if (w->state != WORKER_READY || w->draining || w->cut_off || w->reserved || w->last > 0 || !worker_can_run(w, b))
             continue;
         if (w->held == 0)
             return NULL;

@@ -49,6 +49,14 @@ static size_t count_able(const struct ledger *l, const struct batch *b, const ch
     return able;
 }
 
+static bool all_cut_off(const struct ledger *l, const struct batch *b)
+{
+    for (const struct worker *w = l->by_session; w != NULL; w = w->hh.next)
+        if (worker_can_run(w, b) && !w->cut_off)
+            return false;
+    return true;
+}
+
 /* The one thing that people should know when a batch does not run; empty when all is well. */
 void batch_note(struct ledger *l, const struct batch *b, char *out, size_t size)
 {
@@ -72,6 +80,8 @@ void batch_note(struct ledger *l, const struct batch *b, char *out, size_t size)
         snprintf(out, size, "no present worker takes ad-hoc commands (--allow-commands): the tasks wait");
     else if (count_able(l, b, &label) == 0)
         snprintf(out, size, "no present worker has the handler '%s': the tasks wait", b->options->handler);
+    else if (all_cut_off(l, b))
+        snprintf(out, size, "no result of the workers that could run it reaches the sink: the tasks wait (see 'ventilator workers')");
     else if (b->recovery == RECOVER_ASK)
         snprintf(out, size, "recovering: the sink has not yet told what is recorded");
     else if (b->recovery == RECOVER_WORKERS)
@@ -207,6 +217,8 @@ static const char *worker_state_name(const struct ledger *l, const struct worker
         return "opening";
     if (mono_since(l->now, w->heard) > 3 * l->config.heartbeat)
         return "silent";
+    if (w->cut_off)
+        return "cut_off";
     return w->draining ? "draining" : "ready";
 }
 

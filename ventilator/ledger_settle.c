@@ -380,6 +380,7 @@ static void release_unknown(struct ledger *l, const Wire__RecordedResult *r)
     struct worker *w = worker_by_session(l, r->session);
     if (w == NULL)
         return;
+    owed_recorded(l, w);
     Wire__Release release = WIRE__RELEASE__INIT;
     Wire__Fence *fence = r->fence;
     release.n_fences = 1;
@@ -392,6 +393,7 @@ static void release_unknown(struct ledger *l, const Wire__RecordedResult *r)
 
 void on_recorded(struct ledger *l, const Wire__Recorded *m)
 {
+    l->sink_moved = l->now;
     for (size_t i = 0; i < m->n_results; i++) {
         const Wire__RecordedResult *r = m->results[i];
         struct batch *b = batch_by_id(l, r->fence->batch);

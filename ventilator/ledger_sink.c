@@ -378,6 +378,8 @@ static void on_heartbeat(struct ledger *l, const Wire__Heartbeat *h)
     if (h->full != l->sink_full)
         note(l, h->full ? LOG_WARN : LOG_INFO, h->full ? "sink_full" : "sink_has_room", "unrecorded=%" PRIu64, h->unreleased);
     l->sink_full = h->full;
+    if (h->queued == 0)
+        l->sink_moved = l->now;
     Wire__HeartbeatAnswer a = WIRE__HEARTBEAT_ANSWER__INIT;
     a.number = h->number;
     Wire__Downward m = WIRE__DOWNWARD__INIT;

@@ -92,6 +92,8 @@ static void lane_forget(struct ledger *l, struct worker *w)
 static void go_away(struct ledger *l, struct worker *w, const char *reason)
 {
     note(l, LOG_WARN, "worker_away", "worker=%s held=%u reason=\"%s\"", w->name, w->held, reason);
+    if (w->state == WORKER_READY)
+        w->was_ready = l->now;
     lane_forget(l, w);
     w->state = WORKER_AWAY;
     worker_room(l, w);
@@ -169,6 +171,11 @@ static void worker_due(struct ledger *l, void *owner)
     }
     if (w->state == WORKER_OPENING) {
         ledger_peer peer = w->peer;
+        /* It may say hello again and again where nothing passes from here: that keeps no task. */
+        if (mono_since(l->now, w->was_ready) >= l->config.silence + OPEN_NS) {
+            worker_gone(l, w, 1, "its lane can't be opened");
+            return;
+        }
         go_away(l, w, "its lane was not confirmed within 2 s");
         worker_say_hello(l, peer);
         return;
@@ -177,12 +184,14 @@ static void worker_due(struct ledger *l, void *owner)
         worker_gone(l, w, 1, "silent");
         return;
     }
-    if (w->sequence > w->sequence_read && mono_since(l->now, w->moved) >= l->config.silence) {
+    bool speaks = mono_since(l->now, w->heard) < 3 * l->config.heartbeat;
+    if (speaks && w->sequence > w->sequence_read && mono_since(l->now, w->moved) >= l->config.silence) {
         ledger_peer peer = w->peer;
         go_away(l, w, "its lane stands still while its control goes on");
         worker_say_hello(l, peer);
         return;
     }
+    owed_judge(l, w);
     due_set(l, &w->due, mono_add(l->now, l->config.heartbeat), worker_due, w);
 }
 
@@ -323,6 +332,8 @@ static struct worker *worker_new(struct ledger *l, uint64_t session, const char 
     w->name = copy;
     w->session = session;
     w->number = l->next_worker++;
+    w->owed_since = MONO_NEVER;
+    w->was_ready = l->now;
     TAILQ_INIT(&w->flights);
     HASH_ADD(hh, l->by_session, session, sizeof w->session, w);
     HASH_ADD_KEYPTR(hh_name, l->by_name, w->name, strlen(w->name), w);
@@ -402,6 +413,8 @@ static void on_hello(struct ledger *l, ledger_peer peer, const char *address, ui
     snprintf(w->address, sizeof w->address, "%s", address);
     set_peer(l, w, peer);
     lane_forget(l, w);
+    if (w->state == WORKER_READY)
+        w->was_ready = l->now;
     w->heard = w->moved = l->now;
     w->state = WORKER_OPENING;
     worker_room(l, w);              /* nothing is assigned before the new lane is confirmed */
@@ -562,6 +575,7 @@ static void on_heartbeat(struct ledger *l, struct worker *w, uint64_t lane_epoch
     if (w->sequence == w->sequence_read)
         w->moved = l->now;
     w->unreleased_bytes = h->unreleased_bytes;
+    owed_told(l, w, h->unreleased);
     w->busy = h->busy;
     if (h->draining != w->draining && h->draining) {
         w->draining = true;
@@ -639,6 +653,8 @@ void worker_upward(struct ledger *l, ledger_peer peer, const char *address, cons
 void worker_release(struct ledger *l, uint64_t session, const Wire__Fence *fence, struct batch *b)
 {
     struct worker *w = worker_by_session(l, session);
+    if (w != NULL)
+        owed_recorded(l, w);
     if (w == NULL || w->state == WORKER_AWAY)
         return;             /* it sends the result again, and is answered then */
     if (w->n_releases == w->room_releases) {

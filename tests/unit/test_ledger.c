@@ -268,6 +268,56 @@ static void a_silent_worker_is_lost_but_not_by_our_own_sleep(void **state)
     EXPECT(w, "L1 close\n");
 }
 
+static void beat(struct world *w, ledger_peer peer, uint64_t session, uint64_t lane, uint64_t sequence, uint64_t unreleased, uint64_t queued)
+{
+    Wire__Heartbeat h = WIRE__HEARTBEAT__INIT;
+    Wire__Upward m = WIRE__UPWARD__INIT;
+    h.lane_sequence = sequence;
+    h.unreleased = unreleased;
+    h.unreleased_bytes = unreleased;
+    h.queued = queued;
+    m.what_case = WIRE__UPWARD__WHAT_HEARTBEAT;
+    m.heartbeat = &h;
+    upward(w, peer, session, lane, &m);
+}
+
+/* A second after the other: both workers and the sink beat, w1 has a result that is not recorded. */
+static void beats(struct world *w, int seconds, uint64_t waits_for_the_disk)
+{
+    for (; seconds > 0; seconds--) {
+        beat(w, SINK, 900, 0, 0, 0, waits_for_the_disk);
+        beat(w, 11, 11, lane_of(1), 1000, 1, 0);
+        beat(w, 12, 12, lane_of(2), 1000, 0, 0);
+        pass(w, NS_PER_S);
+    }
+}
+
+static void a_worker_whose_results_never_arrive_is_given_up(void **state)
+{
+    struct world *w = *state;
+    Wire__Options o = WIRE__OPTIONS__INIT;
+    cluster(w);
+    batch(w, &o, "a");
+    worker_hello(w, 12, "w2", 1, NULL, 0);
+    worker_opened(w, 12, 2);
+    tick(w);
+    finished(w, 11, 1, 0, 1, 1);
+    w->trace[0] = '\0';
+    beats(w, 30, 1);                          /* the sink's disk stands still: that says nothing about the worker */
+    EXPECT(w, "");
+    beats(w, 9, 0);
+    EXPECT(w, "");
+    beats(w, 3, 0);
+    loaded(w);
+    EXPECT(w, "load b1 0-1\nL2 announce\nL2 assign 0+1 #2 left=0 'a'\n");
+    batch(w, &o, "b");
+    assert_null(strstr(w->trace, "L1"));      /* nothing new goes to it … */
+    w->trace[0] = '\0';
+    recorded(w, 11, 0, 1, 1, WIRE__RESULT_KIND__IS_VERDICT, WIRE__VERDICT__OK, true);
+    batch(w, &o, "c");
+    assert_non_null(strstr(w->trace, "L1 assign 0+1 #1 left=0 'c'"));      /* … before something of it arrives */
+}
+
 static void two_workers_of_one_name(void **state)
 {
     struct world *w = *state;
@@ -402,6 +452,7 @@ int main(void)
         TEST(a_cancel_of_the_unreachable_is_answered_too),
         TEST(a_failed_attempt_is_tried_again_after_its_backoff),
         TEST(a_silent_worker_is_lost_but_not_by_our_own_sleep),
+        TEST(a_worker_whose_results_never_arrive_is_given_up),
         TEST(two_workers_of_one_name),
         TEST(what_is_not_built_is_refused_and_not_ignored),
         TEST(another_protocol_is_refused_in_words),

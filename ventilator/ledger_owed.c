@@ -1,0 +1,90 @@
+/* Workers whose results don't reach the sink, though we hear them and the sink.
+ *
+ * Such a worker looks alive from here, takes tasks and says that they have ended, and none of them is ever
+ * recorded. What tells it from others: it has results to be recorded, none of them was for the silence time,
+ * and the sink is not the reason: it says that nothing waits for its disk, or goes on recording. Then its
+ * ended tasks are given to others, and nothing new to it, until something of it is recorded. A result that
+ * arrives late is welcome, or a duplicate, as after a loss. */
+#include "ventilator/ledger_private.h"
+
+#include <inttypes.h>
+
+/* A large result on a slow line is no reason: so much time for each byte that is on its way (1 MB/s). */
+#define BYTE_NS (NS_PER_US)
+
+void owed_recorded(struct ledger *l, struct worker *w)
+{
+    w->owed_since = l->now;
+    if (!w->cut_off)
+        return;
+    w->cut_off = false;
+    note(l, LOG_INFO, "worker_heard", "worker=%s reason=\"its results reach the sink again\"", w->name);
+    worker_room(l, w);
+}
+
+void owed_told(struct ledger *l, struct worker *w, uint64_t unreleased)
+{
+    if (unreleased == 0) {
+        owed_recorded(l, w);
+        w->owed_since = MONO_NEVER;
+    } else if (mono_is_never(w->owed_since)) {
+        w->owed_since = l->now;
+    }
+}
+
+/* A run of tasks from `at` on that have ended and aren't recorded; 0: it doesn't begin there. */
+static uint32_t owed_run(const struct flight *f, uint32_t at)
+{
+    uint32_t n = 0;
+    while (at + n < f->count && bit_get(f->ended, at + n) && !bit_get(f->done, at + n))
+        n++;
+    return n;
+}
+
+static void requeue_owed(struct ledger *l, struct flight *f)
+{
+    struct batch *b = f->batch;
+    for (uint32_t at = 0; at < f->count; at++) {
+        uint32_t n = owed_run(f, at);
+        if (n == 0)
+            continue;
+        flight_settle(l, f, f->first + at, n);      /* they leave the flight */
+        requeue(l, b, f->first + at, n, f->past);
+        at += n - 1;
+    }
+    flight_prune(l, f);
+}
+
+static void give_to_others(struct ledger *l, struct worker *w)
+{
+    struct flight *f, *next;
+    TAILQ_FOREACH_SAFE(f, &w->flights, at_worker, next)
+        requeue_owed(l, f);
+    struct batch *b, *b_next;
+    TAILQ_FOREACH_SAFE(b, &l->open, open_link, b_next)
+        batch_moved(l, b);
+}
+
+static bool sink_moves(const struct ledger *l)
+{
+    return l->sink_present && !l->sink_full && mono_since(l->now, l->sink_moved) < 3 * l->config.heartbeat;
+}
+
+void owed_judge(struct ledger *l, struct worker *w)
+{
+    if (mono_is_never(w->owed_since))
+        return;
+    if (!sink_moves(l)) {
+        w->owed_since = l->now;         /* who waits for a sink that stands still is not cut off from it */
+        return;
+    }
+    int64_t patience = l->config.silence + (int64_t)(w->unreleased_bytes < UINT32_MAX ? w->unreleased_bytes : UINT32_MAX) * BYTE_NS;
+    if (!w->cut_off && mono_since(l->now, w->owed_since) < patience)
+        return;
+    if (!w->cut_off)
+        note(l, LOG_WARN, "worker_cut_off", "worker=%s unreleased_bytes=%" PRIu64 " reason=\"none of its results reached the sink for %" PRId64
+             " ms\"", w->name, w->unreleased_bytes, mono_since(l->now, w->owed_since) / NS_PER_MS);
+    w->cut_off = true;
+    worker_room(l, w);
+    give_to_others(l, w);
+}
