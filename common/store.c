@@ -331,26 +331,36 @@ static void on_answers(void *arg, uint32_t events)
 
 /* ---- the folder ---- */
 
-static void sync_folder(const char *path)
+/* A file whose name is not on the disk is lost with all that was synced in it. There are file systems that
+ * can't sync a folder, and folders that we may use and not read: these are trusted. */
+static int sync_folder(const char *path, struct why *why)
 {
     int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0)
-        return;
-    fsync(fd);
+        return 0;
+    int error = fsync(fd) < 0 ? errno : 0;
     close(fd);
+    if (error == 0 || error == EINVAL || error == ENOTSUP || error == EROFS)
+        return 0;
+    return why_set(why, "the folder %s can't be written to the disk: %s; look after the disk, then start again", path, strerror(error));
+}
+
+/* What was made may be of a process that ended before it could sync: so this is done at each start. */
+static int sync_names(const struct store *self, struct why *why)
+{
+    char *parent = NULL;
+    if (asprintf(&parent, "%s/..", self->dir) < 0)
+        return why_set(why, "no memory to open %s", self->dir);
+    int result = sync_folder(self->dir, why) < 0 ? -1 : sync_folder(parent, why);
+    free(parent);
+    return result;
 }
 
 static int make_folder(const struct store *self, struct why *why)
 {
     struct stat found;
-    if (mkdir(self->dir, 0700) == 0) {
-        char *parent = NULL;
-        if (asprintf(&parent, "%s/..", self->dir) >= 0) {
-            sync_folder(parent);
-            free(parent);
-        }
+    if (mkdir(self->dir, 0700) == 0)
         return 0;
-    }
     if (errno != EEXIST)
         return why_set(why, "the folder %s can't be made: %s; its parent must exist and be writable for this user", self->dir, strerror(errno));
     if (stat(self->dir, &found) < 0)
@@ -474,9 +484,8 @@ static int open_files(struct store *self, enum store_refusal *refusal, struct wh
     if (make_folder(self, why) < 0 || lock_folder(self, refusal, why) < 0)
         return -1;
     self->db = db_open(self->path, self->config.role, self->config.version, &facts, why);
-    if (!self->db)
+    if (!self->db || sync_names(self, why) < 0)
         return -1;
-    sync_folder(self->dir);
     memcpy(self->id, facts.id, sizeof self->id);
     self->next_number = facts.next_number;
     if (facts.version < self->config.version && migrate(self, facts.version, why) < 0)

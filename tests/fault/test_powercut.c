@@ -35,9 +35,14 @@ unsigned powercut_synced(void) __attribute__((weak));
 /* Nothing depends on whether the rebuilt folders reach the disk: SQLite's syncs come here as well, and only the
  * child's go on, to the shim. */
 static bool is_child;
+static int sync_error;                       /* of the parent's syncs */
 
 static int sync_if_child(int fd, const char *name)
 {
+    if (sync_error) {
+        errno = sync_error;
+        return -1;
+    }
     int (*next)(int) = is_child ? (int (*)(int))dlsym(RTLD_NEXT, name) : NULL;
     return next ? next(fd) : 0;
 }
@@ -635,6 +640,26 @@ static void a_folder_that_is_not_synced_is_caught(void **state)
     assert_caught(POWERCUT_NO_FOLDER_SYNC);
 }
 
+static void a_folder_that_cant_be_synced_is_refused(void **state)
+{
+    struct world *world = the_world;
+    (void)state;
+    world_open(world);
+    world_close(world);
+    sync_error = EIO;
+    assert_null(world_try(world));
+    sync_error = EINVAL;                     /* a file system that has no such thing */
+    struct store *store = world_try(world);
+    sync_error = 0;
+    assert_int_equal(world->refusal, STORE_DISK);
+    assert_non_null(strstr(world->why.text, world->dir));
+    assert_non_null(strstr(world->why.text, strerror(EIO)));
+    assert_non_null(store);
+    world_close(world);
+    world_remove_files(world);
+    assert_int_equal(rmdir(world->dir), 0);
+}
+
 /* ---- the tool ---- */
 
 static int rebuild(int argc, char **argv)
@@ -702,6 +727,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(what_was_told_is_there_after_a_power_cut),
         cmocka_unit_test(a_disk_that_drops_syncs_is_caught),
         cmocka_unit_test(a_folder_that_is_not_synced_is_caught),
+        cmocka_unit_test(a_folder_that_cant_be_synced_is_refused),
     };
     return argc > 1 ? tool(argc, argv) : cmocka_run_group_tests(tests, make_record, drop_record);
 }
