@@ -124,6 +124,25 @@ IN_CHILD static int execute_in_path(const char *path, const char *name, const st
     return error;
 }
 
+IN_CHILD static long enter_groups(const struct spawn_request *request)
+{
+    for (unsigned i = 0; i < request->n_cgroups; i++) {
+        if (syscall(SYS_write, request->cgroups[i], "0", 1) != 1)
+            return -1;
+    }
+    return 0;
+}
+
+IN_CHILD static long set_limits(const struct spawn_request *request)
+{
+    for (unsigned i = 0; i < request->n_limits; i++) {
+        uint64_t both[2] = {request->limits[i].soft, request->limits[i].hard};
+        if (syscall(SYS_prlimit64, 0, request->limits[i].resource, both, NULL) < 0)
+            return -1;
+    }
+    return 0;
+}
+
 IN_CHILD static int become(const struct start *start)
 {
     const struct spawn_request *request = start->request;
@@ -134,7 +153,8 @@ IN_CHILD static int become(const struct start *start)
         return errno;
     if (request->nice_by != 0)
         syscall(SYS_setpriority, PRIO_PROCESS, 0, start->niceness);
-    if (place_descriptors(request) < 0)
+    /* Groups before their files are closed; limits after descriptors were moved to where a low limit has no room. */
+    if (enter_groups(request) < 0 || place_descriptors(request) < 0 || set_limits(request) < 0)
         return errno;
     if (request->dies_with_caller) {
         syscall(SYS_prctl, PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);

@@ -8,11 +8,17 @@
 #define COMMON_SPAWN_H
 
 #include <stdbool.h>
+#include <stdint.h>
 #include <sys/types.h>
 
 #define SPAWN_NULL (-1)            /* for a standard descriptor: /dev/null */
 #define SPAWN_NOTHING (-1)         /* for keep_fd: nothing */
 #define SPAWN_KEPT_FD 3            /* where keep_fd is found in the child */
+
+struct spawn_limit {
+    int resource;                  /* RLIMIT_... */
+    uint64_t soft, hard;
+};
 
 struct spawn_request {
     char *const *argv;             /* NULL-terminated, at least argv[0] */
@@ -25,6 +31,10 @@ struct spawn_request {
     bool dies_with_caller;         /* SIGKILL when the calling thread ends: a second net, it doesn't reach grandchildren */
     bool signals_are_default;      /* the caller promises that it handles and ignores no signal and blocks all of them:
                                       saves 130 system calls in the child's first microseconds */
+    const int *cgroups;            /* open cgroup.procs files: the child enters these groups before the program does anything */
+    unsigned n_cgroups;
+    const struct spawn_limit *limits;
+    unsigned n_limits;
 };
 
 /* Starts it. 0, or -errno of the step that failed (ENOENT, EACCES, E2BIG, ENOEXEC of the program;

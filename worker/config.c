@@ -19,7 +19,7 @@
 #define RESULTS_PORT 5557
 
 struct given {
-    const char *ventilator, *sink, *submit_to, *name, *handlers_file, *keys, *handler_keys;
+    const char *ventilator, *sink, *submit_to, *name, *handlers_file, *keys, *handler_keys, *cgroup;
     uint32_t slots;                  /* 0: auto */
     struct string_list labels, handlers;
     bool allow_commands, insecure;
@@ -58,6 +58,9 @@ static const struct option_spec options[] = {
      .help = "Also runs the commands that batches bring along: whoever can submit can run anything here."},
     {.name = "handler-keys", .type = OPT_STRING, .offset = offsetof(struct given, handler_keys), .value = "DIR",
      .help = "Keys for handlers that submit."},
+    {.name = "cgroup", .type = OPT_STRING, .offset = offsetof(struct given, cgroup), .value = "PATH|auto|off", .preset = "auto",
+     .help = "Each slot has a control group of its own, by which everything in it is ended: below PATH, a folder in a cgroup2 file "
+             "system; auto: where this process is, if it may make groups there; off: by session and /proc only."},
     {.name = "shutdown-timeout", .type = OPT_DURATION, .offset = offsetof(struct given, shutdown_timeout), .value = "D",
      .preset = "30s", .help = "How long running attempts may go on after SIGTERM."},
     {.name = "log-format", .type = OPT_CHOICE, .offset = offsetof(struct given, log_format), .value = "text|json",
@@ -274,6 +277,9 @@ static int make(const struct given *given, struct worker_config *ret, struct why
     if (given->keys || given->handler_keys)
         return why_set(why, "--%s %s: keys are not supported yet; leave it out, on a network that you trust",
                        given->keys ? "keys" : "handler-keys", given->keys ? given->keys : given->handler_keys);
+    int n = snprintf(ret->cgroup, sizeof ret->cgroup, "%s", given->cgroup);
+    if (n < 1 || (size_t)n >= sizeof ret->cgroup || (given->cgroup[0] != '/' && strcmp(given->cgroup, "auto") != 0 && strcmp(given->cgroup, "off") != 0))
+        return why_set(why, "--cgroup %.100s: accepted are the whole path of a folder in a cgroup2 file system, auto, and off", given->cgroup);
     ret->slots = given->slots ? given->slots : count_cores();
     ret->allow_commands = given->allow_commands;
     ret->shutdown_timeout = given->shutdown_timeout;

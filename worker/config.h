@@ -2,6 +2,7 @@
 #ifndef WORKER_CONFIG_H
 #define WORKER_CONFIG_H
 
+#include <limits.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -15,6 +16,7 @@ struct worker_config {
     char sink[256];                  /* empty: where the ventilator says */
     char submit_to[256];             /* where handlers submit; empty: unknown */
     char name[WIRE_NAME + 1];
+    char cgroup[PATH_MAX];           /* as in cgroup_home_open; empty: off */
     uint32_t slots;
     bool allow_commands;
     int64_t shutdown_timeout;

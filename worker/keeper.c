@@ -6,12 +6,16 @@
 #include "worker/keeper.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/prctl.h>
+#include <sys/random.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
@@ -23,11 +27,13 @@
 
 #define COPIED_INPUT (16 * 1024)       /* inputs up to this size travel in the block of the run */
 #define KEPT_ROOM (1024 * 1024)        /* memory for blocks that is not given back */
+#define START_AGAIN (200 * NS_PER_MS)  /* after a replacement that could not be started, or died at once */
 #define WORD_MOST (128 * 1024)         /* MAX_ARG_STRLEN of Linux on pages of 4 KiB: one word with its NUL */
 
 /* A keeper that was closed and is not reaped yet. Made together with the keeper, so that closing can't fail. */
 struct leaver {
     struct leaver *next;
+    pid_t pid;
     struct loop *loop;
     struct loop_watch watch;           /* on the pidfd, which it owns */
 };
@@ -36,13 +42,16 @@ struct keeper {
     struct loop *loop;
     struct keeper_callbacks callbacks;
     struct loop_watch watch;           /* on our end of the socket pair, which it owns */
-    unsigned slot;
+    struct keeper_wire_setup setup;    /* what each process of this slot is told first */
     pid_t pid;
     struct leaver *leaver;             /* holds the pidfd from the start */
 
     size_t args_most, inherited;       /* bytes that the system takes for words and variables; those of the keeper's own */
 
-    bool running, dead, wants_to_send;
+    bool running, wants_to_send;
+    bool replacing, lost;              /* a new process is on its way or cleans up; with `lost` it was an attempt that died */
+    struct loop_timer again;
+    char death[200];
     uint32_t run;
     uint64_t max_output, max_errors;
     bool stopped;
@@ -61,6 +70,7 @@ struct keeper {
 };
 
 static struct leaver *leavers;
+static struct rlimit files_at_start;
 
 /* ---- closing and reaping ---- */
 
@@ -135,19 +145,27 @@ bool keepers_wait(struct loop *loop, int64_t ns)
     return all;
 }
 
+static void close_process(struct keeper *self)
+{
+    loop_unwatch(self->loop, &self->watch);
+    if (self->watch.fd >= 0)
+        close(self->watch.fd);
+    self->watch.fd = -1;
+    if (self->leaver && self->leaver->watch.fd >= 0)
+        see_off(self->leaver);
+    else
+        free(self->leaver);
+    self->leaver = NULL;
+}
+
 void keeper_close(struct keeper **self_p)
 {
     struct keeper *self = *self_p;
     *self_p = NULL;
     if (!self)
         return;
-    loop_unwatch(self->loop, &self->watch);
-    if (self->watch.fd >= 0)
-        close(self->watch.fd);
-    if (self->leaver && self->leaver->watch.fd >= 0)
-        see_off(self->leaver);
-    else
-        free(self->leaver);
+    loop_timer_clear(self->loop, &self->again);
+    close_process(self);
     slice_drop(&self->input);
     buf_unref(&self->body);
     free(self->out);
@@ -162,23 +180,80 @@ static const char *death_of(const struct keeper *self, char *text, size_t size)
     /* It stays to be reaped by keeper_close. It may still be on its way out: then only its silence is known. */
     int result = waitid(P_PIDFD, (id_t)self->leaver->watch.fd, &info, WEXITED | WNOHANG | WNOWAIT);
     if (result == 0 && info.si_pid != 0 && info.si_code == CLD_EXITED)
-        snprintf(text, size, "the keeper of slot %u (pid %d) exited with code %d", self->slot, (int)self->pid, info.si_status);
+        snprintf(text, size, "the keeper of slot %u (pid %d) exited with code %d", self->setup.slot, (int)self->pid, info.si_status);
     else if (result == 0 && info.si_pid != 0)
-        snprintf(text, size, "the keeper of slot %u (pid %d) was ended by signal %d", self->slot, (int)self->pid, info.si_status);
+        snprintf(text, size, "the keeper of slot %u (pid %d) was ended by signal %d", self->setup.slot, (int)self->pid, info.si_status);
     else
-        snprintf(text, size, "the keeper of slot %u (pid %d) closed its end", self->slot, (int)self->pid);
+        snprintf(text, size, "the keeper of slot %u (pid %d) closed its end", self->setup.slot, (int)self->pid);
     return text;
+}
+
+/* Orphans of a killed keeper fall to the worker when it is a child subreaper, and are dead by now: nobody else reaps them. A
+ * keeper among the dead is left to its own pidfd. */
+static bool is_own_process(const struct keeper *self, pid_t pid)
+{
+    for (const struct leaver *leaver = leavers; leaver; leaver = leaver->next)
+        if (leaver->pid == pid)
+            return true;
+    return self->pid == pid;
+}
+
+static void reap_orphans(const struct keeper *self)
+{
+    siginfo_t info;
+    for (;;) {
+        info = (siginfo_t){0};
+        if (waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) < 0 || info.si_pid == 0 || is_own_process(self, info.si_pid))
+            return;
+        /* Another slot's keeper may have died just now: it is told by its socket, and only its exit code is lost. */
+        waitid(P_PID, (id_t)info.si_pid, &info, WEXITED | WNOHANG);
+    }
+}
+
+static void replaced(struct keeper *self)
+{
+    bool lost = self->lost;
+    self->replacing = self->lost = false;
+    if (self->setup.adopted)
+        reap_orphans(self);
+    if (!lost)
+        return;
+    self->running = false;
+    self->callbacks.died(self->callbacks.arg, self, self->death, true);
+}
+
+static int start_process(struct keeper *self);
+
+static void start_again(void *arg)
+{
+    struct keeper *self = arg;
+    self->setup.clean = 1;
+    /* The system is out of something: the slot stays taken until there is some of it again. */
+    if (start_process(self) < 0)
+        loop_timer_set(self->loop, &self->again, mono_add(loop_now(self->loop), START_AGAIN));
 }
 
 static void die(struct keeper *self, const char *what)
 {
-    char sentence[160], text[100];
-    snprintf(sentence, sizeof sentence, "%s%s", what ? what : death_of(self, text, sizeof text),
-             self->running ? "; what it ran is unknown" : "");
-    self->dead = true;
-    self->running = false;
-    loop_unwatch(self->loop, &self->watch);
-    self->callbacks.died(self->callbacks.arg, self, sentence);
+    char text[100];
+    bool at_once = !self->replacing, lost_now = self->running && !self->lost, idle = !self->running && at_once;
+    if (!self->lost)
+        snprintf(self->death, sizeof self->death, "%s%s", what ? what : death_of(self, text, sizeof text),
+                 self->running ? "; what it ran is unknown, and has been ended" : "");
+    self->replacing = true;
+    self->lost |= lost_now;
+    close_process(self);
+    slice_drop(&self->input);
+    buf_unref(&self->body);
+    self->out_len = self->out_at = self->input_after = self->input_at = self->last_stop = 0;
+    self->in_len = self->body_len = self->body_got = 0;
+    self->has_report = self->wants_to_send = false;
+    if (at_once)
+        start_again(self);
+    else
+        loop_timer_set(self->loop, &self->again, mono_add(loop_now(self->loop), START_AGAIN));
+    if (idle)
+        self->callbacks.died(self->callbacks.arg, self, self->death, false);
 }
 
 /* ---- sending ---- */
@@ -234,6 +309,8 @@ static void flush(struct keeper *self)
 {
     struct iovec parts[3];
     bool blocked = false;
+    if (self->watch.fd < 0)
+        return;                        /* it waits for the next process */
     while (!blocked) {
         struct msghdr message = {.msg_iov = parts, .msg_iovlen = unsent_parts(self, parts)};
         if (message.msg_iovlen == 0)
@@ -282,7 +359,7 @@ static void measure_system(struct keeper *self)
     size_t bytes = 0;
     self->args_most = most > 0 ? (size_t)most : SIZE_MAX;
     if (measure(environ, &n, &bytes) == 0)
-        self->inherited = weight(bytes, n);
+        self->inherited = weight(bytes, n) + sizeof KEEPER_MARK + sizeof self->setup.mark;
 }
 
 static int measure_run(const struct keeper *self, const struct keeper_run *run, struct keeper_wire_run *ret_head)
@@ -323,7 +400,7 @@ static int reserve_out(struct keeper *self, size_t wanted)
 
 int keeper_run(struct keeper *self, const struct keeper_run *run)
 {
-    BUG_IF(self->running || self->dead || !run->argv || !run->argv[0]);
+    BUG_IF(self->running || !run->argv || !run->argv[0]);
     struct keeper_wire_run head;
     int result = measure_run(self, run, &head);
     if (result < 0)
@@ -363,7 +440,7 @@ int keeper_run(struct keeper *self, const struct keeper_run *run)
 
 void keeper_stop(struct keeper *self, int64_t grace_ns)
 {
-    if (!self->running)
+    if (!self->running || self->lost)
         return;
     mono_t at = mono_add(mono_now(), grace_ns > 0 ? grace_ns : 0);
     if (self->stopped && !mono_before(at, self->kill_at))
@@ -416,7 +493,7 @@ static bool begin_report(struct keeper *self)
 {
     memcpy(&self->report, self->in, sizeof self->report);
     const struct keeper_wire_ended *report = &self->report;
-    if (report->kind != KEEPER_WIRE_ENDED || !self->running || report->run != self->run ||
+    if (report->kind != KEEPER_WIRE_ENDED || !self->running || self->replacing || report->run != self->run ||
         report->how > KEEPER_NOT_STARTED || report->output_len > self->max_output || report->errors_len > self->max_errors)
         return false;
     size_t there = self->in_len - sizeof self->report;
@@ -442,6 +519,28 @@ static ssize_t receive_some(struct keeper *self)
     return recv(self->watch.fd, self->in, left < sizeof self->in ? left : sizeof self->in, MSG_DONTWAIT);
 }
 
+/* Notes and the word that it is ready stand before a report. False: not all of it is there yet, or it is a report. */
+static bool take_word(struct keeper *self)
+{
+    struct keeper_wire_ended head;
+    char sentence[KEEPER_NOTE_MOST + 1];
+    if (self->in_len < sizeof head)
+        return false;
+    memcpy(&head, self->in, sizeof head);
+    size_t size = sizeof head + (size_t)head.errors_len;
+    if (head.kind == KEEPER_WIRE_ENDED || head.errors_len > KEEPER_NOTE_MOST || self->in_len < size)
+        return false;
+    memcpy(sentence, self->in + sizeof head, (size_t)head.errors_len);
+    sentence[head.errors_len] = '\0';
+    self->in_len -= size;
+    memmove(self->in, self->in + size, self->in_len);
+    if (head.kind == KEEPER_WIRE_READY)
+        replaced(self);
+    else if (self->callbacks.said)
+        self->callbacks.said(self->callbacks.arg, self, (enum keeper_note)head.code, sentence);
+    return true;
+}
+
 static void receive(struct keeper *self)
 {
     ssize_t got = receive_some(self);
@@ -455,7 +554,13 @@ static void receive(struct keeper *self)
         self->body_got += (size_t)got;
     } else {
         self->in_len += (size_t)got;
-        if (self->in_len < sizeof self->report)
+        while (take_word(self))
+            ;
+        struct keeper_wire_ended head;
+        if (self->in_len < sizeof head)
+            return;
+        memcpy(&head, self->in, sizeof head);
+        if (head.kind == KEEPER_WIRE_NOTE && head.errors_len <= KEEPER_NOTE_MOST)
             return;
         if (!begin_report(self)) {
             die(self, "a keeper sent what is no report of its run");
@@ -477,10 +582,16 @@ static void socket_ready(void *arg, uint32_t events)
 
 /* ---- opening ---- */
 
-static int start_process(struct keeper *self, int theirs)
+void keeper_remember_limits(void)
+{
+    if (files_at_start.rlim_max == 0)
+        (void)getrlimit(RLIMIT_NOFILE, &files_at_start);
+}
+
+static int spawn_keeper(struct keeper *self, int theirs)
 {
     char slot[12], name[] = KEEPER_NAME;
-    snprintf(slot, sizeof slot, "%u", self->slot);
+    snprintf(slot, sizeof slot, "%u", self->setup.slot);
     char *argv[] = {name, slot, NULL};
     /* A session of its own: a Ctrl-C at the worker's terminal is the worker's to understand. */
     struct spawn_request request = {
@@ -490,35 +601,70 @@ static int start_process(struct keeper *self, int theirs)
     return spawn_process(&request, &self->pid, &self->leaver->watch.fd);
 }
 
-struct keeper *keeper_open(struct loop *loop, unsigned slot, const struct keeper_callbacks *callbacks, struct why *why)
+/* On failure there is no process and no descriptor. */
+static int start_process(struct keeper *self)
 {
-    int pair[2] = {-1, -1}, result = -ENOMEM;
+    int pair[2], adopts = 0;
+    self->leaver = calloc(1, sizeof *self->leaver);
+    if (!self->leaver)
+        return -ENOMEM;
+    self->leaver->loop = self->loop;
+    self->leaver->watch = (struct loop_watch){.fd = -1, .ready = leaver_ready, .arg = self->leaver};
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0) {
+        int error = -errno;
+        close_process(self);
+        return error;
+    }
+    self->watch.fd = pair[0];
+    prctl(PR_GET_CHILD_SUBREAPER, &adopts);
+    self->setup.adopted = adopts || getpid() == 1;
+    int result = spawn_keeper(self, pair[1]);
+    close(pair[1]);
+    self->leaver->pid = self->pid;
+    /* So little fits into an empty socket. */
+    if (result == 0 && send(pair[0], &self->setup, sizeof self->setup, MSG_DONTWAIT | MSG_NOSIGNAL) != (ssize_t)sizeof self->setup)
+        result = -EPIPE;
+    if (result == 0)
+        result = loop_watch(self->loop, &self->watch, EPOLLIN);
+    if (result < 0)
+        close_process(self);
+    else
+        flush(self);                   /* a run may have come while there was no process */
+    return result;
+}
+
+static int make_setup(struct keeper *self, const struct keeper_place *place)
+{
+    uint64_t random = 0;
+    const char *group = place->group ? place->group : "";
+    if (getrandom(&random, sizeof random, 0) != sizeof random)
+        return -EIO;
+    self->setup = (struct keeper_wire_setup){
+        .kind = KEEPER_WIRE_SETUP, .slot = place->slot, .files_soft = files_at_start.rlim_cur, .files_hard = files_at_start.rlim_max,
+    };
+    snprintf(self->setup.mark, sizeof self->setup.mark, "%016" PRIx64, random);
+    int n = snprintf(self->setup.folder, sizeof self->setup.folder, "%s", group);
+    return n < 0 || (size_t)n >= sizeof self->setup.folder ? -ENAMETOOLONG : 0;
+}
+
+struct keeper *keeper_open(struct loop *loop, const struct keeper_place *place, const struct keeper_callbacks *callbacks, struct why *why)
+{
+    int result = -ENOMEM;
     struct keeper *self = calloc(1, sizeof *self);
     if (!self)
         goto fail;
     self->loop = loop;
-    self->slot = slot;
     self->callbacks = *callbacks;
-    measure_system(self);
     self->watch = (struct loop_watch){.fd = -1, .ready = socket_ready, .arg = self};
-    self->leaver = calloc(1, sizeof *self->leaver);
-    if (!self->leaver)
-        goto fail;
-    self->leaver->loop = loop;
-    self->leaver->watch = (struct loop_watch){.fd = -1, .ready = leaver_ready, .arg = self->leaver};
-    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0) {
-        result = -errno;
-        goto fail;
-    }
-    self->watch.fd = pair[0];
-    result = start_process(self, pair[1]);
-    close(pair[1]);
+    self->again = (struct loop_timer){.fire = start_again, .arg = self};
+    measure_system(self);
+    result = make_setup(self, place);
     if (result == 0)
-        result = loop_watch(loop, &self->watch, EPOLLIN);
+        result = start_process(self);
     if (result == 0)
         return self;
 fail:
-    why_set(why, "slot %u has no keeper: %s; a slot needs one process, its memory and eight descriptors", slot, strerror(-result));
+    why_set(why, "slot %u has no keeper: %s; a slot needs one process, its memory and eight descriptors", place->slot, strerror(-result));
     keeper_close(&self);
     return NULL;
 }

@@ -2,11 +2,12 @@
  * of it is left. The worker's loop never forks; it sends the keeper what to run over a socket pair
  * and gets the end back. This header is the worker's side; keeper_main is the process itself.
  *
- * The keeper is a child subreaper. Each attempt is a new session in it (posix_spawn, both ends set
- * the session before exec). Its order of ending: SIGTERM to the group, the grace, SIGKILL to the
- * group and to every other descendant, until /proc shows none; only then "ended". When the command
- * itself has ended, what it left running is ended in the same way. When the worker's end of the
- * socket pair closes, everything is killed at once and the keeper leaves.
+ * The keeper is a child subreaper. Each attempt is a new session in it (the session is set before
+ * exec), in the slot's own cgroup where there is one. Its order of ending: SIGTERM to the group, the
+ * grace, SIGKILL to the cgroup, the group and every other descendant, until neither the cgroup nor /proc
+ * shows any; only then "ended". When the command itself has ended, what it left running is ended in the
+ * same way. When the worker's end of the socket pair closes, everything is killed at once and the keeper
+ * leaves. A keeper that is killed is replaced; the new one ends what is left before anything else.
  *
  * All of it is for the loop's thread, and nothing blocks unless it says so. */
 #ifndef WORKER_KEEPER_H
@@ -45,22 +46,36 @@ struct keeper_end {
     uint32_t swept;                /* descendants that outlived the command and had to be ended */
 };
 
+enum keeper_note {
+    KEEPER_NOTE_STUCK,             /* something of the attempt doesn't end after SIGKILL; the slot stays taken. Once for each attempt */
+    KEEPER_NOTE_NO_GROUP,          /* the slot's cgroup can't be used; it goes on without */
+};
+
 struct keeper_callbacks {
     /* The attempt and all of its descendants are gone; the slot is free. */
     void (*ended)(void *arg, struct keeper *keeper, const struct keeper_end *end);
-    /* The keeper itself died (somebody killed it). Nothing is known of the attempt; keeper_close, then a new one. */
-    void (*died)(void *arg, struct keeper *keeper, const char *sentence);
+    /* The keeper itself died (somebody killed it) and is replaced by itself. `lost`: an attempt ran; nothing is known of its end, and
+     * nothing of it is alive any more; the keeper can run the next. Else nothing ran. */
+    void (*died)(void *arg, struct keeper *keeper, const char *sentence, bool lost);
+    /* A sentence for people; may be NULL. */
+    void (*said)(void *arg, struct keeper *keeper, enum keeper_note note, const char *sentence);
     void *arg;
 };
 
-/* Starts a keeper process (re-executes this program as keeper_main). `slot` is for its process title and messages.
+/* Where a keeper works. Copied. */
+struct keeper_place {
+    unsigned slot;                 /* for its process title and messages */
+    const char *group;             /* folder of the slot's own cgroup2 group, made by the keeper; NULL: none */
+};
+
+/* Starts a keeper process (re-executes this program as keeper_main).
  * NULL: why. Does not block for longer than a vfork and exec. */
-struct keeper *keeper_open(struct loop *loop, unsigned slot, const struct keeper_callbacks *callbacks, struct why *why);
+struct keeper *keeper_open(struct loop *loop, const struct keeper_place *place, const struct keeper_callbacks *callbacks, struct why *why);
 /* Closes the socket pair: the keeper kills what runs and leaves; it is reaped by this call or, if it takes
- * longer, in the background by pidfd (see keepers_wait). Callbacks no longer come. Legal in a callback. */
+ * longer, in the background by pidfd (see keepers_wait). Callbacks no longer come. Legal in `ended`, not in the other callbacks. */
 void keeper_close(struct keeper **self_p);
 
-/* Starts an attempt. Legal only when none runs (after open, or in or after `ended`) and the keeper hasn't died. 0; -ENOMEM; -E2BIG when argv and
+/* Starts an attempt. Legal only when none runs (after open, in or after `ended`, in or after `died`). 0; -ENOMEM; -E2BIG when argv and
  * environment are larger than the system takes (nothing was started, `ended` will not come). */
 int keeper_run(struct keeper *self, const struct keeper_run *run);
 
@@ -74,7 +89,8 @@ void keeper_stop(struct keeper *self, int64_t grace_ns);
 bool keepers_wait(struct loop *loop, int64_t ns);
 
 /* The process itself: first thing in a main, before any thread: `if (keeper_is_asked_for(argc, argv)) return
- * keeper_main(argc, argv);`. keeper_main never returns. Every program that opens keepers has to, tests too. */
+ * keeper_main(argc, argv);`. keeper_main never returns. Every program that opens keepers has to, tests too. The question also notes this
+ * process's limits of open files: commands find those, however much the program raises its own later. */
 bool keeper_is_asked_for(int argc, char **argv);
 int keeper_main(int argc, char **argv);
 

@@ -5,11 +5,30 @@
 #ifndef WORKER_KEEPER_WIRE_H
 #define WORKER_KEEPER_WIRE_H
 
+#include <limits.h>
 #include <stdint.h>
 
 #define KEEPER_NAME "tarmac-keeper"
 
-enum keeper_wire_kind { KEEPER_WIRE_RUN = 0x52554e31, KEEPER_WIRE_STOP = 0x53544f31, KEEPER_WIRE_ENDED = 0x454e4431 };
+#define KEEPER_MARK "TARMAC_SLOT_MARK"     /* in the environment of every attempt: the same for all of one slot of one worker */
+#define KEEPER_NOTE_MOST 512               /* bytes of a note */
+
+enum keeper_wire_kind {
+    KEEPER_WIRE_SETUP = 0x53455431, KEEPER_WIRE_RUN = 0x52554e31, KEEPER_WIRE_STOP = 0x53544f31,
+    KEEPER_WIRE_ENDED = 0x454e4431, KEEPER_WIRE_NOTE = 0x4e4f5431, KEEPER_WIRE_READY = 0x52445931,
+};
+
+/* The first message to each keeper. With `clean` it takes over from one that died: it ends what that one left, and then
+ * says ready. */
+struct keeper_wire_setup {
+    uint32_t kind;
+    uint32_t slot;
+    uint32_t clean;
+    uint32_t adopted;              /* the worker is a child subreaper: orphans of its keepers are its children */
+    uint64_t files_soft, files_hard;    /* limits of open files for commands; 0: as they are */
+    char mark[40];
+    char folder[PATH_MAX];         /* the slot's group; empty: none */
+};
 
 /* Followed by `strings_len` bytes (argc words, then envc of the form NAME=value, each with its NUL),
  * and then by `input_len` bytes. */
@@ -34,7 +53,8 @@ enum keeper_wire_flag {
     KEEPER_WIRE_TERM_SENT = 1, KEEPER_WIRE_KILL_SENT = 2, KEEPER_WIRE_OUTPUT_CUT = 4, KEEPER_WIRE_ERRORS_CUT = 8,
 };
 
-/* Followed by `output_len` and `errors_len` bytes. */
+/* Followed by `output_len` and `errors_len` bytes. A note has the same head: its enum keeper_note is the code, its sentence the
+ * errors. So has ready, with nothing behind it. */
 struct keeper_wire_ended {
     uint32_t kind;
     uint32_t run;
@@ -45,5 +65,7 @@ struct keeper_wire_ended {
     int64_t run_ns;
     uint64_t output_len, errors_len;
 };
+
+void keeper_remember_limits(void);     /* see keeper_is_asked_for */
 
 #endif

@@ -12,12 +12,14 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/prctl.h>
 #include <sys/random.h>
 
 #include "common/bug.h"
 #include "common/dialer.h"
 #include "common/net.h"
 #include "worker/agent.h"
+#include "worker/cgroup.h"
 #include "worker/command.h"
 #include "worker/keeper.h"
 
@@ -33,7 +35,7 @@ struct shell_slot {
     struct worker_shell *shell;
     uint32_t number;
     struct keeper *keeper;                    /* opened when it is needed first */
-    bool running;
+    bool running, stuck;
     char program[128];                        /* what runs, for people */
     char *failure;                            /* why it could not be started; ended at the end of the turn */
     struct shell_slot *next_failed;
@@ -49,6 +51,7 @@ struct worker_shell {
     struct wire_writer writer;
     struct agent *agent;
     struct worker_command *command;
+    struct cgroup_home groups;
     struct shell_slot *slots;
     struct shell_slot *failed;
     struct loop_hook hook;
@@ -174,31 +177,55 @@ static void on_ended(void *arg, struct keeper *keeper, const struct keeper_end *
         how.sentence = sentence;
     }
     slot->running = false;
+    if (slot->stuck)
+        log_event(LOG_INFO, "slot_free", "slot", log_u64(slot->number + 1), "reason", "what could not be killed has ended", NULL);
+    slot->stuck = false;
     agent_ended(slot->shell->agent, loop_now(slot->shell->loop), slot->number, &how);
 }
 
-static void on_died(void *arg, struct keeper *keeper, const char *sentence)
+static void on_said(void *arg, struct keeper *keeper, enum keeper_note note, const char *sentence)
+{
+    struct shell_slot *slot = arg;
+    (void)keeper;
+    slot->stuck |= note == KEEPER_NOTE_STUCK;
+    log_event(LOG_WARN, note == KEEPER_NOTE_STUCK ? "slot_stuck" : "slot_without_group", "slot", log_u64(slot->number + 1),
+              "reason", sentence, NULL);
+}
+
+static void on_died(void *arg, struct keeper *keeper, const char *sentence, bool lost)
 {
     struct shell_slot *slot = arg;
     struct worker_shell *self = slot->shell;
     (void)keeper;
     log_event(LOG_ERROR, "keeper_died", "slot", log_u64(slot->number + 1), "reason", sentence, NULL);
     struct agent_end how = {.how = AGENT_KEEPER_DIED, .sentence = sentence};
-    if (slot->running)
-        agent_ended(self->agent, loop_now(self->loop), slot->number, &how);
-    slot->running = false;
-    keeper_close(&slot->keeper);
+    if (!lost)
+        return;
+    slot->running = slot->stuck = false;
+    agent_ended(self->agent, loop_now(self->loop), slot->number, &how);
+}
+
+static struct keeper *open_keeper(struct shell_slot *slot, struct why *why)
+{
+    struct worker_shell *self = slot->shell;
+    const struct keeper_callbacks callbacks = {.ended = on_ended, .died = on_died, .said = on_said, .arg = slot};
+    struct keeper_place place = {.slot = slot->number + 1};
+    char group[PATH_MAX + 32];
+    if (self->groups.folder[0] != '\0') {
+        snprintf(group, sizeof group, "%s/slot-%u", self->groups.folder, slot->number + 1);
+        place.group = group;
+    }
+    return keeper_open(self->loop, &place, &callbacks, why);
 }
 
 static int start(struct shell_slot *slot, const struct agent_run *run, struct why *why)
 {
     struct worker_shell *self = slot->shell;
-    const struct keeper_callbacks callbacks = {.ended = on_ended, .died = on_died, .arg = slot};
     struct keeper_run how;
     if (worker_command_make(self->command, run, &how, why) < 0)
         return -1;
     if (!slot->keeper)
-        slot->keeper = keeper_open(self->loop, slot->number + 1, &callbacks, why);
+        slot->keeper = open_keeper(slot, why);
     if (!slot->keeper)
         return -1;
     int error = keeper_run(slot->keeper, &how);
@@ -372,6 +399,15 @@ static int make_agent(struct worker_shell *self, struct why *why)
     return 0;
 }
 
+static int open_groups(struct worker_shell *self, struct why *why)
+{
+    const char *where = self->config->cgroup[0] != '\0' ? self->config->cgroup : "off";
+    if (cgroup_home_open(&self->groups, where, why) < 0)
+        return -1;
+    log_event(LOG_DEBUG, "slots_end", "by", self->groups.folder[0] != '\0' ? self->groups.folder : "session and /proc", NULL);
+    return 0;
+}
+
 static int dial(struct worker_shell *self, struct why *why)
 {
     const struct net_config config = {.max_sockets = SOCKETS, .max_message = WIRE_MESSAGE};
@@ -403,7 +439,8 @@ struct worker_shell *worker_shell_new(struct loop *loop, const struct worker_con
     self->tick.fire = wake;
     self->waiting = (struct loop_timer){.fire = say_waiting, .arg = self};
     self->hook = (struct loop_hook){.turn = on_turn, .arg = self};
-    if (make_agent(self, why) < 0 || dial(self, why) < 0) {
+    self->groups.lock = -1;
+    if (open_groups(self, why) < 0 || make_agent(self, why) < 0 || dial(self, why) < 0) {
         worker_shell_destroy(&self);
         return NULL;
     }
@@ -429,6 +466,7 @@ void worker_shell_destroy(struct worker_shell **self_p)
     }
     if (!keepers_wait(self->loop, KEEPERS_WAIT))
         log_event(LOG_WARN, "keepers_left", "reason", "a process can't be killed", NULL);
+    cgroup_home_close(&self->groups);
     port_lane_close(self);
     dialer_destroy(&self->sink);
     if (self->control)
@@ -521,6 +559,8 @@ int worker_main(int argc, char **argv)
     }
     worker_config_clean_environment();
     signal(SIGPIPE, SIG_IGN);
+    /* What a killed keeper leaves behind comes to us, where its replacement finds it. */
+    prctl(PR_SET_CHILD_SUBREAPER, 1);
     log_setup("worker", config.log_format, config.log_level);
     int code = work(&config, &why);
     if (why.text[0] != '\0')

@@ -15,8 +15,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+
+#include "worker/keeper_wire.h"
 
 #define STAT_SIZE 1024             /* the fields up to the start time take less than 300 bytes */
 enum stat_field { FIELD_PARENT = 4, FIELD_GROUP = 5, FIELD_THREADS = 20, FIELD_BORN = 22, FIELD_END };
@@ -108,29 +111,28 @@ static void add_found(struct sweep *self, const struct sweep_process *process)
         self->found[self->n_found++] = *process;
 }
 
-/* The whole of a `children` file lies in scratch afterwards, or as much of it as there is memory for;
- * false when there is no such file. */
-static bool read_children(struct sweep *self, pid_t pid, pid_t thread)
+/* The whole of a file lies in scratch afterwards, or as much of it as there is memory for; -1 when it can't be read. */
+static ssize_t read_whole(struct sweep *self, const char *path)
 {
-    char path[64];
-    snprintf(path, sizeof path, "/proc/%d/task/%d/children", (int)pid, (int)thread);
     size_t wanted = 4096;
     for (;;) {
         void *memory = self->scratch;
         bool fits = reserve(&memory, &self->scratch_room, wanted, 1);
         self->scratch = memory;
         if (!self->scratch)
-            return false;
+            return -1;
         ssize_t len = read_file(path, self->scratch, self->scratch_room);
         if (len < 0 || !fits || (size_t)len < self->scratch_room - 1)
-            return len >= 0;
+            return len;
         wanted = 2 * self->scratch_room;
     }
 }
 
 static bool add_children_of_thread(struct sweep *self, pid_t pid, pid_t thread)
 {
-    if (!read_children(self, pid, thread))
+    char path[64];
+    snprintf(path, sizeof path, "/proc/%d/task/%d/children", (int)pid, (int)thread);
+    if (read_whole(self, path) < 0)
         return false;
     for (const char *at = self->scratch; *at; at++) {
         struct sweep_process process;
@@ -174,9 +176,7 @@ static void walk_tree(struct sweep *self)
     }
 }
 
-/* The slow way, for kernels without `children` files: every process of the machine, and then those
- * whose line of parents leads to us. */
-static void walk_all(struct sweep *self)
+static void find_all(struct sweep *self)
 {
     DIR *folder = opendir("/proc");
     if (!folder)
@@ -188,28 +188,38 @@ static void walk_all(struct sweep *self)
             add_found(self, &process);
     }
     closedir(folder);
+}
 
-    size_t ours = 0, looked = 0;
-    pid_t parent = getpid();
-    for (;;) {
-        for (size_t i = ours; i < self->n_found; i++) {
-            if (self->found[i].parent != parent)
-                continue;
-            struct sweep_process child = self->found[i];
-            self->found[i] = self->found[ours];
-            self->found[ours++] = child;
-        }
-        if (looked == ours)
-            break;
-        parent = self->found[looked++].pid;
-    }
+static void move_to_front(struct sweep *self, size_t i, size_t *ours)
+{
+    struct sweep_process chosen = self->found[i];
+    self->found[i] = self->found[*ours];
+    self->found[(*ours)++] = chosen;
+}
+
+static void move_children(struct sweep *self, pid_t parent, size_t *ours)
+{
+    for (size_t i = *ours; i < self->n_found; i++)
+        if (self->found[i].parent == parent)
+            move_to_front(self, i, ours);
+}
+
+/* The slow way, for kernels without `children` files: every process of the machine, and then those
+ * whose line of parents leads to us. */
+static void walk_all(struct sweep *self)
+{
+    size_t ours = 0;
+    find_all(self);
+    move_children(self, getpid(), &ours);
+    for (size_t looked = 0; looked < ours; looked++)
+        move_children(self, self->found[looked].pid, &ours);
     self->n_found = ours;
 }
 
 /* ---- counting and signalling ---- */
 
-/* True when the pid was not known. Without memory it counts as known: counting may fall short, ending may not. */
-static bool learn(struct sweep *self, pid_t pid)
+/* Without memory a pid counts as known: counting may fall short, ending may not. */
+bool sweep_learn(struct sweep *self, pid_t pid)
 {
     size_t low = 0, high = self->n_known;
     while (low < high) {
@@ -282,10 +292,81 @@ size_t sweep_signal(struct sweep *self, int signal, pid_t spared)
         if (process->dead || (is_spared && signal != SIGKILL))
             continue;
         send_one(process, signal);
-        if (!is_spared && learn(self, process->pid))
+        if (!is_spared && sweep_learn(self, process->pid))
             n_new++;
     }
     return n_new;
+}
+
+/* ---- strays ---- */
+
+static bool runs_our_program(pid_t pid)
+{
+    struct stat ours, theirs;
+    char path[32];
+    snprintf(path, sizeof path, "/proc/%d/exe", (int)pid);
+    return stat(path, &theirs) == 0 && stat("/proc/self/exe", &ours) == 0 && ours.st_ino == theirs.st_ino && ours.st_dev == theirs.st_dev;
+}
+
+/* The other slots' keepers, and those of a worker that ran as a task: they leave by themselves when their worker does. */
+static bool is_keeper(struct sweep *self, pid_t pid)
+{
+    char path[32];
+    snprintf(path, sizeof path, "/proc/%d/cmdline", (int)pid);
+    return runs_our_program(pid) && read_whole(self, path) > 0 && strcmp(self->scratch, KEEPER_NAME) == 0;
+}
+
+static bool has_mark(struct sweep *self, pid_t pid, const char *mark, size_t size)
+{
+    char path[32];
+    snprintf(path, sizeof path, "/proc/%d/environ", (int)pid);
+    ssize_t len = read_whole(self, path);
+    return len > 0 && memmem(self->scratch, (size_t)len + 1, mark, size) != NULL;
+}
+
+/* One that runs our program as a child of the worker may be a keeper that is just being started. */
+static bool is_stray(struct sweep *self, const struct sweep_process *process, const char *mark, size_t size, pid_t parent)
+{
+    if (process->dead || process->pid == getpid() || process->pid == parent)
+        return false;
+    bool orphan = parent != 0 && process->parent == parent && !runs_our_program(process->pid);
+    return orphan || (has_mark(self, process->pid, mark, size) && !is_keeper(self, process->pid));
+}
+
+size_t sweep_strays(struct sweep *self, const char *name, const char *value, pid_t parent)
+{
+    char mark[128];
+    int len = snprintf(mark, sizeof mark, "%s=%s", name, value);
+    size_t ours = 0, alive = 0;
+    self->n_found = 0;
+    find_all(self);
+    for (size_t i = 0; i < self->n_found; i++)
+        if (is_stray(self, &self->found[i], mark, (size_t)len + 1, parent))
+            move_to_front(self, i, &ours);
+    for (size_t looked = 0; looked < ours; looked++)
+        move_children(self, self->found[looked].pid, &ours);
+    self->n_found = ours;
+    for (size_t i = 0; i < self->n_found; i++) {
+        if (self->found[i].dead || is_keeper(self, self->found[i].pid))
+            continue;
+        send_one(&self->found[i], SIGKILL);
+        alive++;
+    }
+    return alive;
+}
+
+void sweep_describe(pid_t pid, char ret_name[SWEEP_NAME], char *ret_state)
+{
+    char path[32], text[STAT_SIZE];
+    snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
+    if (read_file(path, text, sizeof text) <= 0)
+        return;
+    char *name = strchr(text, '('), *end = strrchr(text, ')');
+    if (!name || !end || end[1] != ' ' || end[2] == '\0')
+        return;
+    *end = '\0';
+    snprintf(ret_name, SWEEP_NAME, "%s", name + 1);
+    *ret_state = end[2];
 }
 
 void sweep_reset(struct sweep *self)

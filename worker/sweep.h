@@ -34,6 +34,18 @@ struct sweep {
  * can't fork, so what a walk missed is a child of something that was still to be killed. Never waits. */
 size_t sweep_signal(struct sweep *self, int signal, pid_t spared);
 
+/* True when the pid was not known yet: what the caller ends by other means is counted once, too. */
+bool sweep_learn(struct sweep *self, pid_t pid);
+
+/* SIGKILL for what a dead keeper has left: every process with `name`=`value` in its environment, every child of
+ * `parent` (0: none) that runs another program than this one, and all of their descendants; never a keeper. Returns how
+ * many are alive, which `found` names: repeat until it is 0. Reads all of /proc. */
+size_t sweep_strays(struct sweep *self, const char *name, const char *value, pid_t parent);
+
+#define SWEEP_NAME 17
+/* For people: what the process is called, and the letter of its state. Leaves both alone when it is gone. */
+void sweep_describe(pid_t pid, char ret_name[SWEEP_NAME], char *ret_state);
+
 void sweep_reset(struct sweep *self);      /* forgets what it saw, keeps the memory */
 void sweep_clear(struct sweep *self);      /* gives the memory back; {0} is a fresh one */
 

@@ -1,6 +1,6 @@
 /* Attempts per second through keepers, against a bare posix_spawn loop with as many at a time.
- * usage: bench_keeper [RUNS] [SLOTS]. The two take turns, and the medians are compared, so that what else
- * the machine does meets both. */
+ * usage: bench_keeper [RUNS] [SLOTS] [CGROUP], the last as --cgroup of the worker (off). The two take turns, and the medians
+ * are compared, so that what else the machine does meets both. */
 #include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "common/clock.h"
+#include "worker/cgroup.h"
 #include "worker/keeper.h"
 
 #define ROUNDS 9
@@ -69,9 +70,10 @@ static void on_ended(void *arg, struct keeper *keeper, const struct keeper_end *
     start_one(bench, keeper);
 }
 
-static void on_died(void *arg, struct keeper *keeper, const char *sentence)
+static void on_died(void *arg, struct keeper *keeper, const char *sentence, bool lost)
 {
     (void)arg;
+    (void)lost;
     (void)keeper;
     die(sentence);
 }
@@ -121,13 +123,19 @@ int main(int argc, char **argv)
     if (keeper_is_asked_for(argc, argv))
         return keeper_main(argc, argv);
     struct bench bench = {.slots = (unsigned)argument(argc, argv, 2, 2, SLOTS_MOST), .loop = loop_new()};
-    struct keeper_callbacks callbacks = {on_ended, on_died, &bench};
+    struct keeper_callbacks callbacks = {.ended = on_ended, .died = on_died, .arg = &bench};
+    struct cgroup_home home;
+    char group[PATH_MAX + 32];
     struct keeper *keepers[SLOTS_MOST] = {NULL};
     struct why why = {""};
     if (!bench.loop)
         die("there is no loop");
+    if (cgroup_home_open(&home, argc > 3 ? argv[3] : "off", &why) < 0)
+        die(why.text);
     for (unsigned i = 0; i < bench.slots; i++) {
-        keepers[i] = keeper_open(bench.loop, i, &callbacks, &why);
+        struct keeper_place place = {.slot = i + 1, .group = home.folder[0] != '\0' ? group : NULL};
+        snprintf(group, sizeof group, "%s/slot-%u", home.folder, i + 1);
+        keepers[i] = keeper_open(bench.loop, &place, &callbacks, &why);
         if (!keepers[i])
             die(why.text);
     }
@@ -135,6 +143,7 @@ int main(int argc, char **argv)
     for (unsigned i = 0; i < bench.slots; i++)
         keeper_close(&keepers[i]);
     keepers_wait(bench.loop, NS_PER_S);
+    cgroup_home_close(&home);
     loop_destroy(&bench.loop);
     return 0;
 }

@@ -26,6 +26,8 @@
 
 #include "common/clock.h"
 #include "worker/keeper.h"
+#include "worker/keeper_wire.h"
+#include "worker/sweep.h"
 
 #define SELF "/proc/self/exe"
 #define BOUND (60 * NS_PER_S)
@@ -106,6 +108,25 @@ static inline void play_daemon(const char *fifo)
     close(ends[1]);
     if (read(ends[0], &byte, 1) != 0)
         _exit(99);
+    tell(fifo, "ready\n");
+    wait_for_ever();
+}
+
+/* Several that are never the same, all at once, and each with children that stay. */
+static inline void play_storm(const char *fifo)
+{
+    for (int i = 0; i < 40; i++) {
+        if (fork() != 0)
+            continue;
+        signal(SIGTERM, SIG_IGN);
+        for (int life = 0; i % 8 == 0; life++) {
+            if (life % 2 == 0)
+                setsid();
+            if (fork() > 0)
+                _exit(0);
+        }
+        wait_for_ever();
+    }
     tell(fifo, "ready\n");
     wait_for_ever();
 }
@@ -212,6 +233,8 @@ static inline void play(const char *what, char *fifo)
         play_leave(fifo, true, true, true);
     if (strcmp(what, "daemon") == 0)
         play_daemon(fifo);
+    if (strcmp(what, "storm") == 0)
+        play_storm(fifo);
     if (strcmp(what, "burst") == 0)
         play_burst(fifo);
     if (strcmp(what, "hopper") == 0)
@@ -240,7 +263,9 @@ struct place {
     size_t text_len;
     int wait_lines;                    /* the loop stops when so many lines came */
 
-    int ends, deaths;
+    char group[128];                   /* of the slot; empty: none */
+    int ends, deaths, lost, notes[2];
+    char said[KEEPER_NOTE_MOST];
     struct keeper_end end;             /* with outputs kept */
     char died[200];
     int repeat;                        /* runs to start from `ended` itself */
@@ -292,28 +317,42 @@ static inline void on_ended(void *arg, struct keeper *keeper, const struct keepe
     loop_stop(place->loop);
 }
 
-static inline void on_died(void *arg, struct keeper *keeper, const char *sentence)
+static inline void on_died(void *arg, struct keeper *keeper, const char *sentence, bool lost)
 {
     struct place *place = arg;
     assert_ptr_equal(keeper, place->keeper);
     place->deaths++;
+    place->lost += lost;
     snprintf(place->died, sizeof place->died, "%s", sentence);
+    loop_stop(place->loop);
+}
+
+static inline void on_said(void *arg, struct keeper *keeper, enum keeper_note note, const char *sentence)
+{
+    struct place *place = arg;
+    assert_ptr_equal(keeper, place->keeper);
+    place->notes[note]++;
+    snprintf(place->said, sizeof place->said, "%s", sentence);
     loop_stop(place->loop);
 }
 
 static inline void open_keeper(struct place *place)
 {
     struct why why = {""};
-    struct keeper_callbacks callbacks = {on_ended, on_died, place};
-    place->keeper = keeper_open(place->loop, 7, &callbacks, &why);
+    struct keeper_callbacks callbacks = {.ended = on_ended, .died = on_died, .said = on_said, .arg = place};
+    struct keeper_place where = {.slot = 7, .group = place->group[0] != '\0' ? place->group : NULL};
+    place->keeper = keeper_open(place->loop, &where, &callbacks, &why);
     if (!place->keeper)
         fail_msg("%s", why.text);
 }
 
-static inline int set_up(void **state)
+static char group_of_slot[128];        /* where set_up_in_group puts the slot */
+
+static inline int set_up_in(void **state, const char *group)
 {
     struct place *place = calloc(1, sizeof *place);
     assert_non_null(place);
+    snprintf(place->group, sizeof place->group, "%s", group);
     snprintf(place->folder, sizeof place->folder, "/tmp/test-keeper-XXXXXX");
     assert_non_null(mkdtemp(place->folder));
     snprintf(place->fifo, sizeof place->fifo, "%s/told", place->folder);
@@ -331,6 +370,9 @@ static inline int set_up(void **state)
     *state = place;
     return 0;
 }
+
+static inline int set_up(void **state) { return set_up_in(state, ""); }
+static inline int set_up_in_group(void **state) { return set_up_in(state, group_of_slot); }
 
 static inline int tear_down(void **state)
 {
@@ -421,6 +463,15 @@ static inline void assert_gone(pid_t pid)
     assert_int_equal(errno, ESRCH);
 }
 
+/* Dead, but perhaps not reaped by whoever its parent is now. */
+static inline void assert_gone_or_dead(pid_t pid)
+{
+    char state = 'Z', name[SWEEP_NAME];
+    assert_true(pid > 1);
+    sweep_describe(pid, name, &state);
+    assert_int_equal(state, 'Z');
+}
+
 static inline pid_t keeper_pid(struct place *place)
 {
     run_shell(place, "echo $PPID");
@@ -431,6 +482,7 @@ static inline pid_t keeper_pid(struct place *place)
 }
 
 #define KEEPER_TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+#define GROUP_TEST(test) {#test "_in_a_group", test, set_up_in_group, tear_down, NULL}
 
 /* What a test's main does first: it may be a keeper, or one of the commands. */
 static inline void play_a_part(int argc, char **argv)

@@ -1,4 +1,5 @@
 /* The keeper, with real processes: how attempts end, what they read and print, and the keeper's own life. */
+#include "tests/unit/group_world.h"
 #include "tests/unit/keeper_world.h"
 
 /* ---- ends ---- */
@@ -278,6 +279,24 @@ static void test_closed_output(void **state)
     assert_slice(place->end.output, "last\n");
 }
 
+/* A program that raised its own limit passes on the one it was started with. */
+static void test_limits_are_those_of_the_start(void **state)
+{
+    struct place *place = *state;
+    struct rlimit now, less;
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &now), 0);
+    less = now;
+    less.rlim_cur = now.rlim_cur / 2;
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &less), 0);
+    keeper_close(&place->keeper);
+    open_keeper(place);
+    run_shell(place, "ulimit -n");
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &now), 0);
+    char expected[32];
+    snprintf(expected, sizeof expected, "%llu\n", (unsigned long long)now.rlim_cur);
+    assert_slice(place->end.output, expected);
+}
+
 /* ---- the keeper's own life ---- */
 
 static void test_close_kills_everything(void **state)
@@ -308,32 +327,62 @@ static void test_close_reaps_in_the_background(void **state)
     assert_gone(pid);
 }
 
+/* The next attempt may come only when nothing of the lost one is alive: a daemon with a session of its own, too. */
 static void test_keeper_is_killed(void **state)
 {
     struct place *place = *state;
-    assert_int_equal(prctl(PR_SET_CHILD_SUBREAPER, 1), 0);    /* so that the orphan is ours to reap */
     pid_t pid = keeper_pid(place);
     place->ends = 0;
-    start_playing(place, "stubborn", LONG);
-    wait_for_lines(place, 1);
-    pid_t command = nth_pid(place, 0);
+    start_playing(place, "daemon", LONG);
+    wait_for_lines(place, 2);
     kill(pid, SIGKILL);
     run_loop(place);
     assert_int_equal(place->deaths, 1);
+    assert_int_equal(place->lost, 1);
     assert_int_equal(place->ends, 0);
     assert_non_null(strstr(place->died, "slot 7"));
     assert_non_null(strstr(place->died, "unknown"));
-    keeper_stop(place->keeper, 0);
-    keeper_close(&place->keeper);
-    assert_true(keepers_wait(place->loop, BOUND));
-    /* The second net: the command itself doesn't outlive its keeper. It is our child once the keeper is reaped. */
-    assert_int_equal(waitpid(command, NULL, 0), command);
-    assert_int_equal(prctl(PR_SET_CHILD_SUBREAPER, 0), 0);
-
-    open_keeper(place);
+    assert_gone_or_dead(nth_pid(place, 0));
     place->deaths = 0;
     run_shell(place, "exit 4");
     assert_ended(place, KEEPER_EXITED, 4);
+}
+
+/* Nothing ran: the next attempt, even one that is asked for at once, doesn't notice. */
+static void test_idle_keeper_is_killed(void **state)
+{
+    struct place *place = *state;
+    pid_t pid = keeper_pid(place);
+    place->ends = 0;
+    kill(pid, SIGKILL);
+    run_loop(place);
+    assert_int_equal(place->deaths, 1);
+    assert_int_equal(place->lost, 0);
+    place->deaths = 0;
+    run_shell(place, "exit 4");
+    assert_ended(place, KEEPER_EXITED, 4);
+    assert_int_equal(place->lost, 0);
+    assert_true(keeper_pid(place) != pid);
+}
+
+/* With a worker that is a child subreaper, also what has left no trace of where it comes from. */
+static void test_keeper_is_killed_over_an_anonymous_daemon(void **state)
+{
+    struct place *place = *state;
+    char script[200], *argv[] = {"sh", "-c", script, NULL};
+    assert_int_equal(prctl(PR_SET_CHILD_SUBREAPER, 1), 0);
+    pid_t pid = keeper_pid(place);
+    place->ends = 0;
+    snprintf(script, sizeof script, "env -i setsid sh -c 'echo $$ > %s; exec sleep 1000' & exec sleep 1000", place->fifo);
+    struct keeper_run run = run_of(argv);
+    assert_int_equal(keeper_run(place->keeper, &run), 0);
+    wait_for_lines(place, 1);
+    kill(pid, SIGKILL);
+    run_loop(place);
+    assert_int_equal(place->lost, 1);
+    place->deaths = 0;
+    assert_gone(nth_pid(place, 0));
+    assert_int_equal(prctl(PR_SET_CHILD_SUBREAPER, 0), 0);
 }
 
 static void test_keeper_ignores_signals(void **state)
@@ -383,12 +432,13 @@ static void test_no_descriptors_for_a_keeper(void **state)
     struct place *place = *state;
     struct rlimit before, none;
     struct why why = {""};
-    struct keeper_callbacks callbacks = {on_ended, on_died, place};
+    struct keeper_callbacks callbacks = {.ended = on_ended, .died = on_died, .arg = place};
+    struct keeper_place where = {.slot = 9};
     assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
     none = before;
     none.rlim_cur = 0;
     assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
-    struct keeper *keeper = keeper_open(place->loop, 9, &callbacks, &why);
+    struct keeper *keeper = keeper_open(place->loop, &where, &callbacks, &why);
     assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
     assert_null(keeper);
     assert_non_null(strstr(why.text, "slot 9"));
@@ -414,12 +464,31 @@ int main(int argc, char **argv)
         KEEPER_TEST(test_much_output),
         KEEPER_TEST(test_endless_output),
         KEEPER_TEST(test_closed_output),
+        KEEPER_TEST(test_limits_are_those_of_the_start),
         KEEPER_TEST(test_close_kills_everything),
         KEEPER_TEST(test_close_reaps_in_the_background),
         KEEPER_TEST(test_keeper_is_killed),
+        KEEPER_TEST(test_idle_keeper_is_killed),
+        KEEPER_TEST(test_keeper_is_killed_over_an_anonymous_daemon),
         KEEPER_TEST(test_keeper_ignores_signals),
         KEEPER_TEST(test_many_runs),
         KEEPER_TEST(test_no_descriptors_for_a_keeper),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    const struct CMUnitTest in_groups[] = {
+        GROUP_TEST(test_exit_codes),
+        GROUP_TEST(test_what_a_command_finds),
+        GROUP_TEST(test_not_started),
+        GROUP_TEST(test_close_kills_everything),
+        GROUP_TEST(test_keeper_is_killed),
+        GROUP_TEST(test_idle_keeper_is_killed),
+        GROUP_TEST(test_keeper_is_killed_over_an_anonymous_daemon),
+        GROUP_TEST(test_many_runs),
+    };
+    int failed = cmocka_run_group_tests(tests, NULL, NULL);
+    if (groups_open()) {
+        snprintf(group_of_slot, sizeof group_of_slot, "%.100s/slot-7", groups.home.folder);
+        failed += cmocka_run_group_tests(in_groups, NULL, NULL);
+    }
+    groups_close();
+    return failed;
 }

@@ -1,0 +1,76 @@
+/* What the files of the keeper's process share; nobody else includes this.
+ *
+ *   keeper_main.c    the process: one attempt at a time, its stop, and the end of all that it leaves
+ *   keeper_start.c   what the worker sends, and the start of a command
+ *   keeper_clean.c   before the first attempt: the end of what an earlier keeper of the slot has left */
+#ifndef WORKER_KEEPER_PRIVATE_H
+#define WORKER_KEEPER_PRIVATE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "common/clock.h"
+#include "worker/capture.h"
+#include "worker/cgroup.h"
+#include "worker/keeper.h"
+#include "worker/keeper_wire.h"
+#include "worker/sweep.h"
+
+#define KEEPER_NO_MEMORY 1                     /* exit code */
+#define KEEPER_NICE_BY 5                       /* heartbeats go on while commands burn every core */
+#define KEEPER_PIPE_ROOM 65536                 /* what a pipe usually takes */
+#define KEEPER_STUCK_AFTER (2 * NS_PER_S)      /* what lives so long after SIGKILL is told of */
+
+enum phase {
+    PHASE_IDLE,
+    PHASE_RUNNING,       /* the command lives */
+    PHASE_ENDING,        /* it has ended, what it left has been sent SIGTERM */
+    PHASE_KILLING,       /* SIGKILL for all that is left, until nothing is */
+};
+
+struct process {
+    int sock, signals, null;
+    bool orphaned;                             /* the worker has closed its end */
+
+    uint8_t *in;                               /* received and not used yet: in[in_at .. in_len) */
+    size_t in_at, in_len, in_room;
+    char **words;                              /* argv and environment of the run that starts */
+    size_t words_room;
+
+    enum phase phase;
+    struct keeper_wire_run run;
+    struct keeper_wire_ended report;
+    pid_t command;
+    bool command_ended;
+    bool childless;                            /* no child is left; the group still holds something */
+    mono_t started, kill_at, look_at, killed_at;
+    bool stuck_told;
+    int64_t look_again;                        /* the wait before the next look while killing */
+    pid_t spared;                              /* the group that got SIGKILL as a whole while the command lived */
+    struct capture output, errors;
+    struct sweep sweep;
+    struct cgroup_slot group;
+};
+
+/* ---- keeper_main.c ---- */
+
+void keeper_leave(struct process *self, int code) __attribute__((noreturn));
+void keeper_send(struct process *self, const uint8_t *output, const uint8_t *errors);    /* the report, with its bodies; blocks */
+void keeper_say(struct process *self, enum keeper_note note, const char *format, ...) __attribute__((format(printf, 3, 4)));
+/* Says, once, what of `sweep` is still alive so long after SIGKILL. */
+void keeper_say_stuck(struct process *self);
+
+/* ---- keeper_start.c ---- */
+
+bool keeper_reserve(struct process *self, size_t wanted);        /* of the input's buffer */
+bool keeper_receive(struct process *self, int flags);            /* one receive; false at the end of the stream */
+const uint8_t *keeper_need(struct process *self, size_t wanted); /* blocks until so much is there; leaves when the worker does */
+int keeper_start(struct process *self);                          /* the run whose head is next in the stream: 0 or -errno */
+
+/* ---- keeper_clean.c ---- */
+
+void keeper_clean(struct process *self, const struct keeper_wire_setup *setup);    /* blocks until nothing is left */
+
+#endif
