@@ -92,7 +92,8 @@ $(BINS): $(B)/bin/%: $(B)/obj/%/main.o $(LIBS)
 WRAPPED := malloc calloc realloc reallocarray strdup strndup asprintf free open fcntl prctl pipe2 socketpair eventfd \
            memfd_create epoll_create1 timerfd_create signalfd epoll_ctl clone pthread_create read recv write sendmsg ppoll \
            zmq_ctx_new zmq_ctx_set zmq_socket zmq_bind zmq_connect zmq_setsockopt zmq_getsockopt zmq_msg_init_size \
-           zmq_msg_init_data zmq_msg_send protobuf_c_message_unpack protobuf_c_message_free_unpacked
+           zmq_msg_init_data zmq_msg_send protobuf_c_message_unpack protobuf_c_message_free_unpacked \
+           mono_now
 comma := ,
 $(FAULT): LDLIBS += $(WRAPPED:%=-Wl$(comma)--wrap=%)
 

@@ -96,27 +96,6 @@ struct db {
 
 /* ---- errors ---- */
 
-/* Says why SQLite refused what was tried: "opened", "written". Returns -1. */
-static int tell(const struct db *self, int rc, const char *doing, struct why *why)
-{
-    int error = self->system_error;
-    const char *what = sqlite3_errstr(rc);
-    switch (rc & 0xff) {
-    case SQLITE_NOTADB:
-        return why_set(why, "%s is not a store of Tarmac: it is no SQLite database; move it away or choose another folder", self->path);
-    case SQLITE_CORRUPT:
-        return why_set(why, "%s is damaged (%s); restore the folder from a backup, or move it away to begin anew", self->path, what);
-    case SQLITE_FULL:
-        return why_set(why, "%s can't be %s: no room is left on the disk; make room there", self->path, doing);
-    case SQLITE_CANTOPEN: case SQLITE_READONLY: case SQLITE_PERM: case SQLITE_AUTH:
-        return why_set(why, "%s can't be %s: %s (%s); the file and its folder must be writable for this user", self->path, doing, what,
-                       error ? strerror(error) : "no error of the system");
-    default:
-        return why_set(why, "%s can't be %s: %s, error %d (%s); look after the disk, then start again", self->path, doing, what, rc,
-                       error ? strerror(error) : "no error of the system");
-    }
-}
-
 /* A lack of room that showed up while writing. One that a flush reports is not here: after a failed
  * flush nobody knows which pages are on the disk, so it must not be tried again. */
 static bool is_full(const struct db *self, int rc)
@@ -125,6 +104,29 @@ static bool is_full(const struct db *self, int rc)
         return true;
     int error = self->system_error;
     return (error == ENOSPC || error == EDQUOT) && (rc == SQLITE_IOERR_WRITE || rc == SQLITE_IOERR_SHMSIZE);
+}
+
+/* Says why SQLite refused what was tried: "opened", "written". Returns -1. */
+static int tell(const struct db *self, int rc, const char *doing, struct why *why)
+{
+    int error = self->system_error;
+    const char *what = sqlite3_errstr(rc);
+    if (is_full(self, rc))
+        return why_set(why, "%s can't be %s: no room is left on the disk; make room there", self->path, doing);
+    switch (rc == SQLITE_IOERR_NOMEM ? SQLITE_NOMEM : rc & 0xff) {
+    case SQLITE_NOTADB:
+        return why_set(why, "%s is not a store of Tarmac: it is no SQLite database; move it away or choose another folder", self->path);
+    case SQLITE_CORRUPT:
+        return why_set(why, "%s is damaged (%s); restore the folder from a backup, or move it away to begin anew", self->path, what);
+    case SQLITE_NOMEM:
+        return why_set(why, "%s can't be %s: no memory is left; raise the limit of this process, or run less beside it", self->path, doing);
+    case SQLITE_CANTOPEN: case SQLITE_READONLY: case SQLITE_PERM: case SQLITE_AUTH:
+        return why_set(why, "%s can't be %s: %s (%s); the file and its folder must be writable for this user", self->path, doing, what,
+                       error ? strerror(error) : "no error of the system");
+    default:
+        return why_set(why, "%s can't be %s: %s, error %d (%s); look after the disk, then start again", self->path, doing, what, rc,
+                       error ? strerror(error) : "no error of the system");
+    }
 }
 
 static enum db_result judge(const struct db *self, int rc, struct why *why)
@@ -191,11 +193,13 @@ static int run_number(struct db *self, enum statement which, int64_t *ret_value)
 static int ask_number(struct db *self, const char *text, int64_t *ret_value)
 {
     sqlite3_stmt *statement = NULL;
+    errno = 0;
     int rc = sqlite3_prepare_v2(self->handle, text, -1, &statement, NULL);
     if (rc == SQLITE_OK && (rc = sqlite3_step(statement)) == SQLITE_ROW) {
         *ret_value = sqlite3_column_int64(statement, 0);
         rc = SQLITE_OK;
     }
+    note_system_error(self);
     sqlite3_finalize(statement);
     return rc;
 }
@@ -632,6 +636,11 @@ static int take_frame(const struct db *self, sqlite3_stmt *row, uint64_t number,
 
 static int cant_read(const struct db *self, int rc, uint64_t number, uint64_t batch, struct why *why)
 {
+    if ((rc & 0xff) == SQLITE_NOMEM || rc == SQLITE_IOERR_NOMEM)
+        return why_set(why, "no memory to read frame %" PRIu64 " of batch %" PRIu64 " from %s", number, batch, self->path);
+    if ((rc & 0xff) == SQLITE_IOERR)
+        return why_set(why, "%s can't be read: in table frames, number %" PRIu64 " of batch %" PRIu64 ": %s, error %d; look after the disk",
+                       self->path, number, batch, sqlite3_errstr(rc), rc);
     return why_set(why, "%s is damaged: in table frames, number %" PRIu64 " of batch %" PRIu64 " can't be read (%s)"
                    "; restore the folder from a backup", self->path, number, batch,
                    rc == SQLITE_DONE ? "an index names it, but it is missing" : sqlite3_errstr(rc));

@@ -23,6 +23,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "common/clock.h"
+
 #define REAL(type, name, ...) extern type __real_##name(__VA_ARGS__) __attribute__((weak))
 #define WRAPS(type, name, ...) REAL(type, name, __VA_ARGS__); type __wrap_##name(__VA_ARGS__); type __wrap_##name(__VA_ARGS__)
 #define PLAN_VARIABLE "TARMAC_TEST_FAULT"
@@ -32,6 +34,7 @@
 static struct fail_plan plan;
 static atomic_uint armed;                    /* its kinds, while it is armed */
 static atomic_long calls, hits;
+static atomic_long since[32];                /* calls of each kind since the first that failed */
 static _Atomic(long) *shared_hits;           /* of a process that a test has started; else NULL */
 
 void fail_arm(const struct fail_plan *wanted)
@@ -40,6 +43,8 @@ void fail_arm(const struct fail_plan *wanted)
     plan = *wanted;
     atomic_store(&calls, 0);
     atomic_store(&hits, 0);
+    for (int i = 0; i < 32; i++)
+        atomic_store(&since[i], 0);
     atomic_store(&armed, plan.kinds);
 }
 
@@ -51,17 +56,28 @@ long fail_disarm(void)
 
 long fail_hits(void) { return atomic_load(&hits); }
 
+long fail_calls_since(unsigned kinds)
+{
+    long n = 0;
+    for (int i = 0; i < 32; i++)
+        n += kinds >> i & 1 ? atomic_load(&since[i]) : 0;
+    return n;
+}
+
 bool fail_due(unsigned kind, int *ret_error)
 {
-    if (!(atomic_load(&armed) & kind))
+    unsigned kinds = atomic_load(&armed);
+    if (kinds && atomic_load(&hits) > 0)
+        atomic_fetch_add(&since[__builtin_ctz(kind)], 1);
+    if (!(kinds & kind))
         return false;
     long n = atomic_fetch_add(&calls, 1);
     if (n < plan.after || (plan.times >= 0 && n >= plan.after + plan.times))
         return false;
-    atomic_fetch_add(&hits, 1);
+    bool first = atomic_fetch_add(&hits, 1) == 0;
     if (shared_hits)
         atomic_fetch_add(shared_hits, 1);
-    *ret_error = plan.error;
+    *ret_error = first && plan.torn ? FAIL_SHORT : plan.error;
     return true;
 }
 
@@ -89,21 +105,31 @@ bool fail_is_sanitized(void)
     return false;
 }
 
+void fail_again(const struct fail_sweep *self)
+{
+    fail_arm(&(struct fail_plan){
+        .kinds = self->kinds, .after = self->n, .times = self->times, .error = self->error, .torn = self->torn,
+    });
+}
+
 bool fail_next(struct fail_sweep *self)
 {
-    if (self->times == 0) {
-        self->times = 1;
-        if (self->stride == 0)
-            self->stride = 5;
-        if (!fail_is_sanitized())
-            self->stride = 1;
-    } else {
+    if (self->begun) {
         if (fail_disarm() == 0)
             return false;
         self->points++;
         self->n += self->stride;
+    } else {
+        self->begun = true;
+        self->times = self->times ? self->times : 1;
+        if (self->stride == 0)
+            self->stride = fail_is_sanitized() ? 5 : 1;
+        if (getenv("FAULT_ALL"))
+            self->stride = 1;
     }
-    fail_arm(&(struct fail_plan){.kinds = self->kinds, .after = self->n, .times = self->times, .error = self->error});
+    if (getenv("FAULT_TRACE"))
+        printf("# kinds %#x, error %d, after %ld\n", self->kinds, self->error, self->n), fflush(stdout);
+    fail_again(self);
     return true;
 }
 
@@ -308,6 +334,14 @@ WRAPS(void, protobuf_c_message_free_unpacked, ProtobufCMessage *message, Protobu
 {
     __real_protobuf_c_message_free_unpacked(message, to ? to : &message_memory);
 }
+
+/* ---- time ---- */
+
+static _Atomic(int64_t) skipped;
+
+void fail_skip_time(int64_t ns) { atomic_fetch_add(&skipped, ns); }
+
+WRAPS(mono_t, mono_now, void) { return mono_add(__real_mono_now(), atomic_load(&skipped)); }
 
 /* ---- descriptors and processes ---- */
 

@@ -24,8 +24,10 @@ enum fail_kind {
     FAIL_FILE_OPEN = 1 << 9,   /* the rest: regular files, by tests/support/fail_files.h */
     FAIL_FILE_WRITE = 1 << 10,
     FAIL_FILE_SYNC = 1 << 11,
-    FAIL_FILE_SIZE = 1 << 12,  /* ftruncate, posix_fallocate, fallocate */
-    FAIL_FILE_READ = 1 << 13,
+    FAIL_FILE_SIZE = 1 << 12,  /* ftruncate */
+    FAIL_FILE_ROOM = 1 << 13,  /* posix_fallocate */
+    FAIL_FILE_READ = 1 << 14,
+    FAIL_FOLDER_SYNC = 1 << 15,
 };
 
 #define FAIL_SHORT (-1)        /* instead of an errno: a part is transferred, at least one byte; for calls that transfer */
@@ -35,25 +37,31 @@ struct fail_plan {
     long after;                /* so many calls of these kinds are let through … */
     long times;                /* … and so many fail then; -1: all */
     int error;                 /* errno, or FAIL_SHORT */
+    bool torn;                 /* the first of them is short, as on a disk that fills up */
 };
 
 void fail_arm(const struct fail_plan *plan);
 long fail_disarm(void);        /* how many calls failed; idempotent */
 long fail_hits(void);          /* the same, without an end */
+long fail_calls_since(unsigned kinds);     /* of these kinds, whether they are in the plan or not, since the first that failed */
 
 /* ---- sweeps ---- */
 
 /* for (struct fail_sweep s = {.kinds = …, .error = …}; fail_next(&s);) { what is done; fail_disarm(); what is checked }
- * Under a sanitizer only every so-many-th point is taken (`stride`, 0: 5), so that it stays bearable. */
+ * Where there are too many points every so-many-th is taken (`stride`; 0: all, and each fifth under a sanitizer), unless
+ * FAULT_ALL=1 is in the environment. With FAULT_TRACE=1 each point is printed. */
 struct fail_sweep {
     unsigned kinds;
     int error;
+    bool torn;
     long times;                /* 0: once */
     long stride;
     long n;                    /* calls let through in the present run */
     long points;               /* runs in which something failed */
+    bool begun;
 };
 bool fail_next(struct fail_sweep *self);
+void fail_again(const struct fail_sweep *self);    /* from the beginning of the present run: what was prepared before doesn't count */
 void fail_said(const char *what, long points);     /* one line for whoever reads the test's output */
 bool fail_is_sanitized(void);
 
@@ -68,6 +76,9 @@ size_t fail_blocks(void);                  /* blocks that our own code has and h
 void fail_tell_blocks(size_t more_than);   /* prints where the youngest of them come from */
 int fail_descriptors(void);                /* of this process */
 bool fail_has_children(void);              /* zombies too */
+
+/* Time, for those who ask mono_now: it jumps ahead, for good. */
+void fail_skip_time(int64_t ns);
 
 /* For a library's own allocator. */
 void *fail_library_malloc(size_t size);

@@ -107,10 +107,10 @@ static inline void world_reopen(struct world *world)
 }
 
 /* Nothing is opened yet. */
-static inline struct world *world_prepare(void)
+static inline struct world *world_prepare_in(const char *folder)
 {
     struct world *world = test_calloc(1, sizeof *world);
-    snprintf(world->top, sizeof world->top, "/tmp/tarmac-test-XXXXXX");
+    snprintf(world->top, sizeof world->top, "%s/tarmac-test-XXXXXX", folder);
     assert_non_null(mkdtemp(world->top));
     snprintf(world->dir, sizeof world->dir, "%s/data", world->top);
     world->loop = loop_new();
@@ -122,6 +122,8 @@ static inline struct world *world_prepare(void)
     };
     return world;
 }
+
+static inline struct world *world_prepare(void) { return world_prepare_in("/tmp"); }
 
 static inline const char *world_path(const struct world *world, const char *name)
 {
