@@ -273,7 +273,7 @@ clean_up() {
     local code=$? name pid left
     trap - EXIT
     trap '' TERM
-    for name in "${!PIDS[@]}"; do kill -TERM "${PIDS[$name]}" 2>/dev/null; done
+    for name in "${!PIDS[@]}"; do kill -TERM "${PIDS[$name]}" 2>/dev/null; kill -CONT "${PIDS[$name]}" 2>/dev/null; done
     for name in "${!PIDS[@]}"; do
         if ! holds_within $((8 * SLOW)) not_alive "${PIDS[$name]}"; then
             printf '# %s: %s did not leave when told to; killed\n' "$E2E_NAME" "$name"
