@@ -32,34 +32,38 @@ void owed_told(struct ledger *l, struct worker *w, uint64_t unreleased)
     }
 }
 
-/* A run of tasks from `at` on that have ended and aren't recorded; 0: it doesn't begin there. */
-static uint32_t owed_run(const struct flight *f, uint32_t at)
+/* The first run of tasks that have ended and aren't recorded. */
+static bool owed_run(const struct flight *f, uint32_t *ret_at, uint32_t *ret_n)
 {
-    uint32_t n = 0;
+    uint32_t at = 0, n = 0;
+    while (at < f->count && (!bit_get(f->ended, at) || bit_get(f->done, at)))
+        at++;
     while (at + n < f->count && bit_get(f->ended, at + n) && !bit_get(f->done, at + n))
         n++;
-    return n;
+    *ret_at = at;
+    *ret_n = n;
+    return n > 0;
 }
 
-static void requeue_owed(struct ledger *l, struct flight *f)
-{
-    struct batch *b = f->batch;
-    for (uint32_t at = 0; at < f->count; at++) {
-        uint32_t n = owed_run(f, at);
-        if (n == 0)
-            continue;
-        flight_settle(l, f, f->first + at, n);      /* they leave the flight */
-        requeue(l, b, f->first + at, n, f->past);
-        at += n - 1;
-    }
-    flight_prune(l, f);
-}
-
+/* Each run is carved out: it will fly again, and flights of a batch do not overlap. */
 static void give_to_others(struct ledger *l, struct worker *w)
 {
-    struct flight *f, *next;
-    TAILQ_FOREACH_SAFE(f, &w->flights, at_worker, next)
-        requeue_owed(l, f);
+    struct flight *f = TAILQ_FIRST(&w->flights);
+    uint32_t at, n;
+    while (f != NULL) {
+        if (!owed_run(f, &at, &n)) {
+            f = TAILQ_NEXT(f, at_worker);
+            continue;
+        }
+        struct batch *b = f->batch;
+        struct past past = f->past;
+        uint64_t first = f->first + at;
+        struct flight *mine = flight_carve(l, f, first, n);
+        BUG_IF_NO_MEMORY(mine);
+        flight_drop(l, mine);
+        requeue(l, b, first, n, past);
+        f = TAILQ_FIRST(&w->flights);       /* carving has made others of it */
+    }
     struct batch *b, *b_next;
     TAILQ_FOREACH_SAFE(b, &l->open, open_link, b_next)
         batch_moved(l, b);
