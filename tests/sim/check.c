@@ -9,6 +9,7 @@
 #include "common/bug.h"
 
 #define SLACK          (3 * S / 2)     /* for the last messages and commits of a batch at its deadline */
+#define IN_FLIGHT      60000u          /* run credits, and what is not released yet */
 #define SETTLE         (25 * S)        /* after a disturbance: silence, reconnection, recovery, what is sent again */
 
 struct truth *truth_of(struct world *w, const uint8_t *id)
@@ -40,6 +41,38 @@ static struct task *task_of(struct truth *t, uint64_t index)
 
 /* ---- I1: what is on the sink's disk ---- */
 
+/* What is judged lost must have lost its workers: by its own doing, where nothing else kills them. */
+static void check_lost(struct world *w, struct truth *t, uint64_t index)
+{
+    const struct task *task = task_of(t, index);
+    if (w->theme == THEME_QUIET || w->theme == THEME_GENTLE)
+        violated(w, "gentle", "task %s/%" PRIu64 " is judged lost, and no worker was killed", t->short_id, index);
+    if (task->killed > 0)
+        cover(w, COVER_POISON_LOST);
+    if (w->theme != THEME_POISON)
+        return;
+    if (task->killed == 0)
+        violated(w, "poison", "task %s/%" PRIu64 " is judged lost and has killed no worker", t->short_id, index);
+}
+
+void check_killed(struct world *w, struct truth *t, uint64_t index)
+{
+    struct task *task = task_of(t, index);
+    cover(w, COVER_POISON);
+    if (++task->killed > MAX_LOSSES && w->theme == THEME_POISON)
+        violated(w, "poison", "task %s/%" PRIu64 " kills its worker for the %u. time; %u are the most", t->short_id, index, task->killed, MAX_LOSSES);
+}
+
+/* The deadline may move to and fro by its clock's drift. */
+static void check_early(struct world *w, const struct truth *t, uint64_t index, Wire__Verdict verdict, Wire__Reason reason)
+{
+    if (verdict != WIRE__VERDICT__DEADLINE_EXCEEDED || reason != WIRE__REASON__DEADLINE || w->now + 20 * MS >= t->deadline_from)
+        return;
+    if (!(w->wall_stepped && w->vent.p.boots > 0))
+        violated(w, "early", "task %s/%" PRIu64 " is ended by a deadline that is %" PRId64 " ms away", t->short_id, index,
+                 (t->deadline_from - w->now) / MS);
+}
+
 static void record(struct world *w, struct truth *t, uint64_t index, Wire__Verdict verdict)
 {
     struct task *task = task_of(t, index);
@@ -48,6 +81,8 @@ static void record(struct world *w, struct truth *t, uint64_t index, Wire__Verdi
                  wire_verdict_name(verdict));
         return;
     }
+    if (verdict == WIRE__VERDICT__LOST)
+        check_lost(w, t, index);
     task->verdict = (uint8_t)verdict;
     t->recorded++;
     t->counts[verdict]++;
@@ -78,6 +113,8 @@ static void check_report(struct world *w, const struct op *row, const Wire__Row 
             continue;
         Wire__Verdict verdict = report->verdicts[report->n_verdicts == 1 ? 0 : i];
         record(w, t, report->fence->first + i, verdict);
+        if (report->n_reasons > 0)
+            check_early(w, t, report->fence->first + i, verdict, report->reasons[report->n_reasons == 1 ? 0 : i]);
         if (verdict == WIRE__VERDICT__OK)
             check_ok(w, t, report->fence->first + i, report->fence);
     }
@@ -92,6 +129,7 @@ static void check_closing(struct world *w, const Wire__Row *m)
     for (size_t i = 0; i < m->n_closed; i++)
         for (uint64_t k = 0; k < m->closed[i]->count; k++)
             record(w, t, m->closed[i]->first + k, c->verdict);
+    check_early(w, t, c->span->first, c->verdict, c->reason);
     for (uint64_t k = 0; k < (uint64_t)m->closed_bitmap.len * 8; k++)
         if (m->closed_bitmap.data[k / 8] >> (k % 8) & 1)
             record(w, t, c->span->first + k, c->verdict);
@@ -129,6 +167,16 @@ void check_sink_record(struct world *w, const struct op *op)
         if (r->counts[i] != t->counts[i])
             violated(w, "counts", "the sink's record of %s says %" PRIu64 " %s, its rows %" PRIu64, t->short_id, r->counts[i],
                      wire_verdict_name((Wire__Verdict)i), t->counts[i]);
+}
+
+/* A result comes in of a task that has its verdict: it must change nothing. */
+void check_duplicate(struct world *w, const Wire__Result *m)
+{
+    if (m->what_case != WIRE__RESULT__WHAT_REPORT)
+        return;
+    const Wire__Fence *fence = m->report->fence;
+    if (task_of(truth_of(w, fence->batch.data), fence->first)->verdict != 0)
+        cover(w, COVER_DUPLICATE);
 }
 
 /* Nothing is called recorded before it is on disk. */
@@ -204,14 +252,23 @@ void check_status(struct world *w, struct truth *t, const Wire__BatchStatus *s)
 /* ---- I3, I8, fences: what starts ---- */
 
 /* The other attempt runs where the ventilator sees it and may rely on it. */
-static bool still_counts(struct world *w, const struct task_run *r)
+static bool still_counts(const struct task_run *r)
 {
     struct worker *k = r->worker;
     struct agent_counts counts;
     if (r->over || r->stopped || !k->p.alive || k->p.life != r->life || k->p.frozen)
         return false;
-    agent_count(k->agent, now_of(w), &counts);
+    agent_count(k->agent, clock_of(&k->p), &counts);
     return counts.lane_open && counts.lease_valid && k->lane.link != NULL && link_alive(k->lane.link);
+}
+
+/* A worker that hears nothing any more keeps the deadline by itself; what was on its way to it comes late. */
+static void check_late(struct world *w, const struct worker *k, const struct truth *t, const struct agent_run *run)
+{
+    int64_t slack = w->theme == THEME_STORM || w->theme == THEME_BACKLOG ? 25 * S : S / 2 + w->slack;
+    if (t->deadline_by > 0 && w->now > t->deadline_by + slack)
+        violated(w, "deadline", "%s starts %s/%" PRIu64 " %" PRId64 " ms after its deadline", k->p.name, run->short_id, run->index,
+                 (w->now - t->deadline_by) / MS);
 }
 
 struct task_run *check_run(struct worker *k, const struct agent_run *run)
@@ -221,11 +278,17 @@ struct task_run *check_run(struct worker *k, const struct agent_run *run)
     struct task *task = task_of(t, run->index);
     if (task->cancelled)
         violated(w, "I3", "%s starts %s/%" PRIu64 " after its cancel was acknowledged", k->p.name, run->short_id, run->index);
+    check_late(w, k, t, run);
+    if (task->runs != NULL)
+        cover(w, COVER_RUN_AGAIN);
     for (const struct task_run *r = task->runs; r != NULL; r = r->next) {
         if (r->epoch == run->epoch && r->attempt == run->attempt)
             violated(w, "fence", "attempt %" PRIu64 ".%u of %s/%" PRIu64 " starts a second time, at %s", run->epoch, run->attempt,
                      run->short_id, run->index, k->p.name);
-        if (still_counts(w, r))
+        if (r->ok && (w->theme == THEME_QUIET || w->theme == THEME_GENTLE))
+            violated(w, "gentle", "%s/%" PRIu64 " starts again at %s; it ended ok at %s, and nothing was killed", run->short_id, run->index,
+                     k->p.name, r->worker->p.name);
+        if (still_counts(r))
             violated(w, "one_attempt", "attempt %" PRIu64 ".%u of %s/%" PRIu64 " starts at %s while %" PRIu64 ".%u runs at %s, which is there",
                      run->epoch, run->attempt, run->short_id, run->index, k->p.name, r->epoch, r->attempt, r->worker->p.name);
     }
@@ -266,7 +329,7 @@ static void say_unfinished(struct world *w, char *out, size_t size)
         struct agent_counts c;
         if (w->workers[i].agent == NULL)
             continue;
-        agent_count(w->workers[i].agent, now_of(w), &c);
+        agent_count(w->workers[i].agent, clock_of(&w->workers[i].p), &c);
         if (c.busy + c.queued + c.unreleased > 0)
             n += (size_t)snprintf(out + n, size - n, " %s: busy %u queued %" PRIu64 " unreleased %" PRIu64 ";", w->workers[i].p.name, c.busy,
                                   c.queued, c.unreleased);
@@ -299,12 +362,40 @@ static void judge_deadline(struct world *w, struct event *e)
     }
 }
 
-void check_deadline(struct world *w, struct truth *t, int64_t by, int64_t grace)
+/* Across a restart of its host the journal has only the wall clock's word: what that was set back, counts twice. */
+void check_reboot(struct world *w)
 {
+    for (struct truth *t = w->truths; t != NULL; t = t->next)
+        if (t->deadline_by > 0 && !t->complete)
+            check_deadline(w, t, t->deadline_from, t->deadline_by + w->wall_most - w->wall_offset, t->grace);
+}
+
+void check_deadline(struct world *w, struct truth *t, int64_t from, int64_t by, int64_t grace)
+{
+    t->deadline_from = from;
     t->deadline_by = by;
     t->grace = grace;
     t->deadline_version++;
-    judge_later(w, t, by + grace + SLACK - w->now);
+    judge_later(w, t, by + grace + SLACK + w->slack - w->now);
+}
+
+/* ---- I5 ---- */
+
+/* What the ledger keeps in memory follows what flies. */
+void check_memory(struct vent *v)
+{
+    struct world *w = v->p.world;
+    struct ledger_counts c;
+    ledger_count(v->ledger, &c);
+    uint64_t cached = CACHE_BYTES + c.open_batches * CACHE_SLACK;
+    if (c.cached_bytes > cached)
+        violated(w, "I5", "%" PRIu64 " bytes of payloads are in memory, %" PRIu64 " are the most", c.cached_bytes, cached);
+    if (c.in_flight > IN_FLIGHT)
+        violated(w, "I5", "%" PRIu64 " tasks are in flight, %u are the most that %u workers may hold", c.in_flight, IN_FLIGHT, MAX_WORKERS);
+    v->most_in_flight = c.in_flight > v->most_in_flight ? c.in_flight : v->most_in_flight;
+    if (c.holes + c.flights > 64 + 4 * v->most_in_flight)
+        violated(w, "I5", "%" PRIu64 " holes and %" PRIu64 " flights; never more than %" PRIu64 " tasks were in flight", c.holes, c.flights,
+                 v->most_in_flight);
 }
 
 /* ---- the end ---- */
@@ -316,8 +407,22 @@ void check_idle_end(struct world *w)
     violated(w, "I6", "not over %" PRId64 " s after the last fault:%s", (w->horizon - w->end_of_faults) / S, text);
 }
 
+/* In a world where only poison kills, each of it must be found out, unless something else ended it before. */
+static void check_poison(struct world *w, const struct plan *p)
+{
+    for (size_t i = 0; i < p->n_poison; i++) {
+        const struct task *task = task_of(p->truth, p->poison[i]);
+        if (task->killed == MAX_LOSSES && task->verdict != WIRE__VERDICT__LOST && p->options.deadline == NULL && p->cancel_after == 0)
+            violated(w, "poison", "task %s/%" PRIu64 " has killed %u workers and is recorded %s", p->short_id, p->poison[i], task->killed,
+                     wire_verdict_name(task->verdict));
+    }
+}
+
 void check_end(struct world *w)
 {
+    for (size_t i = 0; i < MAX_PLANS && w->theme == THEME_POISON; i++)
+        if (w->plans[i].known)
+            check_poison(w, &w->plans[i]);
     for (struct truth *t = w->truths; t != NULL; t = t->next) {
         for (uint64_t i = 0; i < t->acknowledged; i++)
             if (task_of(t, i)->verdict == 0)

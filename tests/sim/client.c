@@ -31,7 +31,7 @@ static bool ask(struct client *c, unsigned plan, int kind, Wire__Request *m, str
         if (c->asked[i].id != 0)
             continue;
         m->id = ++c->next_request;
-        if (!dial_is_up(&c->dial) || link_send(c->dial.link, DIALER, &m->base, body, with_body) < 0)
+        if (!dial_is_up(&c->dial) || !port_works(&c->p) || link_send(c->dial.link, DIALER, &m->base, body, with_body) < 0)
             return false;
         c->asked[i].id = m->id;
         c->asked[i].plan = plan;
@@ -75,17 +75,24 @@ static void submit(struct client *c, unsigned i)
     Wire__Submit s = WIRE__SUBMIT__INIT;
     Wire__Request m = WIRE__REQUEST__INIT;
     s.submission = wire_id_bytes(p->submission);
-    if (p->with_key)
+    if (p->with_key && !(p->known && mutate(c->p.world, MUTANT_KEY_FORGOTTEN)))
         s.key = p->key;
     s.options = &p->options;
     m.what_case = WIRE__REQUEST__WHAT_SUBMIT;
     m.submit = &s;
+    if (p->asked_at == 0)
+        p->asked_at = c->p.world->now;
     p->waiting = ask(c, i, ASK_SUBMIT, &m, (struct slice){0}, false);
 }
 
 /* The item of a task is always the same, so that a client that comes back submits the same input. */
 static size_t item_of(unsigned plan, uint64_t index, char *out, size_t size)
 {
+    if (index >= 5000 && size >= 40) {           /* of many: these should cost little */
+        memset(out, '.', 40);
+        memcpy(out, &index, sizeof index);
+        return 40;
+    }
     int n = snprintf(out, size, "item %u/%" PRIu64 " %.*s", plan, index, (int)(index * 7 % 23), "with some words behind it");
     return (size_t)n;
 }
@@ -105,7 +112,7 @@ static void send_chunk(struct client *c, unsigned i)
     struct plan *p = &w->plans[i];
     static uint32_t lengths[WIRE_BLOCK];
     static uint8_t body[WIRE_BLOCK * 64];
-    uint64_t n = 1 + below(w, p->total > 200 ? 200 : 30), block_left = WIRE_BLOCK - p->next % WIRE_BLOCK;
+    uint64_t n = p->total >= 100000 ? WIRE_BLOCK : 1 + below(w, p->total > 200 ? 200 : 30), block_left = WIRE_BLOCK - p->next % WIRE_BLOCK;
     n = n < p->total - p->next ? n : p->total - p->next;
     n = n < block_left ? n : block_left;
     size_t len = 0;
@@ -141,7 +148,10 @@ static void send_seal(struct client *c, unsigned i)
     struct plan *p = &c->p.world->plans[i];
     Wire__Seal seal = WIRE__SEAL__INIT;
     Wire__Request m = WIRE__REQUEST__INIT;
-    seal.batch = wire_id_bytes(p->id);
+    if (p->died)
+        seal.ref = p->short_id;
+    else
+        seal.batch = wire_id_bytes(p->id);
     m.what_case = WIRE__REQUEST__WHAT_SEAL;
     m.seal = &seal;
     p->waiting = ask(c, i, ASK_SEAL, &m, (struct slice){0}, false);
@@ -186,6 +196,9 @@ static void send_extend(struct client *c, unsigned i)
     m.what_case = WIRE__REQUEST__WHAT_EXTEND;
     m.extend = &extend;
     p->extend_sent = ask(c, i, ASK_EXTEND, &m, (struct slice){0}, false);
+    int64_t from = c->p.world->now + (int64_t)p->extend_us * US;
+    if (p->extend_sent && from < p->truth->deadline_from)
+        p->truth->deadline_from = from;
     if (p->extend_sent && p->truth->deadline_by != 0) {
         p->truth->deadline_by = 0;          /* not known before the answer */
         p->truth->deadline_version++;
@@ -205,16 +218,47 @@ static void send_status(struct client *c, unsigned i)
 
 /* ---- going on ---- */
 
+/* Its submitter stops half way. Later somebody goes on with the batch, or ends it. */
+static void die_half_way(struct client *c, struct plan *p)
+{
+    struct world *w = c->p.world;
+    static const enum cover kinds[] = {[DIES_CONTINUED] = COVER_CONTINUED, [DIES_CANCELLED] = COVER_CANCELLED_OPEN,
+                                       [DIES_SEALED] = COVER_SEALED_OPEN};
+    p->died = true;
+    p->dead_until = w->now + p->dead_for;
+    cover(w, COVER_SUBMITTER_DIED);
+    cover(w, kinds[p->submitter]);
+    trace(w, c->p.name, "nobody submits to %s any more", p->short_id);
+    if (p->submitter == DIES_CONTINUED)
+        p->stage = PLAN_NEW;
+    if (p->submitter == DIES_CANCELLED) {
+        p->cancel_after = 1;
+        p->whole_cancel = true;
+        p->cancel_done = p->cancel_sent = false;
+    }
+}
+
+static bool submits(const struct plan *p) { return !p->died || p->submitter == DIES_CONTINUED; }
+
 static void go_on(struct client *c, unsigned i)
 {
     struct world *w = c->p.world;
     struct plan *p = &w->plans[i];
+    if (w->now < p->dead_until)
+        return;
     if (p->stage == PLAN_NEW) {
         if (!p->waiting)
             submit(c, i);
         return;
     }
-    if (p->stage == PLAN_SUBMITTED) {
+    if (p->stage == PLAN_SUBMITTED && p->submitter != LIVES_ON && !p->died && p->next >= p->dies_at) {
+        die_half_way(c, p);
+        return;
+    }
+    if (p->stage == PLAN_SUBMITTED && !submits(p)) {
+        if (p->submitter == DIES_SEALED && !p->waiting)
+            send_seal(c, i);
+    } else if (p->stage == PLAN_SUBMITTED) {
         if (p->next < p->total && p->on_the_way < MOST_AWAY)
             send_chunk(c, i);
         else if (p->next >= p->total && p->on_the_way == 0 && !p->never_sealed && !p->waiting)
@@ -226,12 +270,14 @@ static void go_on(struct client *c, unsigned i)
         send_extend(c, i);
     if (p->truth->complete && !p->status_done && !p->status_sent)
         send_status(c, i);
+    if (p->status_done && p->resubmits && !p->resubmitted && !p->waiting)
+        submit(c, i);
 }
 
 void client_turn(struct client *c)
 {
     struct world *w = c->p.world;
-    sleep_until(&c->p, mono_add(now_of(w), between(w, 5 * MS, 60 * MS)));
+    sleep_until(&c->p, mono_add(clock_of(&c->p), between(w, 5 * MS, 60 * MS)));
     if (!dial_is_up(&c->dial))
         return;
     for (size_t i = 0; i < N_ASKED; i++)
@@ -261,8 +307,16 @@ static void on_submitted(struct client *c, unsigned i, const Wire__Submitted *s)
     snprintf(p->truth->short_id, sizeof p->truth->short_id, "%s", s->short_id);
     if (!p->known) {
         p->answered_at = w->now;
+        int64_t bound = (int64_t)p->deadline.us * US;
         if (p->options.deadline != NULL)
-            check_deadline(w, p->truth, w->now + (int64_t)p->deadline.us * US, (int64_t)p->options.grace_us * US);
+            check_deadline(w, p->truth, p->asked_at + bound - (int64_t)p->options.min_runtime_us * US, w->now + bound,
+                           (int64_t)p->options.grace_us * US);
+    }
+    if (p->resubmits && p->status_done && !p->resubmitted && s->state == WIRE__STATE__OPEN)
+        violated(w, "I1", "batch %s is complete and is offered for more tasks", p->short_id);
+    if (p->status_done && p->resubmits && !p->resubmitted) {
+        p->resubmitted = true;
+        cover(w, COVER_RESUBMITTED);
     }
     p->known = true;
     p->waiting = false;
@@ -284,7 +338,8 @@ static void on_refused(struct client *c, unsigned i, int kind, const Wire__Refus
     } else if (kind == ASK_EXTEND) {
         p->extend_done = true;
         if (p->options.deadline != NULL)
-            check_deadline(w, p->truth, p->answered_at + (int64_t)p->deadline.us * US, (int64_t)p->options.grace_us * US);
+            check_deadline(w, p->truth, p->truth->deadline_from, p->answered_at + (int64_t)p->deadline.us * US,
+                           (int64_t)p->options.grace_us * US);
     } else if (r->code == WIRE__REFUSED_CODE__OUT_OF_ORDER || r->code == WIRE__REFUSED_CODE__NOT_NOW) {
         p->stage = PLAN_NEW;
         p->waiting = false;
@@ -324,7 +379,8 @@ static void on_reply(struct client *c, unsigned i, int kind, const Wire__Reply *
         break;
     case WIRE__REPLY__WHAT_EXTENDED:
         p->extend_done = true;
-        check_deadline(w, p->truth, w->now + (int64_t)m->extended->deadline_left_us * US, (int64_t)p->options.grace_us * US);
+        check_deadline(w, p->truth, p->truth->deadline_from, w->now + (int64_t)m->extended->deadline_left_us * US,
+                       (int64_t)p->options.grace_us * US);
         break;
     case WIRE__REPLY__WHAT_STATUS:
         p->status_sent = false;
@@ -373,7 +429,8 @@ bool client_is_done(const struct client *c)
 {
     for (size_t i = 0; i < MAX_PLANS; i++) {
         const struct plan *p = &c->p.world->plans[i];
-        if (p->used && (!p->known || !p->truth->complete || !p->status_done || (p->cancel_after > 0 && !p->cancel_done)))
+        if (p->used && (!p->known || !p->truth->complete || !p->status_done || (p->cancel_after > 0 && !p->cancel_done)
+                        || (p->resubmits && !p->resubmitted)))
             return false;
     }
     return true;
@@ -383,6 +440,10 @@ void client_start(struct client *c)
 {
     struct world *w = c->p.world;
     start_over(c);
+    /* Another life knows its key, but not the number that it gave to its submission. */
+    for (size_t i = 0; i < MAX_PLANS; i++)
+        for (size_t k = 0; k < WIRE_ID && w->plans[i].with_key; k++)
+            w->plans[i].submission[k] = (uint8_t)chance(w);
     c->welcomed = false;
     c->next_request = 0;
     c->dial = (struct dial){.kind = LINK_CLIENT, .from = &c->p, .to = &w->vent.p};

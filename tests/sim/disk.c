@@ -1,5 +1,8 @@
 /* A disk: operations are staged, flushed together, and durable some time later; then the process is told.
- * A crash loses what is not durable; of the flushes that were under way a random number made it. */
+ * A flush is durable as a whole or not at all: that is what the store promises (one transaction). A crash loses
+ * what is not durable; of the flushes that were under way a random number made it, the first ones.
+ *
+ * Each wait of a process for its disk is a place of its own, where it can be made to die (disk_await). */
 #include "tests/sim/sim.h"
 
 #include <stdio.h>
@@ -17,8 +20,53 @@ static void op_free(struct op *op)
     free(op);
 }
 
+static bool is_sink(const struct disk *d) { return d->owner->role == ROLE_SINK; }
+
+/* ---- where a process can die ---- */
+
+static void count_await(struct disk *d, enum await where)
+{
+    cover(d->owner->world, (enum cover)(COVER_JOURNAL_IDLE + 2 * (int)where + is_sink(d)));
+}
+
+static void disk_await(struct disk *d, enum await where)
+{
+    if (d->armed != where || --d->armed_in > 0)
+        return;
+    d->armed = AWAIT_IDLE;
+    d->in_part = where == AWAIT_PART;
+    process_doom(d->owner, d->owner->down);
+}
+
+static enum await where_it_is(const struct disk *d)
+{
+    if (d->in_part)
+        return AWAIT_PART;
+    if (d->busy)
+        return AWAIT_WRITING;
+    if (d->told < d->committed)
+        return AWAIT_DURABLE;
+    if (d->staged != NULL)
+        return AWAIT_STAGED;
+    if (d->flushes != NULL)
+        return AWAIT_FLUSHED;
+    return d->told_at == d->owner->world->now ? AWAIT_TOLD : AWAIT_IDLE;
+}
+
+void disk_died(struct disk *d)
+{
+    count_await(d, where_it_is(d));
+    if (d->full)
+        cover(d->owner->world, COVER_FULL_KILL);
+}
+
+/* ---- staging ---- */
+
+/* NULL: the process is dying, nothing that it does has an effect. */
 static struct op *op_stage(struct disk *d)
 {
+    if (!port_works(d->owner))
+        return NULL;
     struct op *op = calloc(1, sizeof *op);
     BUG_IF(op == NULL);
     if (d->staged == NULL) {
@@ -28,6 +76,7 @@ static struct op *op_stage(struct disk *d)
     }
     *d->staged->tail = op;
     d->staged->tail = &op->next;
+    disk_await(d, AWAIT_STAGED);
     return op;
 }
 
@@ -41,6 +90,8 @@ static struct buf *copy_of(const void *data, size_t len)
 uint64_t disk_put(struct disk *d, const char *key, const void *value, size_t len)
 {
     struct op *op = op_stage(d);
+    if (op == NULL)
+        return d->sequence + 1;
     op->kind = OP_PUT;
     snprintf(op->key, sizeof op->key, "%s", key);
     op->value = copy_of(value, len);
@@ -50,6 +101,8 @@ uint64_t disk_put(struct disk *d, const char *key, const void *value, size_t len
 uint64_t disk_remove(struct disk *d, const char *key)
 {
     struct op *op = op_stage(d);
+    if (op == NULL)
+        return d->sequence + 1;
     op->kind = OP_REMOVE;
     snprintf(op->key, sizeof op->key, "%s", key);
     return d->sequence + 1;
@@ -59,30 +112,33 @@ uint64_t disk_append(struct disk *d, uint64_t batch, uint64_t first, uint32_t co
                      uint64_t *ret_number)
 {
     struct op *op = op_stage(d);
+    uint64_t number = ++d->next_number;
+    if (ret_number != NULL)
+        *ret_number = number;
+    if (op == NULL)
+        return d->sequence + 1;
     op->kind = OP_APPEND;
     op->batch = batch;
     op->first = first;
     op->count = count;
     op->row_kind = kind;
-    op->number = ++d->next_number;
+    op->number = number;
     op->value = copy_of(head.data, head.len);
     op->body = copy_of(body.data, body.len);
-    if (ret_number != NULL)
-        *ret_number = op->number;
     return d->sequence + 1;
 }
 
 uint64_t disk_remove_frames(struct disk *d, uint64_t batch)
 {
     struct op *op = op_stage(d);
+    if (op == NULL)
+        return d->sequence + 1;
     op->kind = OP_REMOVE_FRAMES;
     op->batch = batch;
     return d->sequence + 1;
 }
 
 /* ---- what is durable ---- */
-
-static bool is_sink(const struct disk *d) { return d->owner->role == ROLE_SINK; }
 
 /* The place of the key, or where it would be. */
 static size_t place_of(const struct disk *d, const char *key, bool *ret_there)
@@ -172,24 +228,54 @@ static void flush_free(struct flush *f)
     free(f);
 }
 
-/* The first flush becomes durable, as a whole. */
-static void apply_first(struct disk *d)
+static void apply(struct disk *d, struct op *op)
+{
+    op->next = NULL;
+    switch (op->kind) {
+    case OP_PUT:           apply_put(d, op); break;
+    case OP_REMOVE:        apply_remove(d, op); break;
+    case OP_APPEND:        apply_append(d, op); break;
+    case OP_REMOVE_FRAMES: apply_remove_frames(d, op); break;
+    }
+}
+
+static struct flush *take_first(struct disk *d)
 {
     struct flush *f = d->flushes;
     d->flushes = f->next;
     if (d->flushes == NULL)
         d->flushes_tail = &d->flushes;
+    return f;
+}
+
+/* The first flush becomes durable, as a whole. */
+static void apply_first(struct disk *d)
+{
+    struct flush *f = take_first(d);
     d->committed = f->sequence;
     while (f->ops != NULL) {
         struct op *op = f->ops;
         f->ops = op->next;
-        op->next = NULL;
-        switch (op->kind) {
-        case OP_PUT:           apply_put(d, op); break;
-        case OP_REMOVE:        apply_remove(d, op); break;
-        case OP_APPEND:        apply_append(d, op); break;
-        case OP_REMOVE_FRAMES: apply_remove_frames(d, op); break;
-        }
+        apply(d, op);
+    }
+    flush_free(f);
+}
+
+/* All of it but one operation: what no store may ever leave behind. */
+static void tear_first(struct disk *d)
+{
+    struct flush *f = take_first(d);
+    size_t n = 0;
+    for (const struct op *op = f->ops; op != NULL; op = op->next)
+        n++;
+    size_t torn = below(d->owner->world, n);
+    for (size_t i = 0; f->ops != NULL; i++) {
+        struct op *op = f->ops;
+        f->ops = op->next;
+        if (i == torn)
+            op_free(op);
+        else
+            apply(d, op);
     }
     flush_free(f);
 }
@@ -203,11 +289,14 @@ static struct disk *disk_of(struct process *p)
 
 static void tell_committed(struct world *w, struct event *e)
 {
-    (void)w;
+    struct disk *d = disk_of(e->target);
+    d->told = e->a;
+    d->told_at = w->now;
     if (e->target->role == ROLE_VENT)
         vent_committed((struct vent *)e->target, e->a);
     else
         sink_committed((struct sink *)e->target, e->a);
+    disk_await(d, AWAIT_TOLD);
 }
 
 static void commit(struct world *w, struct event *e);
@@ -215,7 +304,7 @@ static void commit(struct world *w, struct event *e);
 static void begin_commit(struct disk *d)
 {
     struct world *w = d->owner->world;
-    if (d->busy || d->full || d->flushes == NULL)
+    if (d->busy || (d->full && d->reserve == 0) || d->flushes == NULL)
         return;
     uint64_t upto = 0;
     for (struct flush *f = d->flushes; f != NULL; f = f->next)
@@ -225,17 +314,49 @@ static void begin_commit(struct disk *d)
         time += between(w, 10 * MS, 400 * MS);
     d->busy = true;
     after(w, time, d->owner, commit)->a = upto;
+    disk_await(d, AWAIT_WRITING);
+}
+
+/* Whether the process can go on: an error of the disk is its end. What was being written may be there or not. */
+static bool disk_errs(struct disk *d, uint64_t upto)
+{
+    struct world *w = d->owner->world;
+    if (!d->fail_next)
+        return false;
+    d->fail_next = false;
+    if (mutate(w, MUTANT_DISK_ERROR_IGNORED)) {
+        while (d->flushes != NULL && d->flushes->sequence <= upto) {
+            struct flush *f = take_first(d);
+            d->committed = f->sequence;
+            flush_free(f);
+        }
+        return false;
+    }
+    cover(w, is_sink(d) ? COVER_ERROR_STORE : COVER_ERROR_JOURNAL);
+    trace(w, d->owner->name, "its disk fails: exit code 6");
+    d->busy = true;
+    process_doom(d->owner, d->owner->down);
+    return true;
 }
 
 static void commit(struct world *w, struct event *e)
 {
     struct disk *d = disk_of(e->target);
     d->busy = false;
-    if (d->full)
+    if (d->full && d->reserve == 0)
         return;
-    while (d->flushes != NULL && d->flushes->sequence <= e->a)
+    d->reserve -= d->full;
+    if (disk_errs(d, e->a))
+        return;
+    while (d->flushes != NULL && d->flushes->sequence <= e->a) {
         apply_first(d);
+        if (d->flushes != NULL && d->flushes->sequence <= e->a)
+            disk_await(d, AWAIT_PART);
+        if (d->owner->doomed)
+            return;
+    }
     after(w, between(w, 5 * US, 200 * US), d->owner, tell_committed)->a = e->a;
+    disk_await(d, AWAIT_DURABLE);
     begin_commit(d);
 }
 
@@ -243,7 +364,7 @@ void disk_flush(struct disk *d)
 {
     struct world *w = d->owner->world;
     struct flush *f = d->staged;
-    if (f == NULL)
+    if (f == NULL || !port_works(d->owner))
         return;
     d->staged = NULL;
     f->sequence = ++d->sequence;
@@ -251,6 +372,8 @@ void disk_flush(struct disk *d)
         d->flushes_tail = &d->flushes;
     *d->flushes_tail = f;
     d->flushes_tail = &f->next;
+    if (d->busy)
+        disk_await(d, AWAIT_FLUSHED);
     begin_commit(d);
     enum mutant early = is_sink(d) ? MUTANT_SINK_COMMITS_EARLY : MUTANT_JOURNAL_COMMITS_EARLY;
     if (mutate(w, early))
@@ -260,6 +383,7 @@ void disk_flush(struct disk *d)
 void disk_full(struct disk *d, bool is_full)
 {
     d->full = is_full;
+    d->reserve = is_full ? (unsigned)below(d->owner->world, 6) : 0;
     if (!d->owner->alive)
         return;
     if (d->owner->role == ROLE_VENT)
@@ -273,20 +397,23 @@ void disk_full(struct disk *d, bool is_full)
 void disk_crash(struct disk *d)
 {
     struct world *w = d->owner->world;
-    size_t n = 0;
-    for (struct flush *f = d->flushes; f != NULL; f = f->next)
-        n++;
-    for (size_t keep = d->full ? 0 : below(w, n + 1); keep > 0; keep--)
+    size_t n = disk_waiting(d), keep = d->in_part || (d->full && d->reserve == 0) ? 0 : below(w, n + 1);
+    for (size_t i = 0; i < keep; i++) {
         apply_first(d);
+        cover(w, COVER_FLUSHES_KEPT);
+    }
+    if (d->flushes != NULL && mutate(w, MUTANT_TORN_FLUSH))
+        tear_first(d);
     flush_free(d->staged);
     d->staged = NULL;
     while (d->flushes != NULL) {
-        struct flush *f = d->flushes;
-        d->flushes = f->next;
-        flush_free(f);
+        flush_free(take_first(d));
+        cover(w, COVER_FLUSHES_LOST);
     }
-    d->busy = false;
-    d->sequence = d->committed = 0;
+    d->busy = d->in_part = d->fail_next = false;
+    d->armed = AWAIT_IDLE;
+    d->sequence = d->committed = d->told = 0;
+    d->told_at = 0;
 }
 
 bool disk_is_idle(const struct disk *d) { return d->staged == NULL && d->flushes == NULL; }

@@ -1,5 +1,5 @@
 /* Runs the seeds, then the mutants, and prints TAP.
- *   SEEDS=1000    how many seeds, from FROM=1 on
+ *   SEEDS=1000    how many seeds, from FROM=1 on; MUTANTS=0: no mutants after them
  *   SEED=17       only this one, with its whole trace
  *   MUTANT=name   with SEED: break this rule */
 #include "tests/sim/sim.h"
@@ -10,7 +10,8 @@
 #include <string.h>
 
 #define LAST_LINES   70u
-#define MUTANT_SEEDS 400u
+#define MUTANT_SEEDS 3000u
+#define COVER_SEEDS  5000u             /* so many reach everything that can happen */
 
 static void report_bug(void)
 {
@@ -50,7 +51,7 @@ static int replay(uint64_t seed, enum mutant mutant)
     w->tracing = w->loud = true;
     world_run(w);
     bool failed = w->failed;
-    printf("# %" PRIu64 " events, %.1f s of virtual time\n", w->n_events, (double)(w->now - 1000 * S) / 1e9);
+    printf("# %" PRIu64 " events, %.1f s of virtual time\n", w->n_events, (double)(w->now - WORLD_BEGIN) / 1e9);
     if (failed)
         printf("not ok 1 - seed %" PRIu64 ": %s: %s\n", seed, w->invariant, w->reason);
     else
@@ -60,7 +61,7 @@ static int replay(uint64_t seed, enum mutant mutant)
     return failed;
 }
 
-/* Seeds go into TAP by the hundred: a line for each would hide the one that matters. */
+/* Seeds go into TAP by the hundred, or more: a line for each would hide the one that matters. */
 static unsigned run_seeds(uint64_t from, uint64_t to, unsigned test)
 {
     unsigned failures = 0;
@@ -104,6 +105,19 @@ static unsigned run_mutant(enum mutant mutant, unsigned test)
     return 1;
 }
 
+/* Few seeds need not reach everything. */
+static unsigned judge_cover(uint64_t seeds, unsigned test)
+{
+    char missing[800];
+    cover_show();
+    unsigned n = cover_missing(missing, sizeof missing);
+    if (n > 0 && seeds >= COVER_SEEDS)
+        printf("not ok %u - never reached by these seeds:%s\n", test, missing);
+    else
+        printf("ok %u - of what can happen, %u kinds of %u were reached\n", test, (unsigned)COVER_N - n, (unsigned)COVER_N);
+    return n > 0 && seeds >= COVER_SEEDS;
+}
+
 static uint64_t number_of(const char *name, uint64_t preset)
 {
     const char *text = getenv(name);
@@ -145,11 +159,12 @@ int main(void)
         return replay(only, mutant);
     if (mutant != MUTANT_NONE)
         return (int)run_mutant(mutant, 1);
-    uint64_t from = number_of("FROM", 1), to = from + seeds;
-    for (; from < to; from += 100)
-        failures += run_seeds(from, from + 100 < to ? from + 100 : to, ++test) > 0;
-    for (int i = 1; i < MUTANTS; i++)
+    uint64_t from = number_of("FROM", 1), to = from + seeds, step = seeds > 20000 ? seeds / 200 : 100;
+    for (; from < to; from += step)
+        failures += run_seeds(from, from + step < to ? from + step : to, ++test) > 0;
+    for (int i = 1; i < MUTANTS && number_of("MUTANTS", 1) > 0; i++)
         failures += run_mutant((enum mutant)i, ++test);
+    failures += judge_cover(seeds, ++test);
     printf("1..%u\n", test);
     return failures > 0;
 }

@@ -17,6 +17,16 @@ const struct mutant_spec mutants[MUTANTS] = {
     [MUTANT_ROW_FORGOTTEN] = {"row_forgotten", "I1", "the sink's disk forgets rows that it called committed"},
     [MUTANT_RESTORE_SKIPS] = {"restore_skips", "I1", "a sink that starts again does not read all of its rows"},
     [MUTANT_CLOSING_LOST] = {"closing_lost", "I2", "the network loses every closing"},
+    [MUTANT_TORN_FLUSH] = {"torn_flush", "I1", "a crash leaves half a flush on a disk"},
+    [MUTANT_DISK_ERROR_IGNORED] = {"disk_error_ignored", "I1", "a disk calls committed what it failed to write"},
+    [MUTANT_CLOCK_FAST] = {"clock_fast", "early", "the ventilator's clock runs a fifth too fast"},
+    [MUTANT_CLOCK_SENT] = {"clock_sent", "deadline", "a worker is told the ventilator's time instead of the time that is left"},
+    [MUTANT_DEADLINE_FORGOTTEN] = {"deadline_forgotten", "deadline", "workers are not told of deadlines"},
+    [MUTANT_REBOOT_UNNOTICED] = {"reboot_unnoticed", "deadline", "a ventilator takes the clock of another boot for its own"},
+    [MUTANT_LEASE_TOO_LONG] = {"lease_too_long", "I3", "a worker counts on its lease far too long"},
+    [MUTANT_DRAIN_KILLS] = {"drain_kills", "gentle", "a worker that is asked to leave just dies"},
+    [MUTANT_CACHE_UNBOUNDED] = {"cache_unbounded", "I5", "the ventilator keeps every payload in memory"},
+    [MUTANT_KEY_FORGOTTEN] = {"key_forgotten", "I1", "a submission that comes again is taken for another one"},
     [MUTANT_ACK_INVENTED] = {"ack_invented", "I1", "the client takes more for acknowledged than was"},
     [MUTANT_COUNTS_FORGED] = {"counts_forged", "counts", "the ventilator's status counts one task too many"},
     [MUTANT_OK_INVENTED] = {"ok_invented", "honest", "a failed attempt is reported as ok"},
@@ -59,7 +69,7 @@ static void hand_on(struct worker *k, const Wire__Lane *m, struct slice body)
     if (m->what_case == WIRE__LANE__WHAT_OPEN)
         k->told = 0;
     moved.sequence = ++k->told;
-    agent_lane(k->agent, now_of(k->p.world), &moved, body);
+    agent_lane(k->agent, clock_of(&k->p), &moved, body);
 }
 
 static void come_late(struct world *w, struct event *e)
@@ -99,6 +109,41 @@ static bool be_late(struct worker *k, const Wire__Lane *m, struct slice body)
     e->p = late;
     e->a = (uint64_t)(k - w->workers);
     return true;
+}
+
+/* What a worker is told of a batch's deadline. */
+const Wire__Lane *mutant_announce(struct vent *v, const Wire__Lane *m)
+{
+    static Wire__Micros left;
+    static Wire__Announce announce;
+    static Wire__Lane changed;
+    struct world *w = v->p.world;
+    if (m->announce->deadline_left == NULL)
+        return m;
+    announce = *m->announce;
+    left = *announce.deadline_left;
+    changed = *m;
+    changed.announce = &announce;
+    if (mutate(w, MUTANT_DEADLINE_FORGOTTEN))
+        announce.deadline_left = NULL;
+    if (mutate(w, MUTANT_CLOCK_SENT)) {
+        left.us += (uint64_t)(clock_of(&v->p).ns / US);
+        announce.deadline_left = &left;
+    }
+    return &changed;
+}
+
+const Wire__Downward *mutant_downward(struct worker *k, const Wire__Downward *m)
+{
+    static Wire__Welcome welcome;
+    static Wire__Downward changed;
+    if (m->what_case != WIRE__DOWNWARD__WHAT_WELCOME || !mutate(k->p.world, MUTANT_LEASE_TOO_LONG))
+        return m;
+    welcome = *m->welcome;
+    changed = *m;
+    changed.welcome = &welcome;
+    welcome.lease_us *= 20;
+    return &changed;
 }
 
 void mutant_lane(struct worker *k, const Wire__Lane *m, struct slice body)

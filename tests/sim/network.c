@@ -2,8 +2,10 @@
  * nothing does. Every message is packed, and unpacked by whoever gets it, so that nothing is shared.
  *
  * A connection that breaks loses a part of what was under way, at a random place, in each direction; each
- * end learns of it behind the last thing that it still gets. A partition holds everything back, as TCP does;
- * when it lasts, the connection breaks (ZMQ_TCP_MAXRT). */
+ * end learns of it behind the last thing that it still gets, sometimes seconds later: a listener may read what a
+ * dead connection brought after the hello of the next one. A partition holds everything back, as TCP does, the
+ * word of the end as well; when it lasts, whoever has something to send gives up (ZMQ_TCP_MAXRT). A host that
+ * vanishes says nothing. */
 #include "tests/sim/sim.h"
 
 #include <errno.h>
@@ -14,6 +16,7 @@
 
 #define RESULTS_ROOM  12u              /* messages that a connection to the sink takes before it is full */
 #define MAXRT         (10 * S)
+#define MOST_LATE     (3 * S)
 
 struct message {
     struct message *next;
@@ -21,7 +24,7 @@ struct message {
     int64_t arrives;
     size_t head_len;
     struct buf *body;
-    bool with_body;
+    bool with_body, local;             /* local: the word of its own kernel, which no partition stops */
     uint8_t head[];
 };
 
@@ -89,7 +92,7 @@ static bool held_back(const struct link *l, int end)
     const struct world *w = l->world;
     if (!l->broken && w->now < l->stalled_until)
         return true;
-    if (!l->broken && w->cut[l->ends[!end]->number][l->ends[end]->number])
+    if (w->cut[l->ends[!end]->number][l->ends[end]->number] && !l->ways[end].first->local)
         return true;
     return l->kind == LINK_RESULTS && end == LISTENER && w->sink.paused;
 }
@@ -148,13 +151,16 @@ static void put(struct link *l, int end, struct message *m)
     plan_pump(l, end, m->arrives);
 }
 
-static void put_notice(struct link *l, int end, bool is_up)
+static void put_notice_of(struct link *l, int end, bool is_up, bool local)
 {
     struct message *m = calloc(1, sizeof *m);
     BUG_IF(m == NULL);
     m->kind = is_up ? IS_UP : IS_CLOSED;
+    m->local = local;
     put(l, end, m);
 }
+
+static void put_notice(struct link *l, int end, bool is_up) { put_notice_of(l, end, is_up, false); }
 
 void links_pump(struct world *w)
 {
@@ -171,9 +177,13 @@ int link_send(struct link *l, int end, const ProtobufCMessage *message, struct s
     if (l == NULL || l->closed_told[end] || (end == DIALER && !l->up_told[end]))
         return -EAGAIN;
     struct way *way = &l->ways[!end];
-    if (l->kind == LINK_RESULTS && end == DIALER && way->n >= RESULTS_ROOM)
+    if (l->kind == LINK_RESULTS && end == DIALER && way->n >= RESULTS_ROOM) {
+        cover(l->world, COVER_SINK_BUSY);
         return -EAGAIN;
+    }
     struct process *p = l->ends[end];
+    if (p->doomed)
+        return 0;
     int rc = wire_write(&p->writer, message);
     BUG_IF(rc < 0);
     if (l->broken)
@@ -216,24 +226,74 @@ static void lose_some(struct link *l, int end)
     }
 }
 
-void link_break(struct link *l)
+static void be_late(struct link *l, int end, int64_t delay)
 {
+    struct way *way = &l->ways[end];
+    for (struct message *m = way->first; m != NULL; m = m->next)
+        m->arrives += delay;
+    way->last = (way->last > l->world->now ? way->last : l->world->now) + delay;
+}
+
+static void lose_all(struct way *way)
+{
+    while (way->first != NULL) {
+        struct message *m = way->first;
+        way->first = m->next;
+        message_free(m);
+    }
+    way->tail = &way->first;
+    way->n = 0;
+}
+
+/* Nobody says so before `silent` is over; an end of which `gives_up` is true knows by itself, and gets nothing
+ * that a partition held back. */
+static void break_after(struct link *l, int64_t silent, const bool gives_up[2])
+{
+    struct world *w = l->world;
     if (l->broken)
         return;
     l->broken = true;
-    trace(l->world, "net", "%s and %s are disconnected (kind %d, peer %u)", l->ends[0]->name, l->ends[1]->name, l->kind, l->peer);
+    trace(w, "net", "%s and %s are disconnected (kind %d, peer %u)", l->ends[0]->name, l->ends[1]->name, l->kind, l->peer);
     for (int end = 0; end < 2; end++) {
+        if (gives_up[end]) {
+            if (w->cut[l->ends[!end]->number][l->ends[end]->number])
+                lose_all(&l->ways[end]);
+            if (end_lives(l, end) && !l->closed_told[end])
+                put_notice_of(l, end, false, true);
+            continue;
+        }
         lose_some(l, end);
-        if (end_lives(l, end) && !l->closed_told[end])
-            put_notice(l, end, false);
+        if (!end_lives(l, end) || l->closed_told[end])
+            continue;
+        if (end == LISTENER && l->ways[end].first != NULL && one_in(w, 6)) {
+            cover(w, COVER_LINK_LATE);
+            be_late(l, end, between(w, 0, MOST_LATE));
+        }
+        if (silent > 0)
+            l->ways[end].last = (l->ways[end].last > w->now ? l->ways[end].last : w->now) + silent;
+        put_notice(l, end, false);
     }
 }
+
+void link_break(struct link *l) { break_after(l, 0, (const bool[2]){false, false}); }
+
+static bool is_of(const struct link *l, const struct process *p) { return l->ends[0] == p || l->ends[1] == p; }
 
 void links_break_of(struct process *p)
 {
     for (struct link *l = p->world->links; l != NULL; l = l->next)
-        if (l->ends[0] == p || l->ends[1] == p)
+        if (is_of(l, p))
             link_break(l);
+}
+
+void links_vanish_of(struct process *p, int64_t ns)
+{
+    for (struct link *l = p->world->links; l != NULL; l = l->next) {
+        if (!is_of(l, p) || l->broken)
+            continue;
+        cover(p->world, COVER_LINK_VANISHED);
+        break_after(l, ns, (const bool[2]){false, false});
+    }
 }
 
 static void stall_over(struct world *w, struct event *e)
@@ -245,10 +305,20 @@ static void stall_over(struct world *w, struct event *e)
 /* One connection stands still while others between the same two go on: a full buffer, a route of its own. */
 void link_stall(struct link *l, int64_t ns)
 {
+    cover(l->world, COVER_LINK_STALLED);
     trace(l->world, "net", "%s and %s: nothing moves on kind %d, peer %u, for %" PRId64 " ms", l->ends[0]->name, l->ends[1]->name, l->kind,
           l->peer, ns / MS);
     l->stalled_until = l->world->now + ns;
     after(l->world, ns, NULL, stall_over);
+}
+
+void links_stall_of(struct process *p, int64_t ns)
+{
+    struct world *w = p->world;
+    for (struct link *l = w->links; l != NULL; l = l->next)
+        if (is_of(l, p))
+            l->stalled_until = w->now + ns;
+    after(w, ns, NULL, stall_over);
 }
 
 struct link *link_random(struct world *w)
@@ -261,18 +331,18 @@ struct link *link_random(struct world *w)
     return chosen;
 }
 
-/* A connection over which nothing has passed for too long is given up by its kernel. */
+/* Whoever sends, and hears nothing of it for too long, gives the connection up (its kernel does). */
 static void watch_stall(struct world *w, struct event *e)
 {
     struct link *l = e->p;
     if (l->broken)
         return;
-    bool stalled = false;
+    bool gives_up[2];
     for (int end = 0; end < 2; end++)
-        stalled |= w->cut[l->ends[!end]->number][l->ends[end]->number] && l->ways[end].first != NULL
-                   && w->now - l->ways[end].first->arrives > MAXRT;
-    if (stalled)
-        link_break(l);
+        gives_up[!end] = w->cut[l->ends[!end]->number][l->ends[end]->number] && l->ways[end].first != NULL
+                         && w->now - l->ways[end].first->arrives > MAXRT;
+    if (gives_up[0] || gives_up[1])
+        break_after(l, 0, gives_up);
     else
         after(w, S, NULL, watch_stall)->p = l;
 }
@@ -310,8 +380,10 @@ static void connect_lane(struct dial *d)
 {
     struct world *w = d->from->world;
     struct lane *lane = vent_lane(&w->vent, d->port);
-    if (lane == NULL || lane->link != NULL)
+    if (lane == NULL || lane->link != NULL) {
+        cover(w, COVER_LANE_MISMATCH);
         return;                 /* nobody listens: the open never comes, and the worker shakes hands anew */
+    }
     struct link *l = link_make(d);
     l->lane = lane->epoch;
     lane->link = d->link = l;

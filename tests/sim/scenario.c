@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#define POISON_SHARE 6u                /* of 100 worlds */
+
 static char empty[] = "";
 static char word_one[] = "true";
 static char *words[] = {word_one};
@@ -55,6 +57,47 @@ static void choose_bounds(struct world *w, struct plan *p)
         p->options.min_runtime_us = (uint64_t)between(w, 1000, 400000);
 }
 
+/* Submitters die, and come again. */
+static void choose_submitter(struct world *w, struct plan *p)
+{
+    p->resubmits = one_in(w, 6);
+    if (p->range || p->total < 4 || !one_in(w, 5))
+        return;
+    p->submitter = (int)between(w, DIES_CONTINUED, DIES_SEALED);
+    p->dies_at = 1 + below(w, p->total - 2);
+    p->dead_for = between(w, 200 * MS, one_in(w, 3) ? 30 * S : 5 * S);
+    p->never_sealed = false;
+}
+
+static void choose_poison(struct world *w, struct plan *p)
+{
+    if (w->theme != THEME_POISON && !(w->theme == THEME_STORM && one_in(w, 30)))
+        return;
+    p->n_poison = below(w, 1 + sizeof p->poison / sizeof *p->poison);
+    for (size_t i = 0; i < p->n_poison; i++)
+        p->poison[i] = below(w, p->total);
+}
+
+/* Far more than can run: a deadline ends most of it. */
+static void choose_backlog(struct world *w, struct plan *p)
+{
+    cover(w, COVER_BACKLOG);
+    p->total = 100000 + below(w, 60000);
+    p->deadline.us = (uint64_t)between(w, 3000000, 9000000);
+    p->options.deadline = &p->deadline;
+    p->options.min_runtime_us = 0;
+    p->tiny = one_in(w, 4);
+    p->never_sealed = one_in(w, 4);
+    if (one_in(w, 4)) {
+        p->range = true;
+        wire__range__init(&p->numbers);
+        p->numbers.count = p->total;
+        p->numbers.step = 1;
+        p->options.range = &p->numbers;
+        p->never_sealed = false;
+    }
+}
+
 static void choose_plan(struct world *w, unsigned i)
 {
     struct plan *p = &w->plans[i];
@@ -89,186 +132,18 @@ static void choose_plan(struct world *w, unsigned i)
         p->options.range = &p->numbers;
         p->never_sealed = false;
     }
+    if (w->theme == THEME_BACKLOG && i == 0)
+        choose_backlog(w, p);
     p->seal_apart = one_in(w, 3);
-    if (one_in(w, 3) || strcmp(p->options.handler, "unheard-of") == 0) {
+    choose_submitter(w, p);
+    choose_poison(w, p);
+    if ((one_in(w, 3) && p->submitter != DIES_CANCELLED) || strcmp(p->options.handler, "unheard-of") == 0) {
         p->cancel_after = between(w, MS, one_in(w, 2) ? 500 * MS : 12 * S);
         p->whole_cancel = one_in(w, 2) || strcmp(p->options.handler, "unheard-of") == 0;
     }
     if (p->options.deadline != NULL && one_in(w, 4)) {
         p->extend_after = between(w, MS, 2 * S);
         p->extend_us = (uint64_t)between(w, 100000, 15000000);
-    }
-}
-
-/* ---- faults ---- */
-
-static void start_again(struct world *w, struct event *e)
-{
-    struct process *p = e->p;
-    disturb_end(w, p);
-    process_start(p);
-}
-
-static void crash(struct world *w, struct process *p, int64_t down)
-{
-    if (!p->alive)
-        return;
-    process_crash(p, "SIGKILL");
-    disturb_begin(w, p);
-    after(w, down, NULL, start_again)->p = p;
-}
-
-static struct process *some_process(struct world *w)
-{
-    switch (below(w, 8)) {
-    case 0:
-    case 1:  return &w->vent.p;
-    case 2:
-    case 3:  return &w->sink.p;
-    case 4:  return &w->client.p;
-    default: return &w->workers[below(w, w->n_workers)].p;
-    }
-}
-
-static int64_t down_time(struct world *w) { return one_in(w, 2) ? between(w, MS, 500 * MS) : between(w, 200 * MS, 7 * S); }
-
-/* ---- partitions ---- */
-
-static void heal(struct world *w, struct event *e)
-{
-    bool central = w->all[e->a]->role != ROLE_WORKER && w->all[e->b]->role != ROLE_WORKER;
-    w->cut[e->a][e->b] = w->cut[e->b][e->a] = false;
-    if (central)
-        disturb_end(w, NULL);
-    trace(w, "net", "%s and %s hear each other again", w->all[e->a]->name, w->all[e->b]->name);
-    links_pump(w);
-}
-
-static void partition(struct world *w)
-{
-    struct process *a = some_process(w), *b = one_in(w, 2) ? &w->vent.p : &w->sink.p;
-    unsigned ways = (unsigned)between(w, 1, 3);
-    if (a == b || w->cut[a->number][b->number] || w->cut[b->number][a->number])
-        return;
-    int64_t time = one_in(w, 2) ? between(w, 10 * MS, 2 * S) : between(w, S, 14 * S);
-    w->cut[a->number][b->number] = ways & 1;
-    w->cut[b->number][a->number] = ways & 2;
-    if (a->role != ROLE_WORKER)
-        disturb_begin(w, NULL);
-    trace(w, "net", "nothing passes between %s and %s (ways %u) for %" PRId64 " ms", a->name, b->name, ways, time / MS);
-    struct event *e = after(w, time, NULL, heal);
-    e->a = a->number;
-    e->b = b->number;
-}
-
-/* ---- disks ---- */
-
-static void has_room(struct world *w, struct event *e)
-{
-    struct disk *d = e->p;
-    if (d->full)
-        disk_full(d, false);
-    disturb_end(w, NULL);
-    trace(w, d->owner->name, "its disk has room");
-}
-
-static void fill_disk(struct world *w)
-{
-    struct disk *d = one_in(w, 2) ? &w->vent.disk : &w->sink.disk;
-    if (d->full || !d->owner->alive || d->owner->frozen)
-        return;
-    trace(w, d->owner->name, "its disk is full");
-    disturb_begin(w, NULL);
-    disk_full(d, true);
-    after(w, between(w, 50 * MS, 4 * S), NULL, has_room)->p = d;
-}
-
-/* ---- drains ---- */
-
-static void start_after_drain(struct world *w, struct event *e)
-{
-    struct process *p = e->p;
-    if (p->alive && p->life == e->a) {          /* still leaving */
-        struct event *again = after(w, 500 * MS, NULL, start_after_drain);
-        again->p = p;
-        again->a = e->a;
-        return;
-    }
-    disturb_end(w, p);
-    process_start(p);
-}
-
-static void drain(struct world *w)
-{
-    struct process *p = some_process(w);
-    if (!p->alive || p->frozen || p->stopping || p->role == ROLE_CLIENT)
-        return;
-    disturb_begin(w, p);
-    switch (p->role) {
-    case ROLE_VENT: vent_drain(&w->vent); break;
-    case ROLE_SINK: sink_drain(&w->sink); break;
-    default:        worker_drain((struct worker *)p);
-    }
-    struct event *e = after(w, between(w, 100 * MS, 3 * S), NULL, start_after_drain);
-    e->p = p;
-    e->a = p->life;
-}
-
-static void unstalled(struct world *w, struct event *e)
-{
-    (void)e;
-    disturb_end(w, NULL);
-}
-
-static void hurt_link(struct world *w)
-{
-    struct link *l = link_random(w);
-    if (l == NULL)
-        return;
-    bool central = link_end(l, 0)->role != ROLE_WORKER;
-    if (one_in(w, 2)) {
-        w->disturbed_at = central ? w->now : w->disturbed_at;
-        link_break(l);
-        return;
-    }
-    int64_t ns = between(w, 100 * MS, 14 * S);
-    link_stall(l, ns);
-    if (central) {
-        disturb_begin(w, NULL);
-        after(w, ns, NULL, unstalled);
-    }
-}
-
-static void fault(struct world *w, struct event *e)
-{
-    (void)e;
-    switch (below(w, 13)) {
-    case 0:
-    case 1:
-    case 2:
-        crash(w, some_process(w), down_time(w));
-        break;
-    case 3: {
-        struct process *a = some_process(w), *b = some_process(w);
-        crash(w, a, down_time(w));
-        crash(w, b, down_time(w));
-        break;
-    }
-    case 4: {                           /* again while it recovers */
-        struct process *p = some_process(w);
-        int64_t down = between(w, MS, 300 * MS);
-        crash(w, p, down);
-        after(w, down + between(w, 0, 3 * S), NULL, fault);
-        break;
-    }
-    case 5:
-    case 6:
-    case 11: hurt_link(w); break;
-    case 7:
-    case 8:  partition(w); break;
-    case 9:  process_freeze(some_process(w), one_in(w, 2) ? between(w, 100 * MS, 3 * S) : between(w, 2 * S, 13 * S)); break;
-    case 10: fill_disk(w); break;
-    default: drain(w); break;
     }
 }
 
@@ -282,7 +157,7 @@ static void watch(struct world *w, struct event *e)
         struct agent_counts c;
         if (w->workers[i].agent == NULL)
             continue;
-        agent_count(w->workers[i].agent, now_of(w), &c);
+        agent_count(w->workers[i].agent, clock_of(&w->workers[i].p), &c);
         idle = c.busy == 0 && c.queued == 0 && c.unreleased == 0;
     }
     if (idle) {
@@ -299,13 +174,39 @@ static void begin(struct world *w, struct event *e)
     process_start(e->p);
 }
 
+static void choose_theme(struct world *w)
+{
+    uint64_t n = below(w, 100);
+    w->theme = n < 8 ? THEME_QUIET : n < 14 ? THEME_GENTLE : n < 14 + POISON_SHARE ? THEME_POISON : n < 15 + POISON_SHARE ? THEME_BACKLOG : THEME_STORM;
+}
+
+/* In some worlds something is slow: a disk, the loops, or one process. */
+static void choose_speeds(struct world *w)
+{
+    int64_t slow = 0;
+    w->vent.disk.speed = between(w, 100 * US, 4 * MS);
+    w->sink.disk.speed = between(w, 100 * US, 4 * MS);
+    if (one_in(w, 20)) {
+        struct disk *d = one_in(w, 2) ? &w->vent.disk : &w->sink.disk;
+        slow = d->speed = between(w, 20 * MS, 150 * MS);
+    }
+    if (one_in(w, 20))
+        for (unsigned i = 0; i < w->n_all; i++)
+            slow += w->all[i]->slow = between(w, 0, 40 * MS);
+    if (one_in(w, 20))
+        slow += w->all[below(w, w->n_all)]->slow = between(w, 10 * MS, 200 * MS);
+    if (slow > 0)
+        cover(w, COVER_SLOW);
+    w->slack = 20 * slow;
+}
+
 void scenario_make(struct world *w)
 {
     w->vent.disk.owner = &w->vent.p;
     w->sink.disk.owner = &w->sink.p;
     w->n_workers = (unsigned)between(w, 1, MAX_WORKERS);
-    w->vent.disk.speed = between(w, 100 * US, 4 * MS);
-    w->sink.disk.speed = between(w, 100 * US, 4 * MS);
+    choose_theme(w);
+    choose_speeds(w);
     for (unsigned i = 0; i < w->n_workers; i++)
         w->workers[i].slots = (uint32_t)between(w, 1, MAX_SLOTS);
     unsigned n_plans = (unsigned)between(w, 1, MAX_PLANS);
@@ -314,10 +215,8 @@ void scenario_make(struct world *w)
     for (unsigned i = 0; i < 3 + w->n_workers; i++)
         after(w, between(w, 0, 600 * MS), NULL, begin)->p = w->all[i];
     int64_t span = between(w, 3 * S, 30 * S);
-    unsigned n_faults = one_in(w, 6) ? 0 : (unsigned)between(w, 1, one_in(w, 8) ? 40 : 9);
-    for (unsigned i = 0; i < n_faults; i++)
-        after(w, between(w, 100 * MS, span), NULL, fault);
     w->end_of_faults = w->now + span + 30 * S;
     w->horizon = w->end_of_faults + 700 * S;
+    faults_make(w, span);
     after(w, span + 30 * S, NULL, watch);
 }

@@ -7,8 +7,9 @@
  *   network.c    connections: real encoding, delays, breaks, partitions
  *   disk.c       what is staged, flushed, committed, lost in a crash
  *   vent.c worker.c sink.c client.c     the four kinds of processes around the cores
- *   scenario.c   what a seed means: batches, faults
+ *   scenario.c   what a seed means: the cluster and its batches; faults.c: what goes wrong
  *   check.c      the invariants
+ *   cover.c      what was reached, and how often
  *   say.c        messages in the trace
  *   mutants.c    rules that are broken on purpose, and who must notice */
 #ifndef TESTS_SIM_SIM_H
@@ -35,11 +36,53 @@
 #define MAX_PLANS    6u
 #define N_PROCESSES  (3u + MAX_WORKERS)
 #define LOSS_GRACE   (2 * S)
+#define MAX_LOSSES   3u
+#define CACHE_BYTES  UINT64_C(2000)    /* of payloads in the ventilator's memory */
+#define CACHE_SLACK  UINT64_C(2500000) /* for each batch: what is read at once */
+#define WORLD_BEGIN  (1000 * S)
 
 struct world;
 struct link;
 
 /* ---- events ---- */
+
+/* What a run has reached: counted over all seeds, printed at the end. */
+#define COVERS(X) \
+    X(KILL_VENT, "kills of the ventilator")                      X(KILL_SINK, "kills of the sink") \
+    X(KILL_WORKER, "kills of a worker")                          X(KILL_CLIENT, "kills of the client") \
+    X(KILL_MIDWAY, "kills between two effects of one event")     X(KILL_RECOVERING, "kills again during the recovery") \
+    X(POWER_ALL, "power cuts of everything at once")             X(POWER_ONE, "power cuts of one host") \
+    X(REBOOT, "restarts with another boot id")                   X(WALL_STEP, "steps of the wall clock") \
+    X(JOURNAL_IDLE, "journal lost its process: idle")            X(STORE_IDLE, "store lost its process: idle") \
+    X(JOURNAL_STAGED, "journal: staged, not flushed")            X(STORE_STAGED, "store: staged, not flushed") \
+    X(JOURNAL_FLUSHED, "journal: flushed, behind another")       X(STORE_FLUSHED, "store: flushed, behind another") \
+    X(JOURNAL_WRITING, "journal: while it commits")              X(STORE_WRITING, "store: while it commits") \
+    X(JOURNAL_PART, "journal: some flushes durable")             X(STORE_PART, "store: some flushes durable") \
+    X(JOURNAL_DURABLE, "journal: durable, not told")             X(STORE_DURABLE, "store: durable, not told") \
+    X(JOURNAL_TOLD, "journal: told a moment ago")                X(STORE_TOLD, "store: told a moment ago") \
+    X(FLUSHES_LOST, "flushes that a crash lost")                 X(FLUSHES_KEPT, "flushes that survived untold") \
+    X(ERROR_JOURNAL, "journal: write errors, exit code 6")       X(ERROR_STORE, "store: write errors, exit code 6") \
+    X(FULL_JOURNAL, "journal: full")                             X(FULL_STORE, "store: full") \
+    X(FULL_BOTH, "both disks full")                              X(FULL_LONG, "full for more than 5 s") \
+    X(FULL_START, "starts with a full disk")                     X(FULL_KILL, "kills while the disk is full") \
+    X(CUT_ONE_WAY, "partitions, one way")                        X(CUT_TWO_WAYS, "partitions, both ways") \
+    X(CUT_VENT_WORKER, "between ventilator and worker")          X(CUT_SINK_WORKER, "between sink and worker") \
+    X(CUT_VENT_SINK, "between ventilator and sink")              X(CUT_VENT_CLIENT, "between ventilator and client") \
+    X(LINK_BROKEN, "connections broken alone")                   X(LINK_STALLED, "connections that stood still") \
+    X(LINK_VANISHED, "connections whose end vanished unheard")   X(LINK_LATE, "broken connections that were read late") \
+    X(LANE_MISMATCH, "dials of a lane that is another's")        X(SINK_BUSY, "results that found the way to the sink full") \
+    X(FREEZE, "freezes")                                         X(FREEZE_LONG, "freezes of more than 13 s") \
+    X(SUSPEND, "suspends of a host")                             X(SLOW, "worlds with something slow") \
+    X(DRAIN, "orderly leavings")                                 X(ROLL, "rolling restarts of everything") \
+    X(SINK_GONE, "a sink that is gone for a minute")             X(DUPLICATE, "results of tasks that had a verdict") \
+    X(RUN_AGAIN, "attempts of tasks that ran before")            X(SUBMITTER_DIED, "submitters that died half way") \
+    X(CONTINUED, "... whose batch was continued")                X(CANCELLED_OPEN, "... whose batch was cancelled") \
+    X(SEALED_OPEN, "... whose batch was sealed")                 X(RESUBMITTED, "complete batches that were submitted again") \
+    X(POISON, "tasks that killed a worker")                      X(POISON_LOST, "of these, judged lost") \
+    X(BACKLOG, "backlogs of more than 100,000 tasks")
+
+#define COVER_OF(name, text) COVER_##name,
+enum cover { COVERS(COVER_OF) COVER_N };
 
 struct event {
     int64_t at;
@@ -65,6 +108,13 @@ struct process {
     uint32_t life;
     unsigned stood_still;              /* turns to go before it may judge silence */
     struct event *held, *held_last;
+    int64_t booted;                    /* the world's time at which its host's clock stood at 0 */
+    int64_t drift;                     /* ns that this clock gains in a second */
+    unsigned boots;
+    int64_t slow;                      /* a turn of its loop may come so much later */
+    bool doomed;                       /* it dies when this event is over; nothing that it still does has an effect */
+    uint64_t doom_in;                  /* effects until then; 0: not planned */
+    int64_t down;                      /* for how long, after that */
     bool turn_planned;
     uint64_t wake;                     /* the timer that counts */
     unsigned spins;
@@ -103,6 +153,9 @@ struct flush {
     struct op *ops, **tail;
 };
 
+/* Where a process may be while it waits for its disk, in the order of COVER_JOURNAL_IDLE and on. */
+enum await { AWAIT_IDLE, AWAIT_STAGED, AWAIT_FLUSHED, AWAIT_WRITING, AWAIT_PART, AWAIT_DURABLE, AWAIT_TOLD, AWAITS };
+
 struct disk {
     struct process *owner;
     struct op **records;               /* by key */
@@ -110,8 +163,13 @@ struct disk {
     struct op **frames;                /* by number */
     size_t n_frames, room_frames;
     struct flush *staged, *flushes, **flushes_tail;
-    uint64_t sequence, committed, next_number;
-    bool busy, full;
+    uint64_t sequence, committed, told, next_number;
+    int64_t told_at;
+    bool busy, full, in_part;
+    unsigned reserve;                  /* commits that a full disk still takes */
+    bool fail_next;                    /* the next commit ends in an error of the disk */
+    enum await armed;                  /* the process dies at the armed_in'th await of this kind; AWAIT_IDLE: none */
+    unsigned armed_in;
     int64_t speed;                     /* ns of a usual commit */
 };
 
@@ -126,6 +184,8 @@ struct lane {
 
 struct vent {
     struct process p;
+    uint64_t most_in_flight;           /* ever */
+    unsigned boot_known;               /* something was committed in this boot of its host */
     struct ledger *ledger;
     struct disk disk;
     struct dial sink;
@@ -177,7 +237,13 @@ struct plan {
     uint8_t submission[WIRE_ID];
     char key[16];
     Wire__Span cancel_span;
-    bool may_get_stuck;
+    bool may_get_stuck, tiny;
+    enum { LIVES_ON, DIES_CONTINUED, DIES_CANCELLED, DIES_SEALED } submitter;
+    uint64_t dies_at;                  /* its submitter, with so many tasks on the way */
+    int64_t dead_for;
+    bool resubmits;                    /* the whole, when it is complete */
+    uint64_t poison[3];                /* tasks whose attempts kill their worker */
+    size_t n_poison;
 
     /* The client's, lost in its crash. */
     enum { PLAN_NEW, PLAN_SUBMITTED, PLAN_SENT, PLAN_SEALED } stage;
@@ -186,8 +252,8 @@ struct plan {
     /* The world's. */
     uint8_t id[WIRE_ID];
     char short_id[16];
-    bool known, cancel_done, extend_done, status_done;
-    int64_t answered_at;
+    bool known, cancel_done, extend_done, status_done, died, resubmitted;
+    int64_t asked_at, answered_at, dead_until;
     struct truth *truth;
 };
 
@@ -210,9 +276,11 @@ struct task_run {
     bool over, stopped, ok;
 };
 
+
 struct task {
     uint8_t verdict;                   /* recorded, on disk */
     bool cancelled;                    /* the cancel was acknowledged */
+    uint8_t killed;                    /* workers */
     struct task_run *runs;
 };
 
@@ -226,13 +294,25 @@ struct truth {
     size_t room;
     bool complete;                     /* the ventilator said so */
     int64_t deadline_by, grace;        /* the latest time that the deadline can be; 0: none */
+    int64_t deadline_from;             /* the earliest; 0: none */
     uint64_t deadline_version;
+};
+
+/* What a seed is about. */
+enum theme {
+    THEME_QUIET,                       /* nothing goes wrong */
+    THEME_STORM,                       /* anything may */
+    THEME_GENTLE,                      /* everything is restarted in turn, as an operator does it */
+    THEME_POISON,                      /* some tasks kill their workers, nothing else does */
+    THEME_BACKLOG,                     /* far more tasks than can run */
 };
 
 enum mutant {
     MUTANT_NONE, MUTANT_SINK_COMMITS_EARLY, MUTANT_JOURNAL_COMMITS_EARLY, MUTANT_RECORDED_LOST, MUTANT_CANCEL_IGNORED,
     MUTANT_LANE_REORDERED, MUTANT_RUN_TWICE, MUTANT_SLOT_FREED_EARLY, MUTANT_ROW_FORGOTTEN, MUTANT_RESTORE_SKIPS, MUTANT_CLOSING_LOST,
-    MUTANT_ACK_INVENTED, MUTANT_COUNTS_FORGED, MUTANT_OK_INVENTED, MUTANT_RELEASE_LOST, MUTANT_HOLDINGS_HIDDEN, MUTANTS
+    MUTANT_TORN_FLUSH, MUTANT_DISK_ERROR_IGNORED,
+    MUTANT_CLOCK_FAST, MUTANT_CLOCK_SENT, MUTANT_DEADLINE_FORGOTTEN, MUTANT_REBOOT_UNNOTICED, MUTANT_LEASE_TOO_LONG,
+    MUTANT_DRAIN_KILLS, MUTANT_CACHE_UNBOUNDED, MUTANT_KEY_FORGOTTEN, MUTANT_ACK_INVENTED, MUTANT_COUNTS_FORGED, MUTANT_OK_INVENTED, MUTANT_RELEASE_LOST, MUTANT_HOLDINGS_HIDDEN, MUTANTS
 };
 
 struct world {
@@ -254,6 +334,12 @@ struct world {
     bool cut[N_PROCESSES][N_PROCESSES];          /* nothing passes from the first to the second */
     uint32_t next_peer;
     uint64_t next_link;
+
+    enum theme theme;
+    int64_t slack;                       /* for what is slow in this world */
+    int64_t wall_offset, wall_most;      /* of the wall clock; the most that it ever was */
+    bool wall_stepped, any_doomed;
+    unsigned rolls;                      /* rounds of restarts that are to come */
 
     struct plan plans[MAX_PLANS];
     struct truth *truths;
@@ -288,7 +374,11 @@ void process_freeze(struct process *p, int64_t ns);
 void turn_soon(struct process *p);
 void disturb_begin(struct world *w, struct process *p);
 void disturb_end(struct world *w, struct process *p);
-mono_t now_of(const struct world *w);
+mono_t clock_of(const struct process *p);                         /* what its host's CLOCK_BOOTTIME shows */
+wall_t wall_of(const struct world *w);
+bool port_works(struct process *p);                              /* false: it is dying, and this has no effect any more */
+void process_doom(struct process *p, int64_t down);              /* it dies when this event is over */
+void process_reboot(struct process *p);                          /* its host starts anew: call it while the process is dead */
 extern volatile uint64_t running_seed;
 
 /* ---- network.c ---- */
@@ -304,6 +394,8 @@ enum link_kind link_kind(const struct link *l);
 struct process *link_end(const struct link *l, int end);
 void link_break(struct link *l);
 void link_stall(struct link *l, int64_t ns);
+void links_stall_of(struct process *p, int64_t ns);
+void links_vanish_of(struct process *p, int64_t ns);             /* its host is gone: nobody says so before this time */
 bool link_alive(const struct link *l);
 struct link *link_random(struct world *w);
 void links_break_of(struct process *p);
@@ -335,6 +427,7 @@ void disk_free(struct disk *d);
 void disk_full(struct disk *d, bool is_full);
 bool disk_is_idle(const struct disk *d);
 size_t disk_waiting(const struct disk *d);
+void disk_died(struct disk *d);                                  /* its process was killed: counts where that was */
 
 /* ---- vent.c, worker.c, sink.c, client.c ---- */
 void vent_start(struct vent *v);
@@ -361,20 +454,31 @@ bool client_is_done(const struct client *c);
 struct plan *plan_of_batch(struct world *w, const uint8_t *id);
 void sleep_until(struct process *p, mono_t next);
 
-/* ---- scenario.c ---- */
+/* ---- scenario.c, faults.c ---- */
 void scenario_make(struct world *w);
+void faults_make(struct world *w, int64_t span);
+void fault_kill(struct world *w, struct process *p, const char *why, int64_t down);      /* and starts it again after that */
+
+/* ---- cover.c ---- */
+void cover(struct world *w, enum cover what);
+void cover_show(void);
+unsigned cover_missing(char *out, size_t size);                  /* how many kinds were never reached, and their names */
 
 /* ---- check.c ---- */
 struct truth *truth_of(struct world *w, const uint8_t *id);
 void check_row(struct world *w, const struct op *row);           /* is on the sink's disk now */
 void check_sink_record(struct world *w, const struct op *record);
 void check_recorded(struct world *w, const Wire__Recorded *m);   /* the sink says so */
+void check_duplicate(struct world *w, const Wire__Result *m);    /* it comes to the sink */
 void check_register(struct world *w, const Wire__Register *m);
 void check_batch_complete(struct world *w, const char *text);    /* the ventilator says so */
 void check_acknowledged(struct world *w, struct truth *t, uint64_t upto);
 void check_cancel_reply(struct world *w, struct plan *plan, const Wire__CancelReport *r);
 struct task_run *check_run(struct worker *k, const struct agent_run *run);
-void check_deadline(struct world *w, struct truth *t, int64_t by, int64_t grace);
+void check_deadline(struct world *w, struct truth *t, int64_t from, int64_t by, int64_t grace);
+void check_reboot(struct world *w);                              /* the ventilator starts where only the wall clock knows what passed */
+void check_killed(struct world *w, struct truth *t, uint64_t index);       /* this task killed its worker */
+void check_memory(struct vent *v);
 void check_status(struct world *w, struct truth *t, const Wire__BatchStatus *s);
 void check_end(struct world *w);
 void check_idle_end(struct world *w);
@@ -387,6 +491,8 @@ void say_upward(struct world *w, const char *who, const Wire__Upward *m);
 /* ---- mutants.c ---- */
 extern const struct mutant_spec { const char *name, *caught_by, *what; } mutants[MUTANTS];
 void mutant_lane(struct worker *k, const Wire__Lane *m, struct slice body);      /* hands it to the agent, or not as it should */
+const Wire__Lane *mutant_announce(struct vent *v, const Wire__Lane *m);          /* what is sent instead */
+const Wire__Downward *mutant_downward(struct worker *k, const Wire__Downward *m);        /* what comes instead */
 void mutants_forget(struct world *w);                            /* what its events hold */
 bool mutate(struct world *w, enum mutant m);                     /* is it this one? counts */
 

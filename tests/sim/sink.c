@@ -15,6 +15,8 @@ static const uint8_t store_id[WIRE_ID] = "the-store's-id..";
 static int port_up(void *arg, const Wire__Upward *m, struct slice body, bool with_body)
 {
     struct sink *s = arg;
+    if (!port_works(&s->p))
+        return 0;
     if (m->what_case == WIRE__UPWARD__WHAT_RECORDED)
         check_recorded(s->p.world, m->recorded);
     return dial_is_up(&s->control) ? link_send(s->control.link, DIALER, &m->base, body, with_body) : -EAGAIN;
@@ -50,25 +52,25 @@ void sink_message(struct sink *s, const struct arrival *a)
         const Wire__Result *m;
         if (wire_read_result(s->p.arena, a->head, a->head_len, a->body.len, &m, &why) < 0)
             violated(w, "wire", "a result is malformed: %s", why.text);
-        else
-            register_result_packed(s->registry, now_of(w), m, (struct slice){NULL, a->head, a->head_len}, a->body);
+        else if (check_duplicate(w, m), true)
+            register_result_packed(s->registry, clock_of(&s->p), m, (struct slice){NULL, a->head, a->head_len}, a->body);
     } else {
         const Wire__Downward *m;
         if (wire_read_downward(s->p.arena, a->head, a->head_len, a->body.len, &m, &why) < 0)
             violated(w, "wire", "a downward message is malformed: %s", why.text);
         else
-            register_downward(s->registry, now_of(w), m);
+            register_downward(s->registry, clock_of(&s->p), m);
     }
 }
 
 void sink_notice(struct sink *s, struct link *l, bool is_up)
 {
     if (link_kind(l) == LINK_CONTROL)
-        register_ventilator(s->registry, now_of(s->p.world), is_up);
+        register_ventilator(s->registry, clock_of(&s->p), is_up);
 }
 
-void sink_committed(struct sink *s, uint64_t sequence) { register_committed(s->registry, now_of(s->p.world), sequence); }
-void sink_full(struct sink *s, bool is_full) { register_full(s->registry, now_of(s->p.world), is_full); }
+void sink_committed(struct sink *s, uint64_t sequence) { register_committed(s->registry, clock_of(&s->p), sequence); }
+void sink_full(struct sink *s, bool is_full) { register_full(s->registry, clock_of(&s->p), is_full); }
 
 static void leave(struct world *w, struct event *e)
 {
@@ -82,7 +84,7 @@ void sink_drain(struct sink *s)
         return;
     s->p.stopping = true;
     trace(s->p.world, s->p.name, "SIGTERM");
-    register_drain(s->registry, now_of(s->p.world));
+    register_drain(s->registry, clock_of(&s->p));
     after(s->p.world, 20 * S, &s->p, leave);
     turn_soon(&s->p);
 }
@@ -90,7 +92,7 @@ void sink_drain(struct sink *s)
 void sink_turn(struct sink *s, bool caught_up)
 {
     struct world *w = s->p.world;
-    mono_t next = register_tick(s->registry, now_of(w), caught_up);
+    mono_t next = register_tick(s->registry, clock_of(&s->p), caught_up);
     disk_flush(&s->disk);
     bool pause = s->disk.full || s->p.stopping || disk_waiting(&s->disk) > (s->paused ? PAUSE_AT / 2 : PAUSE_AT);
     if (pause != s->paused) {
@@ -133,12 +135,17 @@ void sink_start(struct sink *s)
         .moved = port_moved, .note = port_note,
     };
     struct register_config config = {.program = "sink sim", .advertise = "", .results_endpoint = "", .query_endpoint = "",
-                                     .results_port = 5557, .query_port = 5558, .session = chance(w) | 1};
+                                     .results_port = 5557, .query_port = 5558, .session = chance(w) | 1,
+                                     .ask_spans = 3, .ask_tasks = 200 /* many parts */};
     memcpy(config.store, store_id, WIRE_ID);
     s->paused = false;
     s->registry = register_new(&config, &ports);
     BUG_IF(s->registry == NULL);
     restore(s);
+    if (s->disk.full) {
+        cover(w, COVER_FULL_START);
+        register_full(s->registry, clock_of(&s->p), true);
+    }
     s->control = (struct dial){.kind = LINK_CONTROL, .from = &s->p, .to = &w->vent.p};
     dial_want(&s->control);
 }

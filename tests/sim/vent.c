@@ -28,6 +28,8 @@ static int port_reply(void *arg, ledger_peer client, const Wire__Reply *m)
     struct vent *v = arg;
     struct world *w = v->p.world;
     struct link *l = link_of_peer(w, LINK_CLIENT, client);
+    if (!port_works(&v->p))
+        return 0;
     Wire__Reply copy = *m;
     Wire__StatusReport report;
     Wire__BatchStatus status, *rows[1] = {&status};
@@ -48,6 +50,8 @@ static int port_down(void *arg, ledger_peer peer, const Wire__Downward *m)
 {
     struct vent *v = arg;
     struct link *l = link_of_peer(v->p.world, LINK_CONTROL, peer);
+    if (!port_works(&v->p))
+        return 0;
     if (m->what_case == WIRE__DOWNWARD__WHAT_REGISTER)
         check_register(v->p.world, m->register_);
     return l == NULL || link_send(l, LISTENER, &m->base, (struct slice){0}, false) < 0 ? -EHOSTUNREACH : 0;
@@ -90,7 +94,11 @@ static void port_lane_send(void *arg, uint64_t epoch, const Wire__Lane *m, struc
 {
     struct vent *v = arg;
     struct lane *lane = lane_by_epoch(v, epoch);
+    if (!port_works(&v->p))
+        return;
     say_lane(v->p.world, "lane>", m);
+    if (m->what_case == WIRE__LANE__WHAT_ANNOUNCE)
+        m = mutant_announce(v, m);
     if (lane != NULL && lane->link != NULL)
         link_send(lane->link, LISTENER, &m->base, body, with_body);
 }
@@ -115,7 +123,7 @@ static void port_sink_place(void *arg, const Wire__SinkPlace *place)
 static int port_closing(void *arg, const Wire__Result *m)
 {
     struct vent *v = arg;
-    if (!dial_is_up(&v->sink))
+    if (!dial_is_up(&v->sink) || !port_works(&v->p))
         return -EAGAIN;
     if (mutate(v->p.world, MUTANT_CLOSING_LOST))
         return 0;
@@ -140,6 +148,7 @@ static bool in_load(const struct op *op, const struct load *load)
 
 static void read_back(struct world *w, struct event *e)
 {
+    (void)w;
     struct vent *v = (struct vent *)e->target;
     const struct load load = {e->a, e->b & 0xFFFFFFFF, e->b >> 32, 4096};
     struct ledger_frame frames[64];
@@ -151,7 +160,7 @@ static void read_back(struct world *w, struct event *e)
         frames[n++] = (struct ledger_frame){op->first, op->count, slice_of(op->value), slice_of(op->body)};
         bytes += buf_len(op->value) + buf_len(op->body);
     }
-    ledger_loaded(v->ledger, now_of(w), load.batch, frames, n, n == 0 ? "the journal has no frame for tasks that it admitted" : NULL);
+    ledger_loaded(v->ledger, clock_of(&v->p), load.batch, frames, n, n == 0 ? "the journal has no frame for tasks that it admitted" : NULL);
     vent_audit(v);
 }
 
@@ -197,20 +206,20 @@ void vent_message(struct vent *v, const struct arrival *a)
         if (wire_read_request(v->p.arena, a->head, a->head_len, a->body.len, &m, &why) < 0)
             violated(w, "wire", "a request is malformed: %s", why.text);
         else
-            ledger_request(v->ledger, now_of(w), link_peer(a->link), m, a->body);
+            ledger_request(v->ledger, clock_of(&v->p), link_peer(a->link), m, a->body);
     } else {
         const Wire__Upward *m;
         if (wire_read_upward(v->p.arena, a->head, a->head_len, a->body.len, &m, &why) < 0)
             violated(w, "wire", "an upward message is malformed: %s", why.text);
         else if (say_upward(w, v->p.name, m), m->what_case != WIRE__UPWARD__WHAT_RECORDED || !mutate(w, MUTANT_RECORDED_LOST))
-            ledger_upward(v->ledger, now_of(w), link_peer(a->link), "10.0.0.1", m, a->body);
+            ledger_upward(v->ledger, clock_of(&v->p), link_peer(a->link), "10.0.0.1", m, a->body);
     }
     vent_audit(v);
 }
 
 void vent_notice(struct vent *v, struct link *l, bool is_up)
 {
-    mono_t now = now_of(v->p.world);
+    mono_t now = clock_of(&v->p);
     if (link_kind(l) == LINK_RESULTS) {
         ledger_sink_up(v->ledger, now, is_up);
     } else if (link_kind(l) == LINK_LANE) {
@@ -223,11 +232,12 @@ void vent_notice(struct vent *v, struct link *l, bool is_up)
 
 void vent_committed(struct vent *v, uint64_t sequence)
 {
-    ledger_committed(v->ledger, now_of(v->p.world), sequence);
+    v->boot_known = v->p.boots;
+    ledger_committed(v->ledger, clock_of(&v->p), sequence);
     vent_audit(v);
 }
 
-void vent_full(struct vent *v, bool is_full) { ledger_full(v->ledger, now_of(v->p.world), is_full); }
+void vent_full(struct vent *v, bool is_full) { ledger_full(v->ledger, clock_of(&v->p), is_full); }
 
 static void give_up(struct world *w, struct event *e)
 {
@@ -242,7 +252,7 @@ void vent_drain(struct vent *v)
     v->p.stopping = true;
     trace(v->p.world, v->p.name, "SIGTERM");
     after(v->p.world, 30 * S, &v->p, give_up);
-    ledger_drain(v->ledger, now_of(v->p.world));
+    ledger_drain(v->ledger, clock_of(&v->p));
     turn_soon(&v->p);
 }
 
@@ -254,8 +264,9 @@ static void leave(struct world *w, struct event *e)
 
 void vent_turn(struct vent *v, bool caught_up)
 {
-    mono_t next = ledger_tick(v->ledger, now_of(v->p.world), caught_up);
+    mono_t next = ledger_tick(v->ledger, clock_of(&v->p), caught_up);
     vent_audit(v);
+    check_memory(v);
     disk_flush(&v->disk);
     sleep_until(&v->p, next);
     if (v->left && disk_is_idle(&v->disk))
@@ -276,15 +287,17 @@ void vent_start(struct vent *v)
     mine.arg = v;
     struct ledger_config config = {
         .program = "ventilator sim", .session = chance(w) | 1, .heartbeat = S, .loss_grace = LOSS_GRACE, .silence = 10 * S,
-        .shutdown_timeout = 30 * S, .max_losses = 3, .max_payload = WIRE_PAYLOAD, .result_credit = 4000, .cache_bytes = 2000,
-        .wall = {w->now + 1700000000 * S},
+        .shutdown_timeout = 30 * S, .max_losses = MAX_LOSSES, .max_payload = WIRE_PAYLOAD, .result_credit = 4000, .cache_bytes = mutate(w, MUTANT_CACHE_UNBOUNDED) ? SIZE_MAX : CACHE_BYTES,
+        .wall = wall_of(w),
     };
-    snprintf(config.boot, sizeof config.boot, "00000000-0000-4000-8000-%012d", 1);
+    snprintf(config.boot, sizeof config.boot, "00000000-0000-4000-8000-%012u", mutate(w, MUTANT_REBOOT_UNNOTICED) ? 0 : v->p.boots);
     memcpy(config.journal, journal_id, WIRE_ID);
+    if (v->boot_known != v->p.boots)
+        check_reboot(w);
     memset(v->lanes, 0, sizeof v->lanes);
     v->left = false;
     v->sink = (struct dial){.kind = LINK_RESULTS, .from = &v->p, .to = &w->sink.p};
-    v->ledger = ledger_new(&config, &mine, now_of(w));
+    v->ledger = ledger_new(&config, &mine, clock_of(&v->p));
     BUG_IF(v->ledger == NULL);
     struct why why = {""};
     for (size_t i = 0; i < v->disk.n_records; i++) {
@@ -292,7 +305,11 @@ void vent_start(struct vent *v)
         if (ledger_restore(v->ledger, r->key, buf_bytes(r->value), buf_len(r->value), &why) < 0)
             violated(w, "I1", "the journal can't be restored: %s", why.text);
     }
-    ledger_restored(v->ledger, now_of(w));
+    ledger_restored(v->ledger, clock_of(&v->p));
+    if (v->disk.full) {
+        cover(w, COVER_FULL_START);
+        ledger_full(v->ledger, clock_of(&v->p), true);
+    }
     vent_audit(v);
 }
 

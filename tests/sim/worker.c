@@ -15,7 +15,7 @@ static int port_up(void *arg, const Wire__Upward *m)
 {
     struct worker *k = arg;
     struct world *w = k->p.world;
-    if (!dial_is_up(&k->control))
+    if (!dial_is_up(&k->control) || !port_works(&k->p))
         return -EAGAIN;
     Wire__Upward copy = *m;
     Wire__WorkerHello hello;
@@ -53,7 +53,7 @@ static void port_sink_place(void *arg, const Wire__SinkPlace *place)
 static int port_result(void *arg, const Wire__Result *m, struct slice body)
 {
     struct worker *k = arg;
-    if (!dial_is_up(&k->sink))
+    if (!dial_is_up(&k->sink) || !port_works(&k->p))
         return -EAGAIN;
     int rc = link_send(k->sink.link, DIALER, &m->base, body, true);
     k->was_full |= rc < 0;
@@ -126,11 +126,28 @@ static void choose_end(struct world *w, struct run *r)
     }
 }
 
+/* The attempt takes the whole worker with it. */
+static void poisoned(struct world *w, struct event *e)
+{
+    check_killed(w, e->p, e->a);
+    process_doom(e->target, between(w, 20 * MS, 800 * MS));
+}
+
+static bool is_poison(const struct plan *p, uint64_t index)
+{
+    for (size_t i = 0; p != NULL && i < p->n_poison; i++)
+        if (p->poison[i] == index)
+            return true;
+    return false;
+}
+
 static void port_run(void *arg, const struct agent_run *run)
 {
     struct worker *k = arg;
     struct world *w = k->p.world;
     struct run *r = &k->runs[run->slot];
+    if (!port_works(&k->p))
+        return;
     trace(w, k->p.name, "slot %u runs %s/%" PRIu64 " attempt %" PRIu64 ".%u", run->slot, run->short_id, run->index, run->epoch, run->attempt);
     if (run->slot >= k->slots || r->busy) {
         violated(w, "I8", "%s starts %s/%" PRIu64 " in slot %u, where task %" PRIu64 " still runs", k->p.name, run->short_id, run->index,
@@ -146,9 +163,15 @@ static void port_run(void *arg, const struct agent_run *run)
         check_run(k, run);
     choose_end(w, r);
     const struct plan *plan = plan_of_batch(w, run->batch);
+    if (is_poison(plan, run->index)) {
+        struct event *kill = after(w, between(w, 0, 30 * MS), &k->p, poisoned);
+        kill->p = truth_of(w, run->batch);
+        kill->a = run->index;
+        return;
+    }
     bool stuck = plan != NULL && plan->may_get_stuck && run->budget >= 0 && one_in(w, 12);
     if (!stuck)
-        plan_end(k, run->slot, run_time(w), false);
+        plan_end(k, run->slot, plan != NULL && plan->tiny ? between(w, 200 * US, 4 * MS) : run_time(w), false);
 }
 
 static void port_stop(void *arg, uint32_t slot, int64_t grace)
@@ -156,7 +179,7 @@ static void port_stop(void *arg, uint32_t slot, int64_t grace)
     struct worker *k = arg;
     struct world *w = k->p.world;
     struct run *r = &k->runs[slot];
-    if (!r->busy)
+    if (!r->busy || !port_works(&k->p))
         return;
     trace(w, k->p.name, "slot %u is told to stop task %" PRIu64 ", grace %" PRId64 " ms", slot, r->index, grace / MS);
     r->stopping = true;
@@ -189,7 +212,7 @@ static void tell_end(struct worker *k, uint32_t slot, const struct run *r, bool 
     }
     if (end.how == AGENT_NOT_STARTED || end.how == AGENT_KEEPER_DIED)
         end.sentence = "chance would have it so";
-    agent_ended(k->agent, now_of(w), slot, &end);
+    agent_ended(k->agent, clock_of(&k->p), slot, &end);
 }
 
 static void slot_over(struct world *w, struct event *e)
@@ -228,7 +251,7 @@ void worker_message(struct worker *k, const struct arrival *a)
         if (wire_read_lane(k->p.arena, a->head, a->head_len, a->body.len, &m, &why) < 0)
             violated(w, "wire", "a lane message is malformed: %s", why.text);
         else if (say_lane(w, k->p.name, m), w->mutant == MUTANT_NONE)
-            agent_lane(k->agent, now_of(w), m, a->body);
+            agent_lane(k->agent, clock_of(&k->p), m, a->body);
         else
             mutant_lane(k, m, a->body);
     } else {
@@ -236,13 +259,13 @@ void worker_message(struct worker *k, const struct arrival *a)
         if (wire_read_downward(k->p.arena, a->head, a->head_len, a->body.len, &m, &why) < 0)
             violated(w, "wire", "a downward message is malformed: %s", why.text);
         else
-            agent_downward(k->agent, now_of(w), m);
+            agent_downward(k->agent, clock_of(&k->p), mutant_downward(k, m));
     }
 }
 
 void worker_notice(struct worker *k, struct link *l, bool is_up)
 {
-    mono_t now = now_of(k->p.world);
+    mono_t now = clock_of(&k->p);
     switch (link_kind(l)) {
     case LINK_CONTROL: agent_control(k->agent, now, is_up); break;
     case LINK_RESULTS: agent_sink(k->agent, now, is_up); break;
@@ -257,7 +280,7 @@ void worker_has_room(struct worker *k)
     if (!k->was_full || k->agent == NULL || !dial_is_up(&k->sink) || k->p.frozen)
         return;
     k->was_full = false;
-    agent_sink(k->agent, now_of(k->p.world), true);
+    agent_sink(k->agent, clock_of(&k->p), true);
     turn_soon(&k->p);
 }
 
@@ -267,13 +290,13 @@ void worker_drain(struct worker *k)
         return;
     k->p.stopping = true;
     trace(k->p.world, k->p.name, "SIGTERM");
-    agent_drain(k->agent, now_of(k->p.world));
+    agent_drain(k->agent, clock_of(&k->p));
     turn_soon(&k->p);
 }
 
 void worker_turn(struct worker *k, bool caught_up)
 {
-    sleep_until(&k->p, agent_tick(k->agent, now_of(k->p.world), caught_up));
+    sleep_until(&k->p, agent_tick(k->agent, clock_of(&k->p), caught_up));
 }
 
 /* ---- start and end ---- */

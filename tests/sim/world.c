@@ -46,7 +46,16 @@ static void chance_seed(struct world *w)
 uint64_t below(struct world *w, uint64_t n) { return n == 0 ? 0 : chance(w) % n; }
 int64_t between(struct world *w, int64_t low, int64_t high) { return low + (int64_t)below(w, (uint64_t)(high - low) + 1); }
 bool one_in(struct world *w, unsigned n) { return below(w, n) == 0; }
-mono_t now_of(const struct world *w) { return (mono_t){w->now}; }
+
+/* ---- clocks: each host counts from its own boot, a little too fast or too slow ---- */
+
+mono_t clock_of(const struct process *p)
+{
+    int64_t up = p->world->now - p->booted;
+    return (mono_t){up + up / NS_PER_S * p->drift + up % NS_PER_S * p->drift / NS_PER_S};
+}
+
+wall_t wall_of(const struct world *w) { return (wall_t){w->now + 1700000000 * S + w->wall_offset}; }
 
 /* ---- what is told ---- */
 
@@ -130,6 +139,33 @@ struct event *after(struct world *w, int64_t delay, struct process *target, void
     return e;
 }
 
+/* ---- dying in the middle of something ---- */
+
+void process_doom(struct process *p, int64_t down)
+{
+    p->doomed = p->world->any_doomed = true;
+    p->down = down;
+}
+
+bool port_works(struct process *p)
+{
+    if (p->doom_in > 0 && --p->doom_in == 0) {
+        cover(p->world, COVER_KILL_MIDWAY);
+        process_doom(p, p->down);
+    }
+    return !p->doomed;
+}
+
+static void bury_doomed(struct world *w)
+{
+    if (!w->any_doomed)
+        return;
+    w->any_doomed = false;
+    for (unsigned i = 0; i < w->n_all; i++)
+        if (w->all[i]->doomed)
+            fault_kill(w, w->all[i], "SIGKILL at just this point", w->all[i]->down);
+}
+
 static void turn(struct world *w, struct event *e);
 static void wake(struct world *w, struct event *e);
 
@@ -138,6 +174,7 @@ static void fire(struct world *w, struct event *e)
     struct process *p = e->target;
     if (p == NULL || (p->alive && p->life == e->life)) {
         e->fire(w, e);
+        bury_doomed(w);
         if (p != NULL && p->alive && p->life == e->life && e->fire != turn && e->fire != wake)
             turn_soon(p);
     }
@@ -205,7 +242,7 @@ void turn_soon(struct process *p)
     struct world *w = p->world;
     if (p->turn_planned)
         return;
-    after(w, one_in(w, 3) ? between(w, 0, 800 * US) : 0, p, turn);
+    after(w, one_in(w, 3) ? between(w, 0, 800 * US + p->slow) : 0, p, turn);
     p->turn_planned = true;
 }
 
@@ -222,10 +259,11 @@ void sleep_until(struct process *p, mono_t next)
     p->wake++;
     if (mono_is_never(next))
         return;
-    if (next.ns <= w->now && ++p->spins > MOST_SPINS)
+    int64_t left = mono_since(next, clock_of(p));
+    if (left <= 0 && ++p->spins > MOST_SPINS)
         violated(w, "I6", "%s asks to be called again at once, %u times by now: it spins", p->name, p->spins);
-    int64_t delay = next.ns > w->now ? next.ns - w->now : 100 * US;
-    after(w, delay, p, wake)->a = p->wake;
+    /* Its clock may be slow: better a little late than just before the time. */
+    after(w, left > 0 ? left + left / 2000 + 1 : 100 * US, p, wake)->a = p->wake;
 }
 
 /* ---- lives ---- */
@@ -255,7 +293,8 @@ void process_start(struct process *p)
     trace(p->world, p->name, "starts");
     p->life++;
     p->alive = true;
-    p->frozen = p->stopping = p->turn_planned = false;
+    p->frozen = p->stopping = p->turn_planned = p->doomed = false;
+    p->doom_in = 0;
     p->stood_still = 0;
     p->arena = wire_arena_new();
     BUG_IF(p->arena == NULL);
@@ -274,7 +313,8 @@ void process_crash(struct process *p, const char *why)
     if (!p->alive)
         return;
     trace(p->world, p->name, "ends: %s", why);
-    p->alive = p->frozen = false;
+    p->alive = p->frozen = p->doomed = false;
+    p->doom_in = 0;
     p->life++;
     free_held(p);
     links_break_of(p);
@@ -320,6 +360,13 @@ void process_freeze(struct process *p, int64_t ns)
     e->a = p->life;
 }
 
+void process_reboot(struct process *p)
+{
+    cover(p->world, COVER_REBOOT);
+    p->boots++;
+    p->booted = p->world->now;
+}
+
 /* ---- making, running, ending ---- */
 
 static void add_process(struct world *w, struct process *p, enum role role, const char *name, unsigned number)
@@ -329,6 +376,10 @@ static void add_process(struct world *w, struct process *p, enum role role, cons
     p->number = w->n_all;
     snprintf(p->name, sizeof p->name, number > 0 ? "%s%u" : "%s", name, number);
     w->all[w->n_all++] = p;
+    p->booted = w->now - (one_in(w, 3) ? between(w, S, 60 * S) : between(w, S, 40 * 86400 * S));
+    p->drift = between(w, -100000, 100000);
+    if (role == ROLE_VENT && mutate(w, MUTANT_CLOCK_FAST))
+        p->drift = NS_PER_S / 5;
 }
 
 struct world *world_make(uint64_t seed, enum mutant mutant)
@@ -337,7 +388,7 @@ struct world *world_make(uint64_t seed, enum mutant mutant)
     BUG_IF(w == NULL);
     w->seed = seed;
     w->mutant = mutant;
-    w->now = 1000 * S;
+    w->now = WORLD_BEGIN;
     w->lines = calloc(LINES, sizeof w->lines[0]);
     w->arena = wire_arena_new();
     BUG_IF(w->lines == NULL || w->arena == NULL);
