@@ -396,7 +396,7 @@ static int also_recorded_result(struct wire_path *c, const void *message)
     uint32_t count = closing ? 1 : r->fence->count;
     if (check_column(c, "verdicts", r->n_verdicts, count) < 0 || check_column(c, "reasons", r->n_reasons, count) < 0)
         return -1;
-    if (check_column(c, "codes", r->n_codes, count) < 0)
+    if (check_column(c, "codes", r->n_codes, count) < 0 || check_column(c, "on_record", r->n_on_record, count) < 0)
         return -1;
     return check_spans(c, "fresh", r->fresh, r->n_fresh, r->fence->first, closing ? r->span : r->fence->count);
 }

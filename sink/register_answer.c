@@ -102,7 +102,7 @@ static void take_spans(struct answer *self, uint8_t *free_space, size_t n_runs, 
     self->result.n_fresh = n;
 }
 
-struct answer *answer_to_report(const Wire__Report *report, const uint8_t *fresh, uint32_t n_fresh)
+static struct answer *make_answer(const Wire__Report *report, const uint8_t *fresh, uint32_t n_fresh, size_t n_on_record)
 {
     size_t n_verdicts = entries_of(report->verdicts, report->n_verdicts);
     size_t n_reasons = entries_of(report->reasons, report->n_reasons);
@@ -110,7 +110,7 @@ struct answer *answer_to_report(const Wire__Report *report, const uint8_t *fresh
     bool all_fresh = n_fresh == report->fence->count;
     size_t n_runs = n_fresh == 0 || all_fresh ? 0 : count_runs(fresh, report->fence->count);
     size_t spans = n_runs * (sizeof(Wire__Span *) + sizeof(Wire__Span));
-    struct answer *self = answer_new(spans + (n_verdicts + n_reasons + n_codes) * 4);
+    struct answer *self = answer_new(spans + (n_verdicts + n_reasons + n_codes + n_on_record) * 4);
     if (!self)
         return NULL;
     begin_result(self, report->fence->batch.data, report->session);
@@ -129,7 +129,30 @@ struct answer *answer_to_report(const Wire__Report *report, const uint8_t *fresh
     self->result.n_reasons = n_reasons;
     self->result.codes = take_column(&free_space, report->codes, n_codes);
     self->result.n_codes = n_codes;
+    if (n_on_record > 0)
+        self->result.on_record = (uint32_t *)(void *)free_space;
     return self;
+}
+
+struct answer *answer_to_report(const Wire__Report *report, const uint8_t *fresh, uint32_t n_fresh)
+{
+    return make_answer(report, fresh, n_fresh, 0);
+}
+
+struct answer *answer_to_attempt(const Wire__Report *report, const uint8_t *fresh, uint32_t n_fresh)
+{
+    return make_answer(report, fresh, n_fresh, report->fence->count);
+}
+
+void answer_on_record(struct answer *self, const struct batch *batch)
+{
+    Wire__RecordedResult *r = &self->result;
+    bool alike = true;
+    for (uint32_t i = 0; i < self->fence.count; i++) {
+        r->on_record[i] = attempts_on_record(batch, self->fence.first + i);
+        alike = alike && r->on_record[i] == r->on_record[0];
+    }
+    r->n_on_record = alike ? 1 : self->fence.count;
 }
 
 struct answer *answer_to_closing(const Wire__Closing *closing, uint64_t closed)
@@ -209,7 +232,7 @@ static void say_together(struct registry *self, struct recorded_together *togeth
 static size_t weight(const struct answer *answer)
 {
     const Wire__RecordedResult *r = &answer->result;
-    return 128 + r->n_verdicts + r->n_reasons * 2 + r->n_codes * 10 + r->n_fresh * 24;
+    return 128 + r->n_verdicts + r->n_reasons * 2 + r->n_codes * 10 + r->n_on_record * 5 + r->n_fresh * 24;
 }
 
 static void say_or_gather(struct registry *self, struct recorded_together *together, struct answer *answer)

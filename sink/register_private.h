@@ -171,6 +171,7 @@ void report_count(const Wire__Report *report, const uint8_t *fresh, uint64_t cou
  * for how many it isn't on record. 0 or -ENOMEM. */
 int attempts_reserve(struct batch *batch, const Wire__Fence *fence, uint32_t *ret_new);
 void attempts_add(struct batch *batch, const Wire__Fence *fence);
+uint32_t attempts_on_record(const struct batch *batch, uint64_t index);
 void attempts_drop(struct batch *batch, uint64_t first, uint64_t count);
 void attempts_release(struct batch *batch);
 bool report_says_whole(const Wire__Report *report);
@@ -187,6 +188,10 @@ void batch_ask(struct registry *self, const uint8_t id[WIRE_ID], uint64_t from);
 struct answer *answer_new(size_t columns);
 void answer_destroy(struct answer **self_p);
 struct answer *answer_to_report(const Wire__Report *report, const uint8_t *fresh, uint32_t n_fresh);
+/* To an attempt: with room to say how many of each task are on record. */
+struct answer *answer_to_attempt(const Wire__Report *report, const uint8_t *fresh, uint32_t n_fresh);
+/* Says it of `batch`, once this one is on record too: one entry when they are all alike. */
+void answer_on_record(struct answer *self, const struct batch *batch);
 struct answer *answer_to_closing(const Wire__Closing *closing, uint64_t closed);
 struct answer *answer_message(const Wire__Upward *message, struct slice body);
 /* Takes it: said at once when everything staged is committed, else after the last thing staged.

@@ -131,6 +131,12 @@ int attempts_reserve(struct batch *batch, const Wire__Fence *fence, uint32_t *re
     return 0;
 }
 
+uint32_t attempts_on_record(const struct batch *batch, uint64_t index)
+{
+    const struct attempts *attempts = attempts_of(batch, index);
+    return attempts ? attempts->n : 0;
+}
+
 void attempts_add(struct batch *batch, const Wire__Fence *fence)
 {
     uint64_t at = fence->first, end = fence->first + fence->count, first, count;
@@ -334,13 +340,14 @@ static void take_attempt(struct registry *self, struct batch *batch, const Wire_
     }
     uint32_t n_new;
     find_fresh(batch, fence, fresh);
-    struct answer *answer = answer_to_report(report, fresh, fence->count - n_in);
+    struct answer *answer = answer_to_attempt(report, fresh, fence->count - n_in);
     if (!answer || attempts_reserve(batch, fence, &n_new) < 0
         || (n_new > 0 && !append_report(self, batch, report, NULL, ROW_ATTEMPT, head, body))) {
         answer_destroy(&answer);
         return;
     }
     attempts_add(batch, fence);
+    answer_on_record(answer, batch);
     count_duplicates(self, batch, n_in);
     answer_put(self, &answer, n_new > 0 ? batch : NULL);
 }

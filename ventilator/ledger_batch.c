@@ -315,7 +315,7 @@ int restore_batch(struct ledger *l, const Wire__JournalBatch *r, struct why *why
     b->key = r->key[0] != '\0' ? strdup(r->key) : NULL;
     b->created_wall.ns = r->admitted_wall_ns;
     b->recovery = RECOVER_ASK;
-    b->restored = true;
+    b->restored = b->durable = true;
     batch_index(l, b);
     if (r->number >= l->next_batch)
         l->next_batch = r->number + 1;

@@ -248,8 +248,7 @@ static void send_assign(struct ledger *l, struct worker *w, struct batch *b, str
     a.tasks = &t;
     a.epoch = l->epoch;
     a.attempt = past.attempts;
-    uint32_t retries = b->options->retry != NULL ? b->options->retry->retries : 0;
-    a.tries_left = retries > past.tries ? retries - past.tries : 0;
+    a.tries_left = tries_left(b, &past);
     a.waited_us = ns_to_us(mono_since(l->now, mono_is_never(s->admitted) ? b->created : s->admitted));
     Wire__Lane m = WIRE__LANE__INIT;
     m.what_case = WIRE__LANE__WHAT_ASSIGN;

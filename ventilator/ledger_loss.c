@@ -100,12 +100,29 @@ static bool is_convicted(const struct ledger *l, const struct past *past)
     return past->losses >= l->config.max_losses && past->alone;
 }
 
+/* The retry rule wants that losses use up tries, and there are some left. */
+static void forgive(struct ledger *l, struct batch *b, uint64_t first, uint64_t count, struct past past)
+{
+    past.forgiven++;
+    past.losses = 0;
+    past.alone = false;
+    memset(past.lost, 0, sizeof past.lost);
+    b->retried += count;
+    l->counts.retried += count;
+    for (uint64_t i = first; i < first + count; i++)
+        try_again(l, b, i, past);
+}
+
 /* Tasks that are wanted: into the queue, or judged. */
 static void put_back(struct ledger *l, struct batch *b, uint64_t first, uint64_t count, struct past past)
 {
     char sentence[WIRE_SENTENCE];
     if (!is_convicted(l, &past)) {
         put_hole(l, b, first, count, past);
+        return;
+    }
+    if (b->options->retry != NULL && b->options->retry->on_lost && tries_left(b, &past) > 0) {
+        forgive(l, b, first, count, past);
         return;
     }
     lost_sentence(l, b, &past, sentence, sizeof sentence);

@@ -94,7 +94,7 @@ uint64_t batch_queued(const struct batch *b)
 
 static bool same_past(struct past a, struct past b)
 {
-    return a.attempts == b.attempts && a.tries == b.tries && a.losses == b.losses && a.alone == b.alone
+    return a.attempts == b.attempts && a.tries == b.tries && a.forgiven == b.forgiven && a.losses == b.losses && a.alone == b.alone
            && memcmp(a.lost, b.lost, sizeof a.lost) == 0;
 }
 

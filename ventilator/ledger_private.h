@@ -7,10 +7,11 @@
  *   ledger_request.c   what clients ask; ledger_report.c: what they are told
  *   ledger_worker.c    hello to goodbye of workers, and their lanes
  *   ledger_loss.c      what a lost worker held: queued again, or judged
+ *   ledger_retry.c     tries: what is on record, and when the next one comes
  *   ledger_owed.c      workers whose results don't reach the sink
  *   ledger_dispatch.c  which task goes to which worker, and how many
  *   ledger_quarantine.c  tasks on their last chance: alone at an empty worker
- *   ledger_settle.c    verdicts: recorded, closings, deadlines, cancels
+ *   ledger_settle.c    verdicts: recorded, closings, deadlines; ledger_cancel.c: cancels
  *   ledger_sink.c      the sink's connection, registration and recovery
  */
 #ifndef VENTILATOR_LEDGER_PRIVATE_H
@@ -55,7 +56,8 @@ RB_HEAD(due_tree, due);
 /* What goes with unstarted tasks that were dispatched before (zero for fresh ones). */
 struct past {
     uint32_t attempts;      /* the last number that was used */
-    uint32_t tries;         /* of the retry budget */
+    uint32_t tries;         /* of the retry budget: attempts on record at the sink */
+    uint32_t forgiven;      /* … and what losses used up of it, as the retry rule's on_lost wants */
     uint32_t losses;        /* workers that were lost while they had it */
     uint32_t lost[NAMES_KEPT];      /* the last of them, newest first: numbers of deaths; 0: none */
     bool alone;             /* the last of them held nothing else: nothing else can have ended it */
@@ -186,6 +188,7 @@ struct batch {
 
     enum recovery recovery;
     bool restored;                      /* from the journal: it is older than this process */
+    bool durable;                       /* the journal has it on disk: nobody is told of it before */
     bool registered;                    /* the sink has it on disk */
     bool in_doubt;                      /* the sink was asked because something didn't fit */
     bool doubt_again;                   /* something else didn't fit after the first part of its answer */
@@ -479,6 +482,12 @@ void quarantine_let_go(struct ledger *l, struct worker *w); /* its reservation e
 /* What waits for an empty worker, for people; false: nothing does. */
 bool quarantine_note(struct ledger *l, const struct batch *b, char *out, size_t size);
 
+/* ---- ledger_retry.c ---- */
+uint32_t tries_left(const struct batch *b, const struct past *past);
+void try_again(struct ledger *l, struct batch *b, uint64_t index, struct past past);      /* after its backoff */
+/* n attempts of each of these tasks are on record, wherever they are now. */
+void tries_on_record(struct ledger *l, struct batch *b, uint64_t first, uint64_t count, uint32_t n);
+
 /* ---- ledger_owed.c ---- */
 void owed_recorded(struct ledger *l, struct worker *w);                        /* something of it was */
 void owed_told(struct ledger *l, struct worker *w, uint64_t unreleased);       /* by its heartbeat */
@@ -499,11 +508,19 @@ void batch_ready(struct ledger *l, struct batch *b);                /* enters or
 void close_span(struct ledger *l, struct batch *b, uint64_t first, uint64_t count, Wire__Verdict v, Wire__Reason r, const char *sentence);
 void close_queued(struct ledger *l, struct batch *b, Wire__Verdict v, Wire__Reason r, const char *sentence);
 void close_unwanted(struct ledger *l, struct batch *b);     /* what is queued and must not be: by a cancel, by the deadline */
+/* The same of [first, first + count): of what is queued or waits (how many that were), and of what flies. */
+uint64_t close_queued_span(struct ledger *l, struct batch *b, uint64_t first, uint64_t count, Wire__Verdict v, Wire__Reason r,
+                           const char *sentence);
+void close_flights_span(struct ledger *l, struct batch *b, uint64_t first, uint64_t count, Wire__Verdict v, Wire__Reason r,
+                        const char *sentence);
 void close_flights(struct ledger *l, struct batch *b, Wire__Verdict v, Wire__Reason r, const char *sentence);
 void closings_send(struct ledger *l, struct batch *b, bool again);     /* again: also what was sent before */
 void on_recorded(struct ledger *l, const Wire__Recorded *m);
 void on_refused_result(struct ledger *l, const Wire__RefusedResult *m);
 uint64_t settle_span(struct ledger *l, struct batch *b, uint64_t first, uint64_t count);    /* recorded, without counting verdicts */
+void deadline_due(struct ledger *l, void *batch);
+
+/* ---- ledger_cancel.c ---- */
 void cancel_begin(struct ledger *l, ledger_peer client, uint64_t request, const Wire__Cancel *m);
 void cancel_journaled(struct ledger *l, struct cancel *c);
 void cancel_confirmed(struct ledger *l, struct worker *w, const Wire__Confirmed *m);
@@ -513,12 +530,10 @@ void cancels_may_answer(struct ledger *l);                  /* all workers of be
 void cancel_worker_gone(struct ledger *l, struct worker *w);
 void cancel_free(struct ledger *l, struct cancel *c);
 void cancel_reapply(struct ledger *l, struct batch *b);             /* after a restart */
-void deadline_due(struct ledger *l, void *batch);
 
 /* ---- ledger_sink.c ---- */
 void sink_upward(struct ledger *l, ledger_peer peer, const char *address, const Wire__Upward *m, struct slice body);
 void sink_register(struct ledger *l, struct batch *b);      /* when there is something to tell */
-void retry_notes(struct ledger *l, struct batch *b, const Wire__BatchRecords *m);
 void sink_fill_place(const struct ledger *l, Wire__SinkPlace *place, char **hosts, char **results, char **queries);
 void resend_due(struct ledger *l, void *batch);
 void sink_ask(struct ledger *l, struct batch *b);           /* what it has recorded */

@@ -322,7 +322,7 @@ static void explain_task(struct ledger *l, struct batch *b, uint64_t index, stru
              bit_get(f->ended, (uint32_t)(index - f->first)) ? "ended, its result is on the way to the sink"
              : bit_get(f->started, (uint32_t)(index - f->first)) ? "running" : "starting or waiting for its slot");
     else if (w != NULL)
-        tell(s, "task %" PRIu64 ": waits %.3f s before try %u", index, (double)mono_since(w->due.at, l->now) / 1e9, w->past.tries + 1);
+        tell(s, "task %" PRIu64 ": waits %.3f s before try %u", index, (double)mono_since(w->due.at, l->now) / 1e9, w->past.tries + w->past.forgiven + 1);
     else if (h != NULL)
         explain_hole(l, b, index, h, s);
     else if (index >= b->cursor && !b->complete)

@@ -305,6 +305,7 @@ static void on_seal(struct ledger *l, ledger_peer peer, uint64_t request, const 
 
 static void batch_admitted(struct ledger *l, struct batch *b, const struct pending *p)
 {
+    b->durable = true;          /* its submission was staged before this, or is this */
     if (p->upto > b->admitted)
         b->admitted = p->upto;
     /* Its total is told to the sink, once for ever: not before the seal itself is on disk. */

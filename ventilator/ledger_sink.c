@@ -85,9 +85,10 @@ static void send_register(struct ledger *l, struct batch *b)
     tell_sink(l, &m);
 }
 
+/* What a crash would make the journal forget must not stay behind in the sink. */
 static bool must_register(const struct batch *b)
 {
-    return !b->registered || (b->sealed && b->staged == b->admitted && !b->total_told);
+    return b->durable && (!b->registered || (b->sealed && b->staged == b->admitted && !b->total_told));
 }
 
 static bool must_ask(const struct batch *b)
@@ -176,25 +177,6 @@ static void settle_bitmap(struct ledger *l, struct batch *b, uint64_t first, con
     }
 }
 
-/* Tasks with attempts on record have used up tries, and numbers. */
-void retry_notes(struct ledger *l, struct batch *b, const Wire__BatchRecords *m)
-{
-    for (size_t i = 0; i < m->n_attempts; i++) {
-        const Wire__AttemptNote *a = m->attempts[i];
-        uint64_t end = a->first + a->count < b->admitted ? a->first + a->count : b->admitted, n;
-        struct past past;
-        for (uint64_t at = a->first; at < end; at += n > 0 ? n : 1) {
-            n = queued_run(b, at, end - at, &past);
-            if (n == 0)
-                continue;           /* a worker has it, or its next try waits */
-            take_queued(l, b, at, n);
-            past.attempts = past.attempts > a->attempts ? past.attempts : a->attempts;
-            past.tries = a->attempts;
-            requeue(l, b, at, n, past);
-        }
-    }
-}
-
 /* The answer names all that is recorded, also what was taken out of the closings before. Else a second answer would take the
  * same tasks out again, and a closing that nobody has recorded would be given up. */
 static void count_closings_anew(struct batch *b)
@@ -217,8 +199,8 @@ static void on_records(struct ledger *l, const Wire__BatchRecords *m, struct sli
         settle_bitmap(l, b, m->from, body.data, body.len);
     for (size_t i = 0; i < m->n_spans; i++)
         settle_span(l, b, m->spans[i]->first, m->spans[i]->count);
-    if (b->recovery == RECOVER_ASK)
-        retry_notes(l, b, m);
+    for (size_t i = 0; i < m->n_attempts; i++)
+        tries_on_record(l, b, m->attempts[i]->first, m->attempts[i]->count, m->attempts[i]->attempts);
     b->asked = m->more ? m->to : 0;
     b->partly_told = b->partly_told || m->more;
     if (m->more) {
@@ -363,6 +345,8 @@ static void on_hello(struct ledger *l, ledger_peer peer, const char *address, ui
     note(l, LOG_INFO, "sink_hello", "address=%s results=%u query=%u", address, h->results_port, h->query_port);
     struct batch *b, *next;
     TAILQ_FOREACH_SAFE(b, &l->open, open_link, next) {
+        if (!b->durable)
+            continue;
         b->total_told = b->doubt_again = false;
         b->in_doubt = true;
         b->asked = 0;

@@ -360,7 +360,9 @@ static inline void registered(struct world *w)
     upward(w, SINK, 900, 0, &m);
 }
 
-static inline uint64_t lane_of(unsigned n) { return UINT64_C(1) << 24 | n; }
+static uint64_t epoch_now = 1;      /* of the ventilator: lanes and new fences are of it */
+
+static inline uint64_t lane_of(unsigned n) { return epoch_now << 24 | n; }
 
 static inline void worker_hello(struct world *w, ledger_peer peer, const char *name, uint32_t slots, Wire__Holding **held, size_t n)
 {
@@ -396,7 +398,7 @@ static inline Wire__Fence fence_of(struct world *w, uint64_t first, uint32_t cou
     f.batch = wire_id_bytes(w->batch);
     f.first = first;
     f.count = count;
-    f.epoch = 1;
+    f.epoch = epoch_now;
     f.attempt = attempt;
     return f;
 }
@@ -441,7 +443,7 @@ static inline void recorded_closing(struct world *w, uint64_t number, uint64_t c
     Wire__Upward m = WIRE__UPWARD__INIT;
     r.fence = &f;
     r.kind = WIRE__RESULT_KIND__IS_CLOSING;
-    r.number = UINT64_C(1) << 32 | number;
+    r.number = epoch_now << 32 | number;
     r.closed = closed;
     x.n_results = 1;
     x.results = &results;
@@ -491,6 +493,7 @@ static inline int setup(void **state)
 {
     struct world *w = calloc(1, sizeof *w);
     w->now.ns = NS_PER_S;
+    epoch_now = 1;
     w->flush = 1;
     begin(w);
     ledger_restored(w->ledger, w->now);
@@ -507,6 +510,51 @@ static inline int teardown(void **state)
     ledger_destroy(&w->ledger);
     free(w);
     return 0;
+}
+
+/* The ventilator is killed and starts again with what its journal has. */
+static inline void restart(struct world *w)
+{
+    static const char *const folders[] = {"batch/", "meta/", "tally/", "worker/"};      /* in key order */
+    struct why why = {""};
+    ledger_destroy(&w->ledger);
+    begin(w);
+    for (size_t f = 0; f < sizeof folders / sizeof *folders; f++)
+        for (size_t i = 0; i < w->n_rows; i++)
+            if (strncmp(w->rows[i].key, folders[f], strlen(folders[f])) == 0)
+                assert_int_equal(ledger_restore(w->ledger, w->rows[i].key, w->rows[i].value, w->rows[i].len, &why), 0);
+    ledger_restored(w->ledger, w->now);
+    epoch_now++;
+    w->loading = false;
+    committed(w);
+}
+
+/* The sink's answer to `ask`: `ok` tasks of a span are recorded (none: 0), and of one task attempts are on record. */
+static inline void records(struct world *w, uint64_t first, uint64_t ok, uint64_t duplicates, uint64_t index, uint32_t attempts)
+{
+    Wire__Span span = WIRE__SPAN__INIT, *spans = &span;
+    Wire__AttemptNote note = WIRE__ATTEMPT_NOTE__INIT, *notes = &note;
+    uint64_t counts[WIRE_VERDICTS] = {[WIRE__VERDICT__OK] = ok};
+    Wire__BatchRecords r = WIRE__BATCH_RECORDS__INIT;
+    Wire__Upward m = WIRE__UPWARD__INIT;
+    span.first = first;
+    span.count = ok;
+    note.first = index;
+    note.count = 1;
+    note.attempts = attempts;
+    r.batch = wire_id_bytes(w->batch);
+    r.known = true;
+    r.n_spans = ok > 0;
+    r.spans = &spans;
+    r.n_counts = WIRE_VERDICTS;
+    r.counts = counts;
+    r.duplicates = duplicates;
+    r.n_attempts = attempts > 0;
+    r.attempts = &notes;
+    m.what_case = WIRE__UPWARD__WHAT_RECORDS;
+    m.records = &r;
+    upward(w, SINK, 900, 0, &m);
+    tick(w);
 }
 
 /* A sink, and one worker of two slots on lane 1. */

@@ -79,6 +79,8 @@ static inline void hear_result(struct world *w, const Wire__RecordedResult *r)
     else if (r->n_fresh == 0)
         hear(w, "none");
     hear_spans(w, r->fresh, r->n_fresh);
+    for (size_t i = 0; i < r->n_on_record; i++)
+        hear(w, "*%u", r->on_record[i]);
     hear(w, "; ");
 }
 

@@ -430,11 +430,11 @@ static void attempts_are_kept_and_settle_nothing(void **state)
     struct world *w = world_with_batch(10);
     DELIVER(w, .first = 0, .count = 4, .is_attempt = true, .verdict = WIRE__VERDICT__FAILED);
     commit(w);
-    assert_heard(w, "attempt 0+4 all; ");
+    assert_heard(w, "attempt 0+4 all*1; ");
     assert_int_equal(batch_seen(w)->recorded, 0);
     /* The same again says the same, and is stored once. */
     DELIVER(w, .first = 0, .count = 4, .is_attempt = true, .verdict = WIRE__VERDICT__FAILED);
-    assert_heard(w, "attempt 0+4 all; ");
+    assert_heard(w, "attempt 0+4 all*1; ");
     assert_int_equal(rows(w), 1);
     DELIVER(w, .first = 1, .count = 2, .is_attempt = true, .attempt = 2);
     DELIVER(w, .first = 3, .count = 1);
@@ -442,7 +442,7 @@ static void attempts_are_kept_and_settle_nothing(void **state)
     send_ask(w, BATCH_ID);
     assert_heard(w, "");
     commit(w);
-    assert_heard(w, "attempt 1+2 all; recorded 3+1 all; attempt 2+2 2+1; records 1 of 3+1 0+1*1 1+1*2 2+1*3; ");
+    assert_heard(w, "attempt 1+2 all*2; recorded 3+1 all; attempt 2+2 2+1*3*0; records 1 of 3+1 0+1*1 1+1*2 2+1*3; ");
     DELIVER(w, .first = 3, .count = 1, .is_attempt = true, .attempt = 4);
     assert_heard(w, "attempt 3+1 none; ");
     CLOSE(w, .number = 1, .first = 0, .count = 10);

@@ -212,7 +212,7 @@ static void attempts_and_duplicates_come_back(void **state)
     w->heard_len = 0;
     DELIVER(w, .first = 0, .count = 1, .is_attempt = true);
     send_ask(w, BATCH_ID);
-    assert_heard(w, "attempt 0+1 all; records 1 of 2+1 0+1*1 1+1*2; ");
+    assert_heard(w, "attempt 0+1 all*1; records 1 of 2+1 0+1*1 1+1*2; ");
     world_destroy(w);
 }
 

@@ -187,6 +187,8 @@ static const struct sample refused[] = {
     RECORDED3("recorded: results[0] has no verdicts; a result says how each task ended", .all_fresh = 1),
     RECORDED3("recorded: results[0].verdicts has 2 entries for 3 tasks; a column has none, one or one for each task",
               MANY(verdicts, Wire__Verdict, WIRE__VERDICT__OK, WIRE__VERDICT__OK)),
+    RECORDED3("recorded: results[0].on_record has 2 entries for 3 tasks; a column has none, one or one for each task",
+              MANY(verdicts, Wire__Verdict, WIRE__VERDICT__OK), MANY(on_record, uint32_t, 1, 2)),
     RECORDED3("recorded: results[0].fresh[0] is tasks 12 to 13; spans rise, don't overlap, and lie within 10 to 12",
               MANY(verdicts, Wire__Verdict, WIRE__VERDICT__OK), MANY(fresh, Wire__Span *, &SPAN(12, 2))),
     RECORDED3("recorded: results[0].fresh[1] is tasks 11 to 11; spans rise, don't overlap, and lie within 10 to 12",
