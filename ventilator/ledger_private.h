@@ -455,6 +455,9 @@ void worker_upward(struct ledger *l, ledger_peer peer, const char *address, cons
 struct worker *worker_by_session(struct ledger *l, uint64_t session);
 void worker_lane(struct ledger *l, struct worker *w, Wire__Lane *m, struct slice body, bool with_body);
 void worker_release(struct ledger *l, uint64_t session, const Wire__Fence *fence, struct batch *b);
+/* The sink has told of these tasks, not of their worker's results: it may forget those all the same, instead of bringing
+ * them again after its pause. Who leaves waits for nothing else. */
+void worker_release_ended(struct ledger *l, const struct flight *f, uint64_t first, uint32_t count);
 void worker_flush_releases(struct ledger *l);
 void worker_free(struct ledger *l, struct worker *w);
 void worker_tell_drain(struct ledger *l, struct worker *w);      /* tells it to leave */

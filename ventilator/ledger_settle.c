@@ -235,6 +235,7 @@ static uint64_t settle_flights(struct ledger *l, struct batch *b, uint64_t first
         if (n > end - at)
             n = (uint32_t)(end - at);
         settled += flight_settle(l, f, at, n);
+        worker_release_ended(l, f, at, n);
         stop_other(l, f, at, n);
         flight_prune(l, f);
         at += n;

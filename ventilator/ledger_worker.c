@@ -669,6 +669,22 @@ void worker_release(struct ledger *l, uint64_t session, const Wire__Fence *fence
     w->releases[w->n_releases++].batch = wire_id_bytes(b->id);
 }
 
+void worker_release_ended(struct ledger *l, const struct flight *f, uint64_t first, uint32_t count)
+{
+    Wire__Fence fence = WIRE__FENCE__INIT;
+    fence.epoch = f->epoch;
+    fence.attempt = f->past.attempts;
+    for (uint64_t at = first, end = first + count; at < end; at++) {
+        if (!bit_get(f->ended, (uint32_t)(at - f->first)))
+            continue;
+        fence.first = at;
+        while (at < end && bit_get(f->ended, (uint32_t)(at - f->first)))
+            at++;
+        fence.count = (uint32_t)(at - fence.first);
+        worker_release(l, f->worker->session, &fence, f->batch);
+    }
+}
+
 static void flush_worker(struct ledger *l, struct worker *w)
 {
     Wire__Fence *fences[256];
@@ -690,6 +706,6 @@ static void flush_worker(struct ledger *l, struct worker *w)
 void worker_flush_releases(struct ledger *l)
 {
     for (struct worker *w = l->by_session; w != NULL; w = w->hh.next)
-        if (w->n_releases > 0)
+        if (w->n_releases > 0 && w->lane_up && w->open_sent)      /* before that they wait for the lane */
             flush_worker(l, w);
 }

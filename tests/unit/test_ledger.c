@@ -420,6 +420,49 @@ static void a_restart_asks_before_it_flies(void **state)
     EXPECT(w, "welcome\nstatus 1 total=3 queued=2 running=0 ok=1 failed=0 deadline=0 cancelled=0 lost=0 dup=0 retried=0\n");
 }
 
+/* What the sink answers when it is asked: tasks 0 and 1 are recorded. */
+static void two_on_record(struct world *w)
+{
+    Wire__Span span = WIRE__SPAN__INIT, *spans = &span;
+    uint64_t counts[WIRE_VERDICTS] = {[WIRE__VERDICT__OK] = 2};
+    Wire__BatchRecords r = WIRE__BATCH_RECORDS__INIT;
+    Wire__Upward m = WIRE__UPWARD__INIT;
+    span.count = 2;
+    r.batch = wire_id_bytes(w->batch);
+    r.known = true;
+    r.n_spans = 1;
+    r.spans = &spans;
+    r.n_counts = WIRE_VERDICTS;
+    r.counts = counts;
+    m.what_case = WIRE__UPWARD__WHAT_RECORDS;
+    m.records = &r;
+    upward(w, SINK, 900, 0, &m);
+    tick(w);
+}
+
+/* The word that they are recorded was lost with the sink's connection: what its answer tells is word enough to release
+ * them, once there is a lane to say it on. */
+static void what_the_sink_tells_of_is_released(void **state)
+{
+    struct world *w = *state;
+    Wire__Options o = WIRE__OPTIONS__INIT;
+    cluster(w);
+    batch(w, &o, "abc");
+    ledger_lane(w->ledger, w->now, lane_of(1), false);
+    sink_hello(w);
+    w->trace[0] = '\0';
+    Wire__Fence f = fence_of(w, 0, 2, 1);
+    Wire__Holding h = WIRE__HOLDING__INIT, *held = &h;
+    h.fence = &f;
+    h.state = WIRE__HOLDING_STATE__ENDED;
+    worker_hello(w, 11, "w1", 2, &held, 1);
+    two_on_record(w);
+    EXPECT(w, "11: welcome lane=2 dropped=0\n");
+    worker_opened(w, 11, 2);
+    tick(w);
+    EXPECT(w, "L2 open\nload b1 2-3\nL2 release 0+2\n");
+}
+
 static void a_drain_says_goodbye_and_leaves_when_all_is_on_disk(void **state)
 {
     struct world *w = *state;
@@ -457,6 +500,7 @@ int main(void)
         TEST(what_is_not_built_is_refused_and_not_ignored),
         TEST(another_protocol_is_refused_in_words),
         TEST(a_restart_asks_before_it_flies),
+        TEST(what_the_sink_tells_of_is_released),
         TEST(a_drain_says_goodbye_and_leaves_when_all_is_on_disk),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
