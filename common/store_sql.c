@@ -19,72 +19,14 @@
 #include <sys/random.h>
 
 #include "common/clock.h"
-
-#define APPLICATION 0x5461726d               /* "Tarm", in the file's header */
-#define FORMAT 1
-#define PAGE 16384
-#define SHORT 4096
-#define TEXT(x) TEXT_OF(x)
-#define TEXT_OF(x) #x
+#include "common/store_format.h"
 
 #define PURGE_AT_ONCE 2000                   /* rows, and time, of one transaction of a purge */
 #define PURGE_TIME (2 * NS_PER_MS)
-#define PURGE_STEP 16
 #define SHRINK_STEP 32                       /* pages of one transaction */
 #define KEEP_FREE 256                        /* pages that may stay unused: 4 MiB */
 #define DEFAULT_ROWS 256
 #define DEFAULT_BYTES ((size_t)1 << 20)
-
-enum statement {
-    BEGIN, COMMIT, PUT, DELETE, APPEND, PURGE, SET_META, RAISE_NUMBER,
-    PURGE_FLOOR, NEXT_PURGE, PURGE_ROWS, PURGE_DONE, FREE_PAGES,
-    BY_NUMBER, BY_INDEX, FIRST_OF, FRAME, FRAME_HEAD, RECORDS, N_STATEMENTS
-};
-
-static const char *const statement_texts[N_STATEMENTS] = {
-    [BEGIN] = "BEGIN IMMEDIATE",
-    [COMMIT] = "COMMIT",
-    [PUT] = "INSERT INTO records VALUES(?1, ?2, ?3) ON CONFLICT(key) DO UPDATE SET value = ?2, crc = ?3",
-    [DELETE] = "DELETE FROM records WHERE key = ?1",
-    [APPEND] = "INSERT INTO frames VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
-    [PURGE] = "INSERT INTO purges VALUES(?1, ?2) ON CONFLICT(batch) DO UPDATE SET upto = max(upto, ?2)",
-    [SET_META] = "INSERT INTO meta VALUES(?1, ?2) ON CONFLICT(name) DO UPDATE SET value = ?2",
-    [RAISE_NUMBER] = "UPDATE meta SET value = max(value, ?1) WHERE name = 'next_number'",
-    [PURGE_FLOOR] = "SELECT upto FROM purges WHERE batch = ?1",
-    [NEXT_PURGE] = "SELECT batch, upto FROM purges LIMIT 1",
-    [PURGE_ROWS] = "DELETE FROM frames WHERE number IN (SELECT number FROM frames INDEXED BY frames_by_number"
-                   " WHERE batch = ?1 AND number <= ?2 ORDER BY number LIMIT " TEXT(PURGE_STEP) ")",
-    [PURGE_DONE] = "DELETE FROM purges WHERE batch = ?1",
-    [FREE_PAGES] = "PRAGMA freelist_count",
-    [BY_NUMBER] = "SELECT number FROM frames INDEXED BY frames_by_number WHERE batch = ?1 AND number > ?2 ORDER BY number",
-    /* ?2 and ?6: where first begins, ?3: to, ?4: from, ?5: numbers up to here are gone, (?6, ?7): the last row got. */
-    [BY_INDEX] = "SELECT number, first FROM frames INDEXED BY frames_by_first"
-                 " WHERE batch = ?1 AND first >= ?2 AND first < ?3 AND count BETWEEN 1 AND " TEXT(SHORT)
-                 " AND first + count > ?4 AND number > ?5 AND (first > ?6 OR number > ?7)"
-                 " UNION ALL SELECT number, first FROM frames INDEXED BY frames_long"
-                 " WHERE batch = ?1 AND first >= ?6 AND first < ?3 AND count > " TEXT(SHORT)
-                 " AND first + count > ?4 AND number > ?5 AND (first > ?6 OR number > ?7) ORDER BY 2, 1",
-    [FIRST_OF] = "SELECT first FROM frames WHERE number = ?1",
-    [FRAME] = "SELECT number, batch, first, count, kind, crc, head, body FROM frames NOT INDEXED WHERE number = ?1",
-    [FRAME_HEAD] = "SELECT number, batch, first, count, kind, crc, head FROM frames NOT INDEXED WHERE number = ?1",
-    [RECORDS] = "SELECT key, value, crc FROM records WHERE key >= ?1 ORDER BY key",
-};
-
-static const char schema[] =
-    "CREATE TABLE meta(name TEXT PRIMARY KEY, value NOT NULL) WITHOUT ROWID;"
-    "CREATE TABLE records(key TEXT PRIMARY KEY, value BLOB NOT NULL, crc INT NOT NULL) WITHOUT ROWID;"
-    "CREATE TABLE frames(number INTEGER PRIMARY KEY, batch INT NOT NULL, first INT NOT NULL, count INT NOT NULL,"
-    " kind INT NOT NULL, crc INT NOT NULL, head BLOB NOT NULL, body BLOB NOT NULL);"
-    "CREATE INDEX frames_by_number ON frames(batch);"     /* the number is at the end of every index */
-    "CREATE INDEX frames_by_first ON frames(batch, first, number, count);"
-    "CREATE INDEX frames_long ON frames(batch, first, number, count) WHERE count > " TEXT(SHORT) ";"
-    "CREATE TABLE purges(batch INTEGER PRIMARY KEY, upto INT NOT NULL);"
-    "PRAGMA application_id = " TEXT(APPLICATION) ";";
-
-/* Debian's SQLite would write zeros over all that is deleted (measured: a purge takes five times as long). */
-static const char settings[] =
-    "PRAGMA synchronous = FULL; PRAGMA mmap_size = 0; PRAGMA temp_store = MEMORY; PRAGMA cache_size = -16384;"
-    "PRAGMA cell_size_check = ON; PRAGMA trusted_schema = OFF; PRAGMA secure_delete = OFF;";
 
 struct db {
     sqlite3 *handle;
@@ -106,6 +48,15 @@ static bool is_full(const struct db *self, int rc)
     return (error == ENOSPC || error == EDQUOT) && (rc == SQLITE_IOERR_WRITE || rc == SQLITE_IOERR_SHMSIZE);
 }
 
+/* What went wrong, in SQLite's codes. It calls a file damaged that the disk can't read: that is the disk's fault. */
+static int kind_of(const struct db *self, int rc)
+{
+    if (rc == SQLITE_IOERR_NOMEM)
+        return SQLITE_NOMEM;
+    bool unreadable = self->system_error == EIO || self->system_error == ENXIO;
+    return (rc & 0xff) == SQLITE_CORRUPT && unreadable ? SQLITE_IOERR : rc & 0xff;
+}
+
 /* Says why SQLite refused what was tried: "opened", "written". Returns -1. */
 static int tell(const struct db *self, int rc, const char *doing, struct why *why)
 {
@@ -113,7 +64,7 @@ static int tell(const struct db *self, int rc, const char *doing, struct why *wh
     const char *what = sqlite3_errstr(rc);
     if (is_full(self, rc))
         return why_set(why, "%s can't be %s: no room is left on the disk; make room there", self->path, doing);
-    switch (rc == SQLITE_IOERR_NOMEM ? SQLITE_NOMEM : rc & 0xff) {
+    switch (kind_of(self, rc)) {
     case SQLITE_NOTADB:
         return why_set(why, "%s is not a store of Tarmac: it is no SQLite database; move it away or choose another folder", self->path);
     case SQLITE_CORRUPT:
@@ -164,15 +115,21 @@ static void note_system_error(struct db *self)
     self->system_error = errno ? errno : sqlite3_system_errno(self->handle);
 }
 
+static int step(struct db *self, sqlite3_stmt *statement)
+{
+    errno = 0;
+    int rc = sqlite3_step(statement);
+    note_system_error(self);
+    return rc;
+}
+
 /* Runs a statement whose rows don't matter. As all that return SQLite's codes, 0 when it went well: so `a ?: b` is a, then b. */
 static int run(struct db *self, enum statement which)
 {
     sqlite3_stmt *statement = self->statements[which];
     int rc;
-    errno = 0;
-    while ((rc = sqlite3_step(statement)) == SQLITE_ROW)
+    while ((rc = step(self, statement)) == SQLITE_ROW)
         continue;
-    note_system_error(self);
     done_with(statement);
     return rc == SQLITE_DONE ? SQLITE_OK : rc;
 }
@@ -181,7 +138,7 @@ static int run(struct db *self, enum statement which)
 static int run_number(struct db *self, enum statement which, int64_t *ret_value)
 {
     sqlite3_stmt *statement = self->statements[which];
-    int rc = sqlite3_step(statement);
+    int rc = step(self, statement);
     if (rc == SQLITE_ROW) {
         *ret_value = sqlite3_column_int64(statement, 0);
         rc = SQLITE_OK;
@@ -287,21 +244,24 @@ static int set_meta_bytes(struct db *self, const char *name, const void *value, 
     return run(self, SET_META);
 }
 
-/* The length of what is there, at most `room`; 0: nothing, or it can't be read. */
-static size_t get_meta_bytes(struct db *self, const char *name, void *out, size_t room)
+/* *ret_len: the length of what is there, at most `room`; 0 when there is nothing. */
+static int get_meta_bytes(struct db *self, const char *name, void *out, size_t room, size_t *ret_len)
 {
     sqlite3_stmt *statement = NULL;
-    size_t len = 0;
-    if (sqlite3_prepare_v2(self->handle, "SELECT value FROM meta WHERE name = ?1", -1, &statement, NULL) == SQLITE_OK &&
-        sqlite3_bind_text(statement, 1, name, -1, SQLITE_STATIC) == SQLITE_OK && sqlite3_step(statement) == SQLITE_ROW) {
+    *ret_len = 0;
+    errno = 0;
+    int rc = sqlite3_prepare_v2(self->handle, "SELECT value FROM meta WHERE name = ?1", -1, &statement, NULL);
+    if (rc == SQLITE_OK && (rc = sqlite3_bind_text(statement, 1, name, -1, SQLITE_STATIC)) == SQLITE_OK &&
+        (rc = sqlite3_step(statement)) == SQLITE_ROW) {
         const void *value = sqlite3_column_blob(statement, 0);
-        len = value ? (size_t)sqlite3_column_bytes(statement, 0) : 0;
-        len = len < room ? len : room;
-        if (len > 0)
-            memcpy(out, value, len);
+        size_t len = value ? (size_t)sqlite3_column_bytes(statement, 0) : 0;
+        *ret_len = len < room ? len : room;
+        if (*ret_len > 0)
+            memcpy(out, value, *ret_len);
     }
+    note_system_error(self);
     sqlite3_finalize(statement);
-    return len;
+    return rc == SQLITE_ROW || rc == SQLITE_DONE ? SQLITE_OK : rc;
 }
 
 static int prepare_all(struct db *self, struct why *why)
@@ -361,7 +321,10 @@ static int recognise(struct db *self, struct why *why)
 static int check_role(struct db *self, const char *role, struct why *why)
 {
     char found[32] = "";
-    get_meta_bytes(self, "role", found, sizeof found - 1);
+    size_t len = 0;
+    int rc = get_meta_bytes(self, "role", found, sizeof found - 1, &len);
+    if (rc != SQLITE_OK && rc != SQLITE_ERROR)
+        return tell(self, rc, "read", why);
     if (strcmp(found, role) == 0)
         return 0;
     return why_set(why, "%s holds the role '%s' where '%s' is wanted; name the folder of this program's own %s", self->path, found, role, role);
@@ -370,6 +333,7 @@ static int check_role(struct db *self, const char *role, struct why *why)
 static int read_facts(struct db *self, uint32_t version, struct db_facts *ret_facts, struct why *why)
 {
     int64_t format = 0, owner = 0, next = 0, last = 0;
+    size_t id_len = 0;
     int rc = ask_number(self, "SELECT value FROM meta WHERE name = 'format'", &format);
     if (rc == SQLITE_OK && format > FORMAT)
         return why_set(why, "%s has format %" PRId64 ", and this Tarmac knows up to %d; use the newer Tarmac that wrote it", self->path, format, FORMAT);
@@ -380,11 +344,11 @@ static int read_facts(struct db *self, uint32_t version, struct db_facts *ret_fa
                        self->path, owner, version);
     if (rc == SQLITE_OK)
         rc = ask_number(self, "SELECT value FROM meta WHERE name = 'next_number'", &next) ?:
-             ask_number(self, "SELECT coalesce(max(number), 0) FROM frames", &last);
+             ask_number(self, "SELECT coalesce(max(number), 0) FROM frames", &last) ?:
+             get_meta_bytes(self, "id", ret_facts->id, 16, &id_len);
     if (rc != SQLITE_OK && rc != SQLITE_DONE && rc != SQLITE_ERROR)
         return tell(self, rc, "read", why);
-    bool has_id = get_meta_bytes(self, "id", ret_facts->id, 16) == 16;
-    if (rc != SQLITE_OK || !has_id || format < 1 || owner < 0 || next < 1 || last < 0 || last == INT64_MAX)
+    if (rc != SQLITE_OK || id_len != 16 || format < 1 || owner < 0 || next < 1 || last < 0 || last == INT64_MAX)
         return why_set(why, "%s is damaged: what it says about itself makes no sense; restore the folder from a backup", self->path);
     ret_facts->version = (uint32_t)owner;
     ret_facts->next_number = (uint64_t)(last >= next ? last + 1 : next);
@@ -535,7 +499,7 @@ enum db_result db_purge_some(struct db *self, bool *ret_more, struct why *why)
 {
     sqlite3_stmt *next = self->statements[NEXT_PURGE];
     sqlite3_int64 batch = 0, upto = 0;
-    int rc = sqlite3_step(next);
+    int rc = step(self, next);
     if (rc == SQLITE_ROW) {
         batch = sqlite3_column_int64(next, 0);
         upto = sqlite3_column_int64(next, 1);
@@ -636,9 +600,9 @@ static int take_frame(const struct db *self, sqlite3_stmt *row, uint64_t number,
 
 static int cant_read(const struct db *self, int rc, uint64_t number, uint64_t batch, struct why *why)
 {
-    if ((rc & 0xff) == SQLITE_NOMEM || rc == SQLITE_IOERR_NOMEM)
+    if (kind_of(self, rc) == SQLITE_NOMEM)
         return why_set(why, "no memory to read frame %" PRIu64 " of batch %" PRIu64 " from %s", number, batch, self->path);
-    if ((rc & 0xff) == SQLITE_IOERR)
+    if (kind_of(self, rc) == SQLITE_IOERR)
         return why_set(why, "%s can't be read: in table frames, number %" PRIu64 " of batch %" PRIu64 ": %s, error %d; look after the disk",
                        self->path, number, batch, sqlite3_errstr(rc), rc);
     return why_set(why, "%s is damaged: in table frames, number %" PRIu64 " of batch %" PRIu64 " can't be read (%s)"
@@ -650,7 +614,7 @@ static int fetch(struct db *self, const struct store_query *query, uint64_t numb
 {
     sqlite3_stmt *row = self->statements[query->heads_only ? FRAME_HEAD : FRAME];
     bind_number(row, 1, number);
-    int rc = sqlite3_step(row);
+    int rc = step(self, row);
     int result = rc == SQLITE_ROW ? take_frame(self, row, number, query->batch, !query->heads_only, ret_frame, why)
                                   : cant_read(self, rc, number, query->batch, why);
     done_with(row);
@@ -708,7 +672,7 @@ void db_lookup(struct db *self, struct lookup *lookup)
     if (!numbers)
         return;
     int rc;
-    while ((rc = sqlite3_step(numbers)) == SQLITE_ROW) {
+    while ((rc = step(self, numbers)) == SQLITE_ROW) {
         if (lookup->n >= max_rows || bytes > max_bytes) {
             lookup->more = true;
             break;
@@ -749,7 +713,7 @@ int db_load(struct db *self, const char *prefix, int (*each)(void *arg, const ch
     sqlite3_stmt *row = self->statements[RECORDS];
     sqlite3_bind_text(row, 1, prefix, -1, SQLITE_STATIC);
     int rc, result = 0;
-    while (result == 0 && (rc = sqlite3_step(row)) != SQLITE_DONE) {
+    while (result == 0 && (rc = step(self, row)) != SQLITE_DONE) {
         const char *key = NULL;
         const uint8_t *value = NULL;
         size_t len = 0;
@@ -774,7 +738,7 @@ static int check_frames(struct db *self, struct why *why)
     int rc = sqlite3_prepare_v2(self->handle, "SELECT number, batch, first, count, kind, crc, head, body FROM frames NOT INDEXED", -1, &row, NULL);
     int result = 0;
     uint64_t last = 0;
-    while (rc == SQLITE_OK && result == 0 && (rc = sqlite3_step(row)) == SQLITE_ROW) {
+    while (rc == SQLITE_OK && result == 0 && (rc = step(self, row)) == SQLITE_ROW) {
         struct store_frame frame;
         uint64_t batch = (uint64_t)sqlite3_column_int64(row, 1);
         last = (uint64_t)sqlite3_column_int64(row, 0);
@@ -786,6 +750,8 @@ static int check_frames(struct db *self, struct why *why)
         rc = SQLITE_OK;
     }
     sqlite3_finalize(row);
+    if (result == 0 && rc != SQLITE_DONE && kind_of(self, rc) != SQLITE_CORRUPT)
+        return tell(self, rc, "read", why);
     if (result == 0 && rc != SQLITE_DONE)
         result = why_set(why, "%s is damaged: table frames can't be read behind number %" PRIu64 " (%s); restore the folder from a backup",
                          self->path, last, sqlite3_errstr(rc));
@@ -799,11 +765,13 @@ int db_check(struct db *self, struct why *why)
     sqlite3_stmt *row = NULL;
     int rc = sqlite3_prepare_v2(self->handle, "PRAGMA integrity_check(1)", -1, &row, NULL);
     if (rc == SQLITE_OK)
-        rc = sqlite3_step(row);
-    const char *found = rc == SQLITE_ROW ? (const char *)sqlite3_column_text(row, 0) : sqlite3_errstr(rc);
+        rc = step(self, row);
+    const char *found = rc == SQLITE_ROW ? (const char *)sqlite3_column_text(row, 0) : NULL;
     int result = 0;
-    if (!found || strcmp(found, "ok") != 0)
-        result = why_set(why, "%s is damaged: %s; restore the folder from a backup", self->path, found ? found : "it can't be checked");
+    if (!found)
+        result = tell(self, rc == SQLITE_ROW ? SQLITE_NOMEM : rc, "checked", why);
+    else if (strcmp(found, "ok") != 0)
+        result = why_set(why, "%s is damaged: %s; restore the folder from a backup", self->path, found);
     sqlite3_finalize(row);
     return result;
 }

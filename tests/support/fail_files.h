@@ -7,7 +7,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdarg.h>
-#include <stdatomic.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -17,30 +16,10 @@
 
 static const char *fail_folder;          /* files are opened with faults only below it; NULL: none */
 
-static atomic_ulong fail_lost_file;      /* the inode of the file whose flush failed, until the next fail_forget_file */
-static atomic_long fail_lost_calls;      /* what was written or flushed there since */
-
 static bool fail_is_file(int fd)
 {
     struct stat found;
     return fstat(fd, &found) == 0 && S_ISREG(found.st_mode);
-}
-
-static void fail_forget_file(void)
-{
-    atomic_store(&fail_lost_file, 0);
-    atomic_store(&fail_lost_calls, 0);
-}
-
-static void fail_note_call(int fd, bool lost)
-{
-    struct stat found;
-    if (fstat(fd, &found) < 0 || !S_ISREG(found.st_mode))
-        return;
-    if (lost)
-        atomic_store(&fail_lost_file, found.st_ino);
-    else if (atomic_load(&fail_lost_file) == found.st_ino)
-        atomic_fetch_add(&fail_lost_calls, 1);
 }
 
 static bool fail_file_refuses(unsigned kind)
@@ -92,7 +71,6 @@ static ssize_t fail_allows(int fd, unsigned kind, size_t len)
 
 ssize_t pwrite64(int fd, const void *data, size_t len, off64_t at)
 {
-    fail_note_call(fd, false);
     ssize_t n = fail_allows(fd, FAIL_FILE_WRITE, len);
     return n < 0 ? n : (ssize_t)syscall(SYS_pwrite64, fd, data, (size_t)n, at);
 }
@@ -105,9 +83,7 @@ ssize_t pread64(int fd, void *data, size_t len, off64_t at)
 
 static int fail_sync(int fd)
 {
-    bool lost = fail_file_refuses(fail_is_file(fd) ? FAIL_FILE_SYNC : FAIL_FOLDER_SYNC);
-    fail_note_call(fd, lost);
-    return lost ? -1 : 0;
+    return fail_file_refuses(fail_is_file(fd) ? FAIL_FILE_SYNC : FAIL_FOLDER_SYNC) ? -1 : 0;
 }
 
 int fsync(int fd) { return fail_sync(fd); }
