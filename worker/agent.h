@@ -23,7 +23,7 @@
 
 struct agent;
 
-enum agent_handler_kind { AGENT_COMMAND };      /* further kinds: persistent, plugin */
+enum agent_handler_kind { AGENT_COMMAND, AGENT_PERSISTENT };      /* a further kind: plugin */
 
 /* A handler as its operator configured it; for an ad-hoc command the batch's own words. */
 struct agent_handler {
@@ -68,8 +68,9 @@ struct agent_end {
     bool term_sent, kill_sent;              /* by us, before the command ended */
     struct slice output, errors;
     bool output_truncated, errors_truncated, swept;
+    bool limit;                             /* it hit one of its limits and failed; the sentence says which */
     int64_t run_ns;
-    const char *sentence;                   /* not started, or keeper died: why; else NULL */
+    const char *sentence;                   /* not started, a limit, or keeper died: why; else NULL */
 };
 
 struct agent_ports {

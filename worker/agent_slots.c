@@ -215,6 +215,10 @@ static void own_outcome(const struct agent_end *end, struct outcome *out)
     case AGENT_NOT_STARTED: out->reason = WIRE__REASON__NOT_STARTED; break;
     case AGENT_KEEPER_DIED: out->reason = WIRE__REASON__KEEPER_DIED; break;
     }
+    if (end->limit) {
+        out->verdict = WIRE__VERDICT__FAILED;
+        out->reason = WIRE__REASON__LIMIT;
+    }
 }
 
 /* Had it ended well by itself before the stop reached it? */

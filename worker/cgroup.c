@@ -37,7 +37,7 @@ static bool put_path(char *to, size_t size, const char *path)
     return n >= 0 && (size_t)n < size;
 }
 
-static int write_word(int dir, const char *name, const char *word)
+int cgroup_write(int dir, const char *name, const char *word)
 {
     int fd = openat(dir, name, O_WRONLY | O_CLOEXEC);
     if (fd < 0)
@@ -128,7 +128,7 @@ static void kill_one(void *arg, pid_t pid)
 static void clear_away(int parent, const char *name, int dir)
 {
     const struct below killing = {.each = kill_one}, removing = {.remove = true};
-    if (write_word(dir, "cgroup.kill", "1") < 0)
+    if (cgroup_write(dir, "cgroup.kill", "1") < 0)
         walk_below(dir, &killing);
     walk_below(dir, &removing);
     unlinkat(parent, name, AT_REMOVEDIR);
@@ -154,18 +154,37 @@ static void clear_slots(int home)
 
 /* ---- where we are ---- */
 
-/* The path of this process's group in the cgroup2 hierarchy. */
-static int own_path(char *ret, size_t size)
+/* Is it one of the words between commas? */
+static bool lists(const char *list, size_t len, const char *word)
+{
+    size_t size = strlen(word);
+    for (const char *at = list; at + size <= list + len; at++) {
+        bool begins = at == list || at[-1] == ',';
+        if (begins && strncmp(at, word, size) == 0 && (at + size == list + len || at[size] == ',' || at[size] == '\n'))
+            return true;
+        at = memchr(at, ',', (size_t)(list + len - at));
+        if (!at)
+            break;
+    }
+    return false;
+}
+
+/* The path of this process's group in the hierarchy that has the controller; "": in cgroup2. */
+static int own_path(const char *controller, char *ret, size_t size)
 {
     char *line = NULL;
     size_t room = 0;
     int result = -ENOENT;
     FILE *file = fopen("/proc/self/cgroup", "re");
-    while (file && getline(&line, &room, file) > 0) {
-        if (strncmp(line, "0::", 3) != 0)
-            continue;
+    while (file && result == -ENOENT && getline(&line, &room, file) > 0) {
+        /* number:controllers:path */
+        char *list = strchr(line, ':'), *path = list ? strchr(list + 1, ':') : NULL;
         line[strcspn(line, "\n")] = '\0';
-        result = put_path(ret, size, line + 3) ? 0 : -ENAMETOOLONG;
+        if (!path)
+            continue;
+        size_t len = (size_t)(path - list - 1);
+        if (controller[0] == '\0' ? len == 0 : lists(list + 1, len, controller))
+            result = put_path(ret, size, path + 1) ? 0 : -ENAMETOOLONG;
     }
     free(line);
     if (file)
@@ -188,12 +207,21 @@ static void unescape(char *text)
     *to = '\0';
 }
 
-/* From one line of mountinfo to the folder of our group on that mount; false when it is no cgroup2, or doesn't show it. */
-static bool folder_on_mount(char *line, const char *own, char *ret, size_t size)
+/* The end of a line of mountinfo is "- type source options". */
+static bool is_hierarchy(const char *type, const char *controller)
+{
+    const char *options = strrchr(type, ' ');
+    if (controller[0] == '\0')
+        return strncmp(type, "cgroup2 ", 8) == 0;
+    return strncmp(type, "cgroup ", 7) == 0 && options && lists(options + 1, strlen(options + 1), controller);
+}
+
+/* From one line of mountinfo to the folder of our group on that mount; false when it is another file system, or doesn't show it. */
+static bool folder_on_mount(char *line, const char *controller, const char *own, char *ret, size_t size)
 {
     char *save = NULL, *field[5] = {NULL};
     char *type = strstr(line, " - ");
-    if (!type || strncmp(type + 3, "cgroup2 ", 8) != 0)
+    if (!type || !is_hierarchy(type + 3, controller))
         return false;
     *type = '\0';
     char *word = strtok_r(line, " ", &save);
@@ -263,48 +291,60 @@ static void clear_abandoned(const char *parent)
     closedir(folder);
 }
 
-static bool make_home(struct cgroup_home *self, const char *parent)
+/* Makes a folder of our own name in the parent, and locks it: -1 when it can't be made. */
+static int make_own(const char *parent, char *ret, size_t size)
 {
     for (int i = 0; i < TRIES; i++) {
         uint32_t number = 0;
         if (getrandom(&number, sizeof number, 0) != sizeof number)
-            return false;
-        int n = snprintf(self->folder, sizeof self->folder, "%s/" PREFIX "%08" PRIx32, parent, number);
-        if (n < 0 || (size_t)n >= sizeof self->folder - SLOT_NAME || (mkdir(self->folder, 0755) < 0 && errno != EEXIST))
-            return false;
-        int dir = open_folder(AT_FDCWD, self->folder);
+            return -1;
+        int n = snprintf(ret, size, "%s/" PREFIX "%08" PRIx32, parent, number);
+        if (n < 0 || (size_t)n >= size - SLOT_NAME || (mkdir(ret, 0755) < 0 && errno != EEXIST))
+            return -1;
+        int dir = open_folder(AT_FDCWD, ret);
         if (dir < 0)
             continue;              /* another worker took it for abandoned before the lock was on it */
-        if (lock_folder(dir, self->folder)) {
-            self->lock = dir;
-            self->made = true;
-            if (takes_processes(dir))
-                return true;
-            cgroup_home_close(self);
-            return false;
-        }
+        if (lock_folder(dir, ret))
+            return dir;
         close(dir);
     }
-    return false;
+    return -1;
+}
+
+static bool find_parent(const char *controller, FILE *mounts, char *ret, size_t size)
+{
+    char own[PATH_MAX], *line = NULL;
+    size_t room = 0;
+    bool found = false;
+    while (own_path(controller, own, sizeof own) == 0 && !found && getline(&line, &room, mounts) > 0)
+        found = folder_on_mount(line, controller, own, ret, size);
+    free(line);
+    return found;
+}
+
+/* In the group that we are in, in the hierarchy that has the controller. Returns the lock, or -1. */
+static int make_below_us(const char *controller, char *ret, size_t size)
+{
+    char parent[PATH_MAX];
+    int lock = -1;
+    FILE *mounts = fopen("/proc/self/mountinfo", "re");
+    while (mounts && lock < 0 && find_parent(controller, mounts, parent, sizeof parent)) {
+        clear_abandoned(parent);
+        lock = make_own(parent, ret, size);
+    }
+    if (mounts)
+        fclose(mounts);
+    if (lock < 0)
+        ret[0] = '\0';
+    return lock;
 }
 
 static void find_home(struct cgroup_home *self)
 {
-    char own[PATH_MAX], parent[PATH_MAX], *line = NULL;
-    size_t room = 0;
-    bool found = false;
-    FILE *file = own_path(own, sizeof own) == 0 ? fopen("/proc/self/mountinfo", "re") : NULL;
-    while (file && !found && getline(&line, &room, file) > 0) {
-        if (!folder_on_mount(line, own, parent, sizeof parent))
-            continue;
-        clear_abandoned(parent);
-        found = make_home(self, parent);
-    }
-    if (!found)
-        self->folder[0] = '\0';
-    free(line);
-    if (file)
-        fclose(file);
+    self->lock = make_below_us("", self->folder, sizeof self->folder);
+    self->made = self->lock >= 0;
+    if (self->lock >= 0 && !takes_processes(self->lock))
+        cgroup_home_close(self);
 }
 
 static int use_folder(struct cgroup_home *self, const char *path, struct why *why)
@@ -330,25 +370,72 @@ static int use_folder(struct cgroup_home *self, const char *path, struct why *wh
 
 int cgroup_home_open(struct cgroup_home *self, const char *where, struct why *why)
 {
-    *self = (struct cgroup_home){.lock = -1};
+    *self = (struct cgroup_home){.lock = -1, .control_lock = {-1, -1}, .off = strcmp(where, "off") == 0};
     if (strcmp(where, "auto") == 0)
         find_home(self);
-    else if (strcmp(where, "off") != 0 && use_folder(self, where, why) < 0) {
+    else if (!self->off && use_folder(self, where, why) < 0) {
         cgroup_home_close(self);
         return -1;
     }
     return 0;
 }
 
+/* A controller of cgroup2 is handed down from group to group; ours has it when the one above us hands it down. */
+static bool control_in_home(const struct cgroup_home *self, const char *name)
+{
+    char word[32], parent[PATH_MAX];
+    if (self->lock < 0)
+        return false;
+    snprintf(word, sizeof word, "+%s", name);
+    if (cgroup_write(self->lock, "cgroup.subtree_control", word) == 0)
+        return true;
+    snprintf(parent, sizeof parent, "%s", self->folder);
+    *strrchr(parent, '/') = '\0';
+    int above = self->made ? open_folder(AT_FDCWD, parent) : -1;
+    bool works = above >= 0 && cgroup_write(above, "cgroup.subtree_control", word) == 0
+              && cgroup_write(self->lock, "cgroup.subtree_control", word) == 0;
+    if (above >= 0)
+        close(above);
+    return works;
+}
+
+int cgroup_home_control(struct cgroup_home *self, enum cgroup_control control, struct why *why)
+{
+    static const char *const names[CONTROLS] = {[CONTROL_MEMORY] = "memory", [CONTROL_PIDS] = "pids"};
+    char *folder = self->control[control];
+    if (folder[0] != '\0')
+        return 0;
+    if (self->off)
+        return why_set(why, "it needs the %s controller of a control group, and with --cgroup off there are none; give auto or a folder",
+                       names[control]);
+    if (control_in_home(self, names[control])) {
+        memcpy(folder, self->folder, sizeof self->folder);
+        return 0;
+    }
+    self->control_lock[control] = make_below_us(names[control], folder, sizeof self->control[control]);
+    if (self->control_lock[control] >= 0)
+        return 0;
+    return why_set(why, "no control group here gives this worker the %s controller, neither in cgroup2 nor in a hierarchy of its own; run "
+                   "it as root, or in a systemd unit with Delegate=yes and --cgroup, or leave that limit out", names[control]);
+}
+
+static void close_home(const char *folder, int lock, bool remove)
+{
+    if (lock >= 0)
+        clear_slots(lock);
+    if (remove)
+        rmdir(folder);
+    if (lock >= 0)
+        close(lock);
+}
+
 void cgroup_home_close(struct cgroup_home *self)
 {
-    if (self->lock >= 0)
-        clear_slots(self->lock);
-    if (self->made)
-        rmdir(self->folder);
-    if (self->lock >= 0)
-        close(self->lock);
-    *self = (struct cgroup_home){.lock = -1};
+    close_home(self->folder, self->lock, self->made);
+    for (int i = 0; i < CONTROLS; i++)
+        if (self->control_lock[i] >= 0)
+            close_home(self->control[i], self->control_lock[i], true);
+    *self = (struct cgroup_home){.lock = -1, .control_lock = {-1, -1}};
 }
 
 /* ---- a slot's ---- */
@@ -383,6 +470,8 @@ static bool event_says(const struct cgroup_slot *self, const char *line)
 
 bool cgroup_slot_lives(struct cgroup_slot *self) { return event_says(self, "populated 1"); }
 
+uint64_t cgroup_slot_cpu(const struct cgroup_slot *self) { return cgroup_number(self->dir, "cpu.stat", "usage_usec") * 1000; }
+
 void cgroup_slot_each(const struct cgroup_slot *self, void (*each)(void *arg, pid_t pid), void *arg)
 {
     const struct below below = {.each = each, .arg = arg};
@@ -394,12 +483,12 @@ void cgroup_slot_kill(struct cgroup_slot *self)
 {
     if (self->dir < 0)
         return;
-    if (!self->no_kill_file && write_word(self->dir, "cgroup.kill", "1") == 0)
+    if (!self->no_kill_file && cgroup_write(self->dir, "cgroup.kill", "1") == 0)
         return;
     self->no_kill_file = true;
     /* A frozen group forks no more, and its processes can still be killed. It takes a moment to freeze: hence again and again. */
     if (!self->freezing)
-        self->freezing = write_word(self->dir, "cgroup.freeze", "1") == 0;
+        self->freezing = cgroup_write(self->dir, "cgroup.freeze", "1") == 0;
     cgroup_slot_each(self, kill_one, NULL);
 }
 
@@ -410,7 +499,7 @@ void cgroup_slot_tidy(struct cgroup_slot *self)
     if (self->dir < 0)
         return;
     if (self->freezing || event_says(self, "frozen 1"))
-        write_word(self->dir, "cgroup.freeze", "0");
+        cgroup_write(self->dir, "cgroup.freeze", "0");
     self->freezing = false;
     if (fstat(self->dir, &about) == 0 && about.st_nlink > 2)
         walk_below(self->dir, &removing);

@@ -10,9 +10,11 @@
 #include <limits.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <sys/types.h>
 
 #include "common/why.h"
+#include "worker/cgroup_limit.h"
 
 /* ---- the worker's ---- */
 
@@ -20,13 +22,21 @@ struct cgroup_home {
     char folder[PATH_MAX];         /* empty: there is none, slots are ended by session and /proc */
     int lock;                      /* held as long as the worker lives; -1: none */
     bool made;                     /* by us: removed at the end */
+    bool off;                      /* no groups at all, for limits neither */
+    /* By cgroup_home_control: below which each slot is held to a limit; the same as `folder`, or one in an older hierarchy. */
+    char control[CONTROLS][PATH_MAX];
+    int control_lock[CONTROLS];
 };
 
 /* `where`: "off"; "auto": a folder of its own below the group that this process is in, on the first cgroup2 file system that
  * takes one, or none; else a folder in a cgroup2 file system, made when it isn't there. 0; -1 with why: the folder that was
  * asked for can't be used. Also ends and removes what workers that are gone have left behind. Blocks for milliseconds. */
 int cgroup_home_open(struct cgroup_home *self, const char *where, struct why *why);
+/* Finds where this controller can be had: in cgroup2, else in a hierarchy of its own. 0; -1 with why: nowhere. */
+int cgroup_home_control(struct cgroup_home *self, enum cgroup_control control, struct why *why);
 void cgroup_home_close(struct cgroup_home *self);    /* after the keepers have left; idempotent on an opened one */
+
+int cgroup_write(int dir, const char *name, const char *word);    /* to one of a group's files: 0 or -errno */
 
 /* ---- a slot's ---- */
 
@@ -45,6 +55,7 @@ bool cgroup_slot_lives(struct cgroup_slot *self);
 void cgroup_slot_kill(struct cgroup_slot *self);
 /* Calls for each process in it and below it. */
 void cgroup_slot_each(const struct cgroup_slot *self, void (*each)(void *arg, pid_t pid), void *arg);
+uint64_t cgroup_slot_cpu(const struct cgroup_slot *self);    /* ns of CPU time that all that was ever in it has used */
 /* When nothing lives: takes back what an attempt did to its own group (groups below it, a freeze). */
 void cgroup_slot_tidy(struct cgroup_slot *self);
 void cgroup_slot_close(struct cgroup_slot *self, bool remove);

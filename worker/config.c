@@ -11,8 +11,6 @@
 
 #include "common/net.h"
 #include "common/options.h"
-#include "tarmac/template.h"
-#include "worker/words.h"
 
 #define VENTILATOR_PORT 5556
 #define CLIENTS_PORT 5555
@@ -21,7 +19,8 @@
 struct given {
     const char *ventilator, *sink, *submit_to, *name, *handlers_file, *keys, *handler_keys, *cgroup;
     uint32_t slots;                  /* 0: auto */
-    struct string_list labels, handlers;
+    struct string_list labels, handlers, limits;
+    uint64_t recycle;
     bool allow_commands, insecure;
     int64_t shutdown_timeout, leave_with;
     int log_format, log_level;
@@ -53,7 +52,13 @@ static const struct option_spec options[] = {
     {.name = "handler", .type = OPT_STRINGS, .offset = offsetof(struct given, handlers), .value = "NAME='COMMAND LINE'",
      .help = "A command that batches may name; may be given several times."},
     {.name = "handlers", .type = OPT_STRING, .offset = offsetof(struct given, handlers_file), .value = "FILE",
-     .help = "More of them, one NAME=COMMAND LINE a line; # begins a comment."},
+     .help = "More of them: a JSON object {\"NAME\": {\"command\": [...], \"kind\": ..., \"limits\": {...}}}, or one NAME=COMMAND LINE a "
+             "line, where # begins a comment."},
+    {.name = "limit", .type = OPT_STRINGS, .offset = offsetof(struct given, limits), .value = "[NAME:]WHAT=VALUE",
+     .help = "What an attempt may use: memory=SIZE, cpu=DURATION, processes=N, files=N; of one handler, or of all that have none "
+             "themselves. May be given several times. One that nothing here can enforce is refused."},
+    {.name = "recycle", .type = OPT_U64, .offset = offsetof(struct given, recycle), .value = "N", .preset = "0", .min = 0, .max = 1000000000,
+     .help = "Persistent handlers are replaced after so many tasks; 0: never."},
     {.name = "allow-commands", .type = OPT_FLAG, .offset = offsetof(struct given, allow_commands),
      .help = "Also runs the commands that batches bring along: whoever can submit can run anything here."},
     {.name = "handler-keys", .type = OPT_STRING, .offset = offsetof(struct given, handler_keys), .value = "DIR",
@@ -163,88 +168,28 @@ static int read_labels(const struct given *given, struct worker_config *ret, str
     return 0;
 }
 
-/* `where` is "--handler" or a file and line. */
-static int add_handler(struct worker_config *ret, const char *where, const char *text, struct why *why)
-{
-    struct why detail;
-    const char *equals = strchr(text, '=');
-    if (!equals || equals == text)
-        return why_set(why, "%s %s: a handler is NAME=COMMAND LINE", where, text);
-    struct agent_handler *grown = realloc(ret->handlers, (ret->n_handlers + 1) * sizeof *grown);
-    char *name = strndup(text, (size_t)(equals - text));
-    if (grown)
-        ret->handlers = grown;
-    if (!grown || !name) {
-        free(name);
-        return why_set(why, "%s: no memory for handler %s", where, text);
-    }
-    struct agent_handler *handler = &ret->handlers[ret->n_handlers];
-    *handler = (struct agent_handler){.name = name, .kind = AGENT_COMMAND};
-    for (size_t i = 0; i < ret->n_handlers; i++)
-        if (strcmp(ret->handlers[i].name, name) == 0) {
-            why_set(why, "%s: handler %s is given twice; each has a name of its own", where, name);
-            free(name);
-            return -1;
-        }
-    ret->n_handlers++;
-    size_t n;
-    const char **words = NULL;
-    struct template *template;
-    if (worker_words_split(equals + 1, &words, &n, &detail) < 0)
-        return why_set(why, "%s %s: %s", where, name, detail.text);
-    handler->command = words;
-    if (template_parse(words, n, false, &template, &detail) < 0)
-        return why_set(why, "%s %s: %s", where, name, detail.text);
-    template_destroy(&template);
-    return 0;
-}
-
-/* The line without its comment, blanks around it and its end; NULL: nothing is left. */
-static char *trimmed(char *line)
-{
-    line += strspn(line, " \t");
-    line[strcspn(line, "\r\n")] = '\0';
-    return *line == '\0' || *line == '#' ? NULL : line;
-}
-
-static int read_handlers_file(const char *path, struct worker_config *ret, struct why *why)
-{
-    char where[200], *line = NULL;
-    size_t room = 0;
-    unsigned number = 0;
-    int error = 0;
-    FILE *file = fopen(path, "re");
-    if (!file)
-        return why_set(why, "--handlers %s: %s; it is a file with one NAME=COMMAND LINE a line", path, strerror(errno));
-    while (error == 0 && getline(&line, &room, file) >= 0) {
-        char *text = trimmed(line);
-        snprintf(where, sizeof where, "--handlers %.150s:%u", path, ++number);
-        if (text)
-            error = add_handler(ret, where, text, why);
-    }
-    if (error == 0 && ferror(file))
-        error = why_set(why, "--handlers %s: it can't be read: %s", path, strerror(errno));
-    free(line);
-    fclose(file);
-    return error;
-}
-
 static int read_handlers(const struct given *given, struct worker_config *ret, struct why *why)
 {
     for (size_t i = 0; i < given->handlers.n; i++)
-        if (add_handler(ret, "--handler", given->handlers.items[i], why) < 0)
+        if (handlers_add_line(&ret->handlers, "--handler", given->handlers.items[i], why) < 0)
             return -1;
-    return given->handlers_file ? read_handlers_file(given->handlers_file, ret, why) : 0;
+    if (given->handlers_file && handlers_read_file(&ret->handlers, given->handlers_file, why) < 0)
+        return -1;
+    for (size_t i = 0; i < given->limits.n; i++)
+        if (handlers_limit(&ret->handlers, given->limits.items[i], why) < 0)
+            return -1;
+    handlers_complete(&ret->handlers, (uint32_t)given->recycle);
+    return 0;
 }
 
 /* What the ventilator would refuse is refused here: a hello made of it all must be one that can be read. */
 static int check_hello(const struct worker_config *config, struct why *why)
 {
     char *handlers[WIRE_HANDLERS];
-    if (config->n_handlers > WIRE_HANDLERS)
-        return why_set(why, "--handler: %zu handlers; a worker has at most %u", config->n_handlers, WIRE_HANDLERS);
-    for (size_t i = 0; i < config->n_handlers; i++)
-        handlers[i] = (char *)(uintptr_t)config->handlers[i].name;
+    if (config->handlers.n > WIRE_HANDLERS)
+        return why_set(why, "--handler: %zu handlers; a worker has at most %u", config->handlers.n, WIRE_HANDLERS);
+    for (size_t i = 0; i < config->handlers.n; i++)
+        handlers[i] = (char *)(uintptr_t)config->handlers.list[i].name;
     Wire__WorkerHello hello = WIRE__WORKER_HELLO__INIT;
     hello.name = (char *)(uintptr_t)config->name;
     hello.major = WIRE_MAJOR;
@@ -252,7 +197,7 @@ static int check_hello(const struct worker_config *config, struct why *why)
     hello.labels = config->labels;
     hello.n_labels = config->n_labels;
     hello.handlers = handlers;
-    hello.n_handlers = config->n_handlers;
+    hello.n_handlers = config->handlers.n;
     hello.max_payload = WIRE_PAYLOAD;
     Wire__Upward message = WIRE__UPWARD__INIT;
     message.session = 1;
@@ -346,11 +291,7 @@ void worker_config_release(struct worker_config *self)
     for (size_t i = 0; i < self->n_labels; i++)
         wire_free(&self->labels[i]);
     free(self->labels);
-    for (size_t i = 0; i < self->n_handlers; i++) {
-        free((char *)(uintptr_t)self->handlers[i].name);
-        free((void *)(uintptr_t)self->handlers[i].command);
-    }
-    free(self->handlers);
+    handlers_release(&self->handlers);
     *self = (struct worker_config){0};
 }
 
@@ -393,7 +334,7 @@ struct agent_config worker_config_of_agent(const struct worker_config *self, uin
     return (struct agent_config){
         .name = self->name, .program = "worker " TARMAC_VERSION, .slots = self->slots,
         .labels = (const Wire__Value *const *)self->labels, .n_labels = self->n_labels,
-        .handlers = self->handlers, .n_handlers = self->n_handlers,
+        .handlers = self->handlers.list, .n_handlers = self->handlers.n,
         .allow_commands = self->allow_commands, .max_payload = WIRE_PAYLOAD,
         .shutdown_timeout = self->shutdown_timeout, .session = session,
     };

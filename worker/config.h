@@ -10,6 +10,7 @@
 #include "common/log.h"
 #include "proto/wire.h"
 #include "worker/agent.h"
+#include "worker/handlers.h"
 
 struct worker_config {
     char ventilator[256];            /* whole endpoints */
@@ -25,8 +26,7 @@ struct worker_config {
     enum log_level log_level;
     Wire__Value **labels;
     size_t n_labels;
-    struct agent_handler *handlers;
-    size_t n_handlers;
+    struct handlers handlers;
 };
 
 enum config_result { CONFIG_OK, CONFIG_DONE /* help or the like was printed */, CONFIG_BAD };

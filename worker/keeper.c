@@ -419,6 +419,8 @@ int keeper_run(struct keeper *self, const struct keeper_run *run)
     head.max_output = run->max_output;
     head.max_errors = run->max_errors;
     head.grace = run->grace;
+    if (run->limits)
+        memcpy(head.limits, run->limits->of, sizeof head.limits);
     uint8_t *to = self->out + self->out_len;
     memcpy(to, &head, sizeof head);
     to = put_words(put_words(to + sizeof head, run->argv), run->env);
@@ -477,6 +479,7 @@ static void deliver(struct keeper *self)
         .output_truncated = report->flags & KEEPER_WIRE_OUTPUT_CUT || (lost && report->output_len > 0),
         .errors_truncated = report->flags & KEEPER_WIRE_ERRORS_CUT || (lost && report->errors_len > 0),
         .run_ns = report->run_ns,
+        .limit = (int)report->limit - 1,
         .swept = report->swept,
     };
     self->body = NULL;
@@ -494,7 +497,7 @@ static bool begin_report(struct keeper *self)
     memcpy(&self->report, self->in, sizeof self->report);
     const struct keeper_wire_ended *report = &self->report;
     if (report->kind != KEEPER_WIRE_ENDED || !self->running || self->replacing || report->run != self->run ||
-        report->how > KEEPER_NOT_STARTED || report->output_len > self->max_output || report->errors_len > self->max_errors)
+        report->how > KEEPER_NOT_STARTED || report->limit > LIMIT_KINDS || report->output_len > self->max_output || report->errors_len > self->max_errors)
         return false;
     size_t there = self->in_len - sizeof self->report;
     self->body_len = (size_t)(report->output_len + report->errors_len);
@@ -633,18 +636,25 @@ static int start_process(struct keeper *self)
     return result;
 }
 
+static bool put_path(char to[PATH_MAX], const char *path)
+{
+    int n = snprintf(to, PATH_MAX, "%s", path ? path : "");
+    return n >= 0 && n < PATH_MAX;
+}
+
 static int make_setup(struct keeper *self, const struct keeper_place *place)
 {
     uint64_t random = 0;
-    const char *group = place->group ? place->group : "";
     if (getrandom(&random, sizeof random, 0) != sizeof random)
         return -EIO;
     self->setup = (struct keeper_wire_setup){
         .kind = KEEPER_WIRE_SETUP, .slot = place->slot, .files_soft = files_at_start.rlim_cur, .files_hard = files_at_start.rlim_max,
     };
     snprintf(self->setup.mark, sizeof self->setup.mark, "%016" PRIx64, random);
-    int n = snprintf(self->setup.folder, sizeof self->setup.folder, "%s", group);
-    return n < 0 || (size_t)n >= sizeof self->setup.folder ? -ENAMETOOLONG : 0;
+    bool fits = put_path(self->setup.folder, place->group);
+    for (int i = 0; i < CONTROLS; i++)
+        fits &= put_path(self->setup.control[i], place->control[i]);
+    return fits ? 0 : -ENAMETOOLONG;
 }
 
 struct keeper *keeper_open(struct loop *loop, const struct keeper_place *place, const struct keeper_callbacks *callbacks, struct why *why)

@@ -20,6 +20,8 @@
 #include "common/buf.h"
 #include "common/loop.h"
 #include "common/why.h"
+#include "worker/cgroup_limit.h"
+#include "worker/limits.h"
 
 struct keeper;
 
@@ -31,6 +33,7 @@ struct keeper_run {
     bool has_input;
     uint64_t max_output;           /* bytes of standard output that are kept; what is beyond is read and dropped */
     uint64_t max_errors;           /* bytes of the tail of standard error that are kept */
+    const struct limits *limits;   /* NULL: none. Those of memory and processes need a place with their groups */
     int64_t grace;                 /* ns between SIGTERM and SIGKILL for what the command leaves running at its own end */
 };
 
@@ -43,6 +46,7 @@ struct keeper_end {
     struct slice output, errors;   /* counted: slice_keep what is kept */
     bool output_truncated, errors_truncated;
     int64_t run_ns;                /* from the spawn to the end of the command itself */
+    int limit;                     /* enum limit_kind of the limit that ended it, or that it met before it failed; -1: none */
     uint32_t swept;                /* descendants that outlived the command and had to be ended */
 };
 
@@ -66,6 +70,7 @@ struct keeper_callbacks {
 struct keeper_place {
     unsigned slot;                 /* for its process title and messages */
     const char *group;             /* folder of the slot's own cgroup2 group, made by the keeper; NULL: none */
+    const char *control[CONTROLS]; /* folders of its groups for limits; NULL: none */
 };
 
 /* Starts a keeper process (re-executes this program as keeper_main).

@@ -39,6 +39,8 @@
 void keeper_leave(struct process *self, int code)
 {
     cgroup_slot_close(&self->group, true);
+    for (int i = 0; i < CONTROLS; i++)
+        cgroup_limit_close(&self->control[i]);
     /* Not exit: nothing here is worth a destructor of some library's. */
     _exit(code);
 }
@@ -121,7 +123,7 @@ static void start_run(struct process *self)
 {
     self->report = (struct keeper_wire_ended){.kind = KEEPER_WIRE_ENDED};
     self->command_ended = self->childless = self->stuck_told = false;
-    self->kill_at = self->look_at = MONO_NEVER;
+    self->kill_at = self->look_at = self->cpu_at = MONO_NEVER;
     self->spared = 0;
     capture_begin(&self->output, -1, 0);
     capture_begin(&self->errors, -1, 0);
@@ -154,6 +156,7 @@ static void finish(struct process *self)
     capture_end(&self->output);
     capture_end(&self->errors);
     cgroup_slot_tidy(&self->group);
+    keeper_limits_end(self);
     self->phase = PHASE_IDLE;
     if (self->orphaned)
         keeper_leave(self, EXIT_STOPPED);
@@ -190,7 +193,7 @@ static void count_in_group(void *arg, pid_t pid)
 static void kill_everything(struct process *self)
 {
     self->phase = PHASE_KILLING;
-    self->kill_at = MONO_NEVER;
+    self->kill_at = self->cpu_at = MONO_NEVER;
     self->killed_at = mono_now();
     self->look_again = 0;
     if (!self->command_ended) {
@@ -339,11 +342,11 @@ static void output_ready(struct capture *capture, short events)
 
 static void check_time(struct process *self)
 {
-    mono_t next = mono_min(self->kill_at, self->look_at);
+    mono_t next = mono_min(self->cpu_at, mono_min(self->kill_at, self->look_at));
     if (mono_is_never(next) || self->phase == PHASE_IDLE)
         return;
     mono_t now = mono_now();
-    if (mono_reached(now, self->kill_at))
+    if (mono_reached(now, self->kill_at) || (mono_reached(now, self->cpu_at) && keeper_limits_spent(self)))
         kill_everything(self);
     else if (mono_reached(now, self->look_at))
         kill_again(self);
@@ -359,7 +362,7 @@ static void wait_and_serve(struct process *self)
         [ERRORS] = {.fd = self->errors.fd, .events = POLLIN},
         [GROUP] = {.fd = self->childless ? self->group.events : -1, .events = POLLPRI},
     };
-    mono_t next = mono_min(self->kill_at, self->look_at);
+    mono_t next = mono_min(self->cpu_at, mono_min(self->kill_at, self->look_at));
     struct timespec wait, *wait_p = NULL;
     if (!mono_is_never(next)) {
         int64_t ns = mono_since(next, mono_now());
@@ -448,6 +451,12 @@ static void set_up(struct process *self)
     if (error < 0)
         keeper_say(self, KEEPER_NOTE_NO_GROUP, "the group %s can't be used: %s; the slot's attempts are ended by session and /proc",
                    setup.folder, strerror(-error));
+    for (int i = 0; i < CONTROLS; i++) {
+        error = setup.control[i][0] != '\0' ? cgroup_limit_open(&self->control[i], (enum cgroup_control)i, setup.control[i], setup.folder) : 0;
+        if (error < 0)
+            keeper_say(self, KEEPER_NOTE_NO_GROUP, "the group %s can't be used: %s; what is limited by it will not be started",
+                       setup.control[i], strerror(-error));
+    }
     keeper_clean(self, &setup);
 }
 
@@ -462,6 +471,7 @@ int keeper_main(int argc, char **argv)
 {
     static struct process process = {
         .sock = SPAWN_KEPT_FD, .output.fd = -1, .errors = {.fd = -1, .tail = true}, .group = {.dir = -1, .procs = -1, .events = -1},
+        .control = {{.dir = -1, .procs = -1}, {.dir = -1, .procs = -1}},
     };
     if (!keeper_is_asked_for(argc, argv) || open_process(&process) < 0) {
         fprintf(stderr, "%s: cannot start: %s; it is started by a worker only\n", KEEPER_NAME, strerror(errno));

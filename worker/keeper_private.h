@@ -2,6 +2,7 @@
  *
  *   keeper_main.c    the process: one attempt at a time, its stop, and the end of all that it leaves
  *   keeper_start.c   what the worker sends, and the start of a command
+ *   keeper_limit.c   the limits of an attempt
  *   keeper_clean.c   before the first attempt: the end of what an earlier keeper of the slot has left */
 #ifndef WORKER_KEEPER_PRIVATE_H
 #define WORKER_KEEPER_PRIVATE_H
@@ -12,6 +13,7 @@
 #include <sys/types.h>
 
 #include "common/clock.h"
+#include "common/spawn.h"
 #include "worker/capture.h"
 #include "worker/cgroup.h"
 #include "worker/keeper.h"
@@ -52,6 +54,10 @@ struct process {
     struct capture output, errors;
     struct sweep sweep;
     struct cgroup_slot group;
+    struct cgroup_limit control[CONTROLS];
+    mono_t cpu_at;                             /* the next look at the CPU time; MONO_NEVER: not limited, or not to be seen */
+    uint64_t cpu_before, reaped_before;        /* ns when the attempt began: of the group, of all reaped children */
+    bool cpu_spent;
 };
 
 /* ---- keeper_main.c ---- */
@@ -68,6 +74,18 @@ bool keeper_reserve(struct process *self, size_t wanted);        /* of the input
 bool keeper_receive(struct process *self, int flags);            /* one receive; false at the end of the stream */
 const uint8_t *keeper_need(struct process *self, size_t wanted); /* blocks until so much is there; leaves when the worker does */
 int keeper_start(struct process *self);                          /* the run whose head is next in the stream: 0 or -errno */
+
+/* ---- keeper_limit.c ---- */
+
+#define KEEPER_RLIMITS 2
+struct keeper_limits {
+    int groups[1 + CONTROLS];                  /* which the attempt enters */
+    struct spawn_limit limits[KEEPER_RLIMITS];
+    unsigned n_groups, n_limits;
+};
+int keeper_limits_begin(struct process *self, struct keeper_limits *ret);    /* before the start: 0 or -errno */
+bool keeper_limits_spent(struct process *self);      /* at cpu_at: all CPU time is used up; else cpu_at is moved */
+void keeper_limits_end(struct process *self);        /* into the report */
 
 /* ---- keeper_clean.c ---- */
 

@@ -233,7 +233,10 @@ static int open_capture(int ret_ends[2])
 static int spawn_command(struct process *self, char **env, int input)
 {
     int out[2], err[2];
-    int result = open_capture(out);
+    struct keeper_limits limits;
+    int result = keeper_limits_begin(self, &limits);
+    if (result == 0)
+        result = open_capture(out);
     if (result < 0)
         return result;
     result = open_capture(err);
@@ -245,7 +248,7 @@ static int spawn_command(struct process *self, char **env, int input)
     struct spawn_request request = {
         .argv = self->words, .env = env, .in = input, .out = out[1], .err = err[1], .keep_fd = SPAWN_NOTHING,
         .nice_by = KEEPER_NICE_BY, .new_session = true, .dies_with_caller = true, .signals_are_default = true,
-        .cgroups = &self->group.procs, .n_cgroups = self->group.dir >= 0 ? 1 : 0,
+        .cgroups = limits.groups, .n_cgroups = limits.n_groups, .limits = limits.limits, .n_limits = limits.n_limits,
     };
     self->started = mono_now();
     result = spawn_process(&request, &self->command, NULL);

@@ -8,6 +8,9 @@
 #include <limits.h>
 #include <stdint.h>
 
+#include "worker/cgroup_limit.h"
+#include "worker/limits.h"
+
 #define KEEPER_NAME "tarmac-keeper"
 
 #define KEEPER_MARK "TARMAC_SLOT_MARK"     /* in the environment of every attempt: the same for all of one slot of one worker */
@@ -28,6 +31,7 @@ struct keeper_wire_setup {
     uint64_t files_soft, files_hard;    /* limits of open files for commands; 0: as they are */
     char mark[40];
     char folder[PATH_MAX];         /* the slot's group; empty: none */
+    char control[CONTROLS][PATH_MAX];    /* its groups for limits; empty: none */
 };
 
 /* Followed by `strings_len` bytes (argc words, then envc of the form NAME=value, each with its NUL),
@@ -41,6 +45,7 @@ struct keeper_wire_run {
     int64_t grace;
     uint32_t has_input;
     uint32_t reserved;
+    uint64_t limits[LIMIT_KINDS];
 };
 
 struct keeper_wire_stop {
@@ -62,6 +67,8 @@ struct keeper_wire_ended {
     int32_t code;
     uint32_t flags;
     uint32_t swept;
+    uint32_t limit;                /* enum limit_kind + 1 of the one that was hit; 0: none */
+    uint32_t reserved;
     int64_t run_ns;
     uint64_t output_len, errors_len;
 };

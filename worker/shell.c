@@ -37,6 +37,7 @@ struct shell_slot {
     struct keeper *keeper;                    /* opened when it is needed first */
     bool running, stuck;
     char program[128];                        /* what runs, for people */
+    struct limits limits;                     /* of what runs */
     char *failure;                            /* why it could not be started; ended at the end of the turn */
     struct shell_slot *next_failed;
 };
@@ -175,6 +176,12 @@ static void on_ended(void *arg, struct keeper *keeper, const struct keeper_end *
         snprintf(sentence, sizeof sentence, "worker %s can't start %s: %s; it must be a program in the worker's PATH",
                  slot->shell->config->name, slot->program, strerror(end->code));
         how.sentence = sentence;
+    } else if (end->limit >= 0) {
+        char limit[64];
+        snprintf(sentence, sizeof sentence, "it reached its %s",
+                 limit_describe((enum limit_kind)end->limit, slot->limits.of[end->limit], limit, sizeof limit));
+        how.sentence = sentence;
+        how.limit = true;
     }
     slot->running = false;
     if (slot->stuck)
@@ -205,16 +212,20 @@ static void on_died(void *arg, struct keeper *keeper, const char *sentence, bool
     agent_ended(self->agent, loop_now(self->loop), slot->number, &how);
 }
 
+static const char *slot_folder(const struct shell_slot *slot, const char *home, char *out, size_t size)
+{
+    snprintf(out, size, "%s/slot-%u", home, slot->number + 1);
+    return home[0] != '\0' ? out : NULL;
+}
+
 static struct keeper *open_keeper(struct shell_slot *slot, struct why *why)
 {
     struct worker_shell *self = slot->shell;
     const struct keeper_callbacks callbacks = {.ended = on_ended, .died = on_died, .said = on_said, .arg = slot};
-    struct keeper_place place = {.slot = slot->number + 1};
-    char group[PATH_MAX + 32];
-    if (self->groups.folder[0] != '\0') {
-        snprintf(group, sizeof group, "%s/slot-%u", self->groups.folder, slot->number + 1);
-        place.group = group;
-    }
+    char group[1 + CONTROLS][PATH_MAX + 32];
+    struct keeper_place place = {.slot = slot->number + 1, .group = slot_folder(slot, self->groups.folder, group[0], sizeof group[0])};
+    for (int i = 0; i < CONTROLS; i++)
+        place.control[i] = slot_folder(slot, self->groups.control[i], group[1 + i], sizeof group[1 + i]);
     return keeper_open(self->loop, &place, &callbacks, why);
 }
 
@@ -224,6 +235,8 @@ static int start(struct shell_slot *slot, const struct agent_run *run, struct wh
     struct keeper_run how;
     if (worker_command_make(self->command, run, &how, why) < 0)
         return -1;
+    slot->limits = handlers_setup(&self->config->handlers, run->handler ? run->handler->name : NULL).limits;
+    how.limits = &slot->limits;
     if (!slot->keeper)
         slot->keeper = open_keeper(slot, why);
     if (!slot->keeper)
@@ -389,7 +402,7 @@ static int make_agent(struct worker_shell *self, struct why *why)
         port_random(self, &session, sizeof session);
     const struct agent_config config = worker_config_of_agent(self->config, session);
     self->agent = agent_new(&config, &ports);
-    self->command = worker_command_new(self->config->handlers, self->config->n_handlers, self->config->submit_to);
+    self->command = worker_command_new(self->config->handlers.list, self->config->handlers.n, self->config->submit_to);
     self->slots = calloc(self->config->slots, sizeof *self->slots);
     self->arena = wire_arena_new();
     if (!self->agent || !self->command || !self->slots || !self->arena)
@@ -399,10 +412,34 @@ static int make_agent(struct worker_shell *self, struct why *why)
     return 0;
 }
 
+static bool is_limited(const struct handlers *handlers, enum limit_kind kind)
+{
+    bool limited = handlers->defaults.of[kind] != 0;
+    for (size_t i = 0; i < handlers->n; i++)
+        limited |= handlers->setups[i].limits.of[kind] != 0;
+    return limited;
+}
+
+/* What can't be enforced is refused now, not when the first attempt runs over it. */
+static int find_controls(struct worker_shell *self, struct why *why)
+{
+    static const enum limit_kind of_control[CONTROLS] = {[CONTROL_MEMORY] = LIMIT_MEMORY, [CONTROL_PIDS] = LIMIT_PROCESSES};
+    struct why detail;
+    for (int i = 0; i < CONTROLS; i++)
+        if (is_limited(&self->config->handlers, of_control[i]) && cgroup_home_control(&self->groups, (enum cgroup_control)i, &detail) < 0)
+            return why_set(why, "--limit %s: %s", limit_name(of_control[i]), detail.text);
+    return 0;
+}
+
 static int open_groups(struct worker_shell *self, struct why *why)
 {
     const char *where = self->config->cgroup[0] != '\0' ? self->config->cgroup : "off";
     if (cgroup_home_open(&self->groups, where, why) < 0)
+        return -1;
+    for (size_t i = 0; i < self->config->handlers.n; i++)
+        if (self->config->handlers.list[i].kind == AGENT_PERSISTENT)
+            return why_set(why, "handler %s: persistent handlers are not supported yet", self->config->handlers.list[i].name);
+    if (find_controls(self, why) < 0)
         return -1;
     log_event(LOG_DEBUG, "slots_end", "by", self->groups.folder[0] != '\0' ? self->groups.folder : "session and /proc", NULL);
     return 0;
@@ -439,7 +476,7 @@ struct worker_shell *worker_shell_new(struct loop *loop, const struct worker_con
     self->tick.fire = wake;
     self->waiting = (struct loop_timer){.fire = say_waiting, .arg = self};
     self->hook = (struct loop_hook){.turn = on_turn, .arg = self};
-    self->groups.lock = -1;
+    self->groups = (struct cgroup_home){.lock = -1, .control_lock = {-1, -1}};
     if (open_groups(self, why) < 0 || make_agent(self, why) < 0 || dial(self, why) < 0) {
         worker_shell_destroy(&self);
         return NULL;

@@ -18,7 +18,7 @@ struct group_world {
     struct cgroup_home home;
 };
 
-static struct group_world groups = {.home.lock = -1};
+static struct group_world groups = {.home = {.lock = -1, .control_lock = {-1, -1}}};
 
 static inline bool groups_mount(void)
 {

@@ -119,13 +119,14 @@ static inline void play_storm(const char *fifo)
         if (fork() != 0)
             continue;
         signal(SIGTERM, SIG_IGN);
-        for (int life = 0; i % 8 == 0; life++) {
+        if (i % 8 != 0)
+            wait_for_ever();
+        for (int life = 0;; life++) {
             if (life % 2 == 0)
                 setsid();
             if (fork() > 0)
                 _exit(0);
         }
-        wait_for_ever();
     }
     tell(fifo, "ready\n");
     wait_for_ever();
@@ -263,7 +264,7 @@ struct place {
     size_t text_len;
     int wait_lines;                    /* the loop stops when so many lines came */
 
-    char group[128];                   /* of the slot; empty: none */
+    char group[128], control[CONTROLS][128];    /* of the slot; empty: none */
     int ends, deaths, lost, notes[2];
     char said[KEEPER_NOTE_MOST];
     struct keeper_end end;             /* with outputs kept */
@@ -341,6 +342,8 @@ static inline void open_keeper(struct place *place)
     struct why why = {""};
     struct keeper_callbacks callbacks = {.ended = on_ended, .died = on_died, .said = on_said, .arg = place};
     struct keeper_place where = {.slot = 7, .group = place->group[0] != '\0' ? place->group : NULL};
+    for (int i = 0; i < CONTROLS; i++)
+        where.control[i] = place->control[i][0] != '\0' ? place->control[i] : NULL;
     place->keeper = keeper_open(place->loop, &where, &callbacks, &why);
     if (!place->keeper)
         fail_msg("%s", why.text);

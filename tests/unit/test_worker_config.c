@@ -103,13 +103,13 @@ static void options_are_read(void **state)
     assert_string_equal(config.labels[0]->key, "disk");
     assert_string_equal(config.labels[0]->value, "fast");
     assert_string_equal(config.labels[1]->value, "");
-    assert_int_equal(config.n_handlers, 3);
-    assert_string_equal(config.handlers[0].name, "greet");
-    assert_string_equal(config.handlers[0].command[1], "hello=1");
-    assert_string_equal(config.handlers[1].name, "resize");
-    assert_string_equal(config.handlers[1].command[4], "out {/}");
-    assert_null(config.handlers[1].command[5]);
-    assert_string_equal(config.handlers[2].name, "count");
+    assert_int_equal(config.handlers.n, 3);
+    assert_string_equal(config.handlers.list[0].name, "greet");
+    assert_string_equal(config.handlers.list[0].command[1], "hello=1");
+    assert_string_equal(config.handlers.list[1].name, "resize");
+    assert_string_equal(config.handlers.list[1].command[4], "out {/}");
+    assert_null(config.handlers.list[1].command[5]);
+    assert_string_equal(config.handlers.list[2].name, "count");
     worker_config_release(&config);
 }
 
@@ -148,6 +148,102 @@ static void bad_options_are_refused_in_words(void **state)
     struct why why;
     assert_int_equal(READ(&config, &why, WORDS("--handler=x=a"), WORDS("--handler=x=b")), CONFIG_BAD);
     assert_non_null(strstr(why.text, "given twice"));
+}
+
+/* ---- handlers files and limits ---- */
+
+static void write_file(char *path, const char *text)
+{
+    int fd = mkstemp(path);
+    assert_true(fd >= 0 && write(fd, text, strlen(text)) == (ssize_t)strlen(text));
+    close(fd);
+}
+
+static void a_handlers_file_is_read(void **state)
+{
+    (void)state;
+    struct handlers handlers = {0};
+    struct why why = {""};
+    char path[] = "/tmp/test_handlers.XXXXXX";
+    write_file(path, "\n{\"thumb\": {\"command\": [\"convert\", \"-\", \"a b{}\"], \"limits\": {\"memory\": \"512M\", \"processes\": 8}},\n"
+                     " \"line\": {\"command\": \"echo 'x y' {}\", \"kind\": \"command\"},\n"
+                     " \"model\": {\"kind\": \"persistent\", \"command\": [\"python3\", \"m.py\"], \"protocol\": \"protobuf\", \"recycle\": 100}}\n");
+    int result = handlers_read_file(&handlers, path, &why);
+    unlink(path);
+    if (result < 0)
+        fail_msg("%s", why.text);
+    assert_int_equal(handlers.n, 3);
+    assert_int_equal(handlers_limit(&handlers, "memory=1G", &why), 0);
+    assert_int_equal(handlers_limit(&handlers, "line:cpu=90s", &why), 0);
+    handlers_complete(&handlers, 7);
+    struct handler_setup thumb = handlers_setup(&handlers, "thumb"), line = handlers_setup(&handlers, "line"),
+                         model = handlers_setup(&handlers, "model"), ad_hoc = handlers_setup(&handlers, NULL);
+    assert_true(thumb.limits.of[LIMIT_MEMORY] == 512u << 20 && thumb.limits.of[LIMIT_PROCESSES] == 8);
+    assert_true(line.limits.of[LIMIT_MEMORY] == 1u << 30 && line.limits.of[LIMIT_CPU] == 90 * (uint64_t)NS_PER_S);
+    assert_true(ad_hoc.limits.of[LIMIT_MEMORY] == 1u << 30 && ad_hoc.limits.of[LIMIT_CPU] == 0);
+    assert_true(model.protobuf && model.recycle == 100 && line.recycle == 7);
+    for (size_t i = 0; i < handlers.n; i++) {
+        const struct agent_handler *handler = &handlers.list[i];
+        assert_int_equal(handler->kind, strcmp(handler->name, "model") == 0 ? AGENT_PERSISTENT : AGENT_COMMAND);
+        if (strcmp(handler->name, "line") == 0)
+            assert_string_equal(handler->command[1], "x y");
+        if (strcmp(handler->name, "thumb") == 0)
+            assert_string_equal(handler->command[2], "a b{}");
+    }
+    handlers_release(&handlers);
+}
+
+static void bad_handlers_files_are_refused_with_their_line(void **state)
+{
+    (void)state;
+    static const struct { const char *text, *line, *words; } bad[] = {
+        {"{\"a\": {\"command\": [\"x\"]},\n \"b\": }", ":2: ", "JSON object"},
+        {"{\n\"a\": {\n\"comand\": [\"x\"]}}", ":3 ", "there are command, kind"},
+        {"{\n\"a\": {}}", ":2 ", "command is missing"},
+        {"{\"a\": {\"command\": []}}", ":1 ", "command is missing"},
+        {"{\"a\": {\n\"command\": [\"x\", 3]}}", ":2 ", "no string"},
+        {"{\"a\": {\n\"command\": \"x 'y\"}}", ":2 ", "quote"},
+        {"{\"a\": 3}", ":1 ", "is an object"},
+        {"{\"a\": {\"command\": [\"x\"],\n\"kind\": \"daemon\"}}", ":2 ", "command or persistent"},
+        {"{\"a\": {\"command\": [\"x\"],\n\"recycle\": 3}}", ":2 ", "persistent"},
+        {"{\"a\": {\"command\": [\"x\"], \"kind\": \"persistent\",\n\"recycle\": 0}}", ":2 ", "at least 1"},
+        {"{\"a\": {\"command\": [\"x\"], \"kind\": \"persistent\",\n\"protocol\": \"xml\"}}", ":2 ", "json or protobuf"},
+        {"{\"a\": {\"command\": [\"x\"], \"limits\":\n {\"disk\": 3}}}", ":2 ", "there are memory"},
+        {"{\"a\": {\"command\": [\"x\"], \"limits\":\n {\"memory\": \"x\"}}}", ":2 ", "memory=x"},
+        {"{\"a\": {\"command\": [\"x\"], \"limits\": 3}}", ":1 ", "an object"},
+        {"{\"a\": {\"command\": [\"x\"]}, \"a\": {\"command\": [\"x\"]}}", ":1", "duplicate"},
+        {"a=x\nnothing", ":2 ", "NAME=COMMAND LINE"},
+    };
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        struct handlers handlers = {0};
+        struct why why = {""};
+        char path[] = "/tmp/test_handlers.XXXXXX";
+        write_file(path, bad[i].text);
+        int result = handlers_read_file(&handlers, path, &why);
+        unlink(path);
+        assert_int_equal(result, -1);
+        if (!strstr(why.text, bad[i].words) || !strstr(why.text, bad[i].line) || !strstr(why.text, path))
+            fail_msg("'%s' and '%s' should be in: %s", bad[i].line, bad[i].words, why.text);
+        handlers_release(&handlers);
+    }
+}
+
+static void bad_limits_are_refused_in_words(void **state)
+{
+    (void)state;
+    static const struct { const char *text, *words; } bad[] = {
+        {"memory", "memory=SIZE"}, {"=3", "memory=SIZE"}, {"disk=3", "is no limit"}, {"x:memory=3M", "no handler x"}, {"memory=1", "at least 1M"},
+        {"memory=lots", "memory=lots"}, {"cpu=3", "cpu=3"}, {"processes=0", "processes=0"}, {"files=3", "files=3"},
+    };
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        struct worker_config config;
+        struct why why;
+        char option[64];
+        snprintf(option, sizeof option, "--limit=%s", bad[i].text);
+        assert_int_equal(READ(&config, &why, option), CONFIG_BAD);
+        if (!strstr(why.text, bad[i].words))
+            fail_msg("'%s' should be named in: %s", bad[i].words, why.text);
+    }
 }
 
 /* ---- commands ---- */
@@ -315,6 +411,9 @@ int main(void)
         cmocka_unit_test(options_are_read),
         cmocka_unit_test(a_worker_has_a_name_and_slots_of_its_own),
         cmocka_unit_test(bad_options_are_refused_in_words),
+        cmocka_unit_test(a_handlers_file_is_read),
+        cmocka_unit_test(bad_handlers_files_are_refused_with_their_line),
+        cmocka_unit_test(bad_limits_are_refused_in_words),
         cmocka_unit_test(an_attempt_sees_its_context),
         cmocka_unit_test(handlers_take_items_as_words_or_as_input),
         cmocka_unit_test(batches_take_turns),
