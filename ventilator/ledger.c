@@ -299,8 +299,11 @@ void ledger_restored(struct ledger *l, mono_t now)
     if (l->waiting_for_workers)
         due_set(l, &l->workers_due, mono_add(now, 2 * l->config.loss_grace), workers_due, NULL);
     struct batch *b;
-    TAILQ_FOREACH(b, &l->open, open_link)
+    TAILQ_FOREACH(b, &l->open, open_link) {
         cancel_reapply(l, b);
+        if (b->by_wall_clock)
+            batch_journal(l, b);        /* from now on this boot's clock counts, whatever the wall clock does */
+    }
     clients_due(l, NULL);
     due_set(l, &l->rate_due, mono_add(now, NS_PER_S), rate_due, NULL);
     note(l, LOG_INFO, "ledger_open", "epoch=%" PRIu64 " batches=%u open=%" PRIu64 " awaited_workers=%u", l->epoch,

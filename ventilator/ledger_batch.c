@@ -291,13 +291,14 @@ uint64_t batch_tally(struct ledger *l, struct batch *b)
 
 /* How much of a journaled deadline is left now (ns): exact within one boot; across boots the
  * wall clock counts, and never less than nothing passed. */
-static int64_t deadline_left(struct ledger *l, const Wire__JournalBatch *r)
+static int64_t deadline_left(struct ledger *l, struct batch *b, const Wire__JournalBatch *r)
 {
     int64_t passed;
     if (l->config.boot[0] != '\0' && strcmp(r->boot, l->config.boot) == 0) {
         passed = l->now.ns - r->boottime_ns;
     } else {
         passed = l->config.wall.ns - r->wall_ns;
+        b->by_wall_clock = true;
         note(l, LOG_WARN, "deadline_by_wall_clock", "batch=%s passed_ms=%" PRId64, r->short_id, passed / NS_PER_MS);
     }
     return us_to_ns(r->deadline->us) - (passed > 0 ? passed : 0);
@@ -320,7 +321,7 @@ int restore_batch(struct ledger *l, const Wire__JournalBatch *r, struct why *why
     if (r->number >= l->next_batch)
         l->next_batch = r->number + 1;
     if (r->deadline != NULL)
-        batch_set_deadline(l, b, mono_add(l->now, deadline_left(l, r)));
+        batch_set_deadline(l, b, mono_add(l->now, deadline_left(l, b, r)));
     return 0;
 }
 
@@ -365,8 +366,8 @@ int restore_tally(struct ledger *l, const Wire__JournalTally *t, struct why *why
 void batch_set_deadline(struct ledger *l, struct batch *b, mono_t at)
 {
     b->deadline = at;
-    b->deadline_passed = b->grace_passed = false;
-    due_set(l, &b->due, at, deadline_due, b);
+    b->too_late = b->deadline_passed = b->grace_passed = false;
+    due_set(l, &b->due, mono_add(at, -us_to_ns(b->options->min_runtime_us)), deadline_due, b);
 }
 
 static void tell_retire(struct ledger *l, struct batch *b)

@@ -87,7 +87,7 @@ void worker_room(struct ledger *l, struct worker *w)
 bool batch_may_fly(const struct ledger *l, const struct batch *b)
 {
     return l->epoch_committed && !l->draining && b->registered && b->recovery == RECOVERED && !b->complete && !b->cancelled
-           && !b->deadline_passed && b->damage == NULL;
+           && !b->too_late && b->damage == NULL;
 }
 
 /* Tasks on their last chance are not in it: ledger_quarantine.c sees to them. */

@@ -137,7 +137,7 @@ void requeue(struct ledger *l, struct batch *b, uint64_t first, uint64_t count, 
         put_hole(l, b, first, count, past);     /* judged when the sink has told what is recorded */
     } else if (b->cancelled) {
         close_span(l, b, first, count, WIRE__VERDICT__CANCELLED, b->cancel_reason, b->cancel_sentence);
-    } else if (b->deadline_passed) {
+    } else if (b->too_late) {
         close_span(l, b, first, count, WIRE__VERDICT__DEADLINE_EXCEEDED, WIRE__REASON__DEADLINE, NULL);
     } else {
         for (; first < end; first += n) {

@@ -182,8 +182,10 @@ struct batch {
     uint64_t duplicates, retried;
 
     mono_t deadline;                    /* MONO_NEVER: none */
+    bool too_late;                      /* to start anything: the deadline has passed, or is nearer than the least run time */
     bool deadline_passed, grace_passed;
-    struct due due;                     /* deadline, then deadline + grace */
+    bool by_wall_clock;                 /* its deadline, since the host's restart: the journal gets it anew */
+    struct due due;                     /* too late, deadline, then deadline + grace */
     struct due resend;                  /* closings and registrations that the sink has not answered */
 
     enum recovery recovery;

@@ -312,7 +312,7 @@ static void batch_admitted(struct ledger *l, struct batch *b, const struct pendi
     if (p->seals && b->admitted == b->staged)
         b->sealed = true;
     /* What was on its way at the deadline goes with the rest; a cancel, whose turn comes after that, counts what it closes. */
-    if (b->deadline_passed && !b->cancelled)
+    if (b->too_late && !b->cancelled)
         close_queued(l, b, WIRE__VERDICT__DEADLINE_EXCEEDED, WIRE__REASON__DEADLINE, NULL);
     batch_moved(l, b);
 }

@@ -29,7 +29,7 @@ static int64_t backoff(struct ledger *l, const Wire__RetryRule *rule, uint32_t t
 void try_again(struct ledger *l, struct batch *b, uint64_t index, struct past past)
 {
     int64_t delay = b->options->retry != NULL ? backoff(l, b->options->retry, past.tries + past.forgiven) : 0;
-    if (delay > 0 && !b->cancelled && !b->deadline_passed)
+    if (delay > 0 && !b->cancelled && !b->too_late)
         put_waiting(l, b, index, past, delay);
     else
         requeue(l, b, index, 1, past);

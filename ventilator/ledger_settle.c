@@ -109,7 +109,7 @@ void close_unwanted(struct ledger *l, struct batch *b)
         return;
     if (b->cancelled)
         close_queued(l, b, WIRE__VERDICT__CANCELLED, b->cancel_reason, b->cancel_sentence);
-    else if (b->deadline_passed)
+    else if (b->too_late)
         close_queued(l, b, WIRE__VERDICT__DEADLINE_EXCEEDED, WIRE__REASON__DEADLINE, NULL);
     for (size_t i = 0; i < b->n_cancelled_tasks; i++)
         close_queued_span(l, b, b->cancelled_tasks[i].first, b->cancelled_tasks[i].count, WIRE__VERDICT__CANCELLED,
@@ -447,6 +447,13 @@ static void deadline_seals(struct ledger *l, struct batch *b)
 void deadline_due(struct ledger *l, void *owner)
 {
     struct batch *b = owner;
+    b->too_late = true;
+    if (mono_before(l->now, b->deadline)) {
+        close_queued(l, b, WIRE__VERDICT__DEADLINE_EXCEEDED, WIRE__REASON__DEADLINE, NULL);
+        due_set(l, &b->due, b->deadline, deadline_due, b);
+        batch_moved(l, b);
+        return;
+    }
     if (b->recovery == RECOVER_ASK) {
         b->deadline_passed = true;
         due_set(l, &b->due, mono_add(l->now, NS_PER_S / 10), deadline_due, b);

@@ -41,6 +41,8 @@ struct world {
     char story[2000];               /* what explain told last */
     char note[1200];                /* of the last status */
     uint32_t max_losses;            /* 0: 3 */
+    const char *boot;               /* of the host; NULL: "b" */
+    wall_t wall;                    /* at the next start */
     uint64_t recall;                /* number of the last one */
 };
 
@@ -214,8 +216,10 @@ static inline void begin(struct world *w)
     };
     struct ledger_config config = {
         .program = "ventilator test", .journal = {1}, .session = 1, .heartbeat = NS_PER_S, .loss_grace = 2 * NS_PER_S, .silence = 10 * NS_PER_S,
-        .shutdown_timeout = 30 * NS_PER_S, .max_losses = w->max_losses > 0 ? w->max_losses : 3, .max_payload = 1 << 20, .result_credit = 1 << 20, .cache_bytes = 1 << 20, .boot = "b",
+        .shutdown_timeout = 30 * NS_PER_S, .max_losses = w->max_losses > 0 ? w->max_losses : 3, .max_payload = 1 << 20, .result_credit = 1 << 20, .cache_bytes = 1 << 20,
+        .wall = w->wall,
     };
+    snprintf(config.boot, sizeof config.boot, "%s", w->boot != NULL ? w->boot : "b");
     w->ledger = ledger_new(&config, &ports, w->now);
     assert_non_null(w->ledger);
 }
