@@ -196,7 +196,7 @@ static void send_extend(struct client *c, unsigned i)
     m.what_case = WIRE__REQUEST__WHAT_EXTEND;
     m.extend = &extend;
     p->extend_sent = ask(c, i, ASK_EXTEND, &m, (struct slice){0}, false);
-    int64_t from = c->p.world->now + (int64_t)p->extend_us * US;
+    int64_t from = c->p.world->now + (int64_t)p->extend_us * US - (int64_t)p->options.min_runtime_us * US;
     if (p->extend_sent && from < p->truth->deadline_from)
         p->truth->deadline_from = from;
     if (p->extend_sent && p->truth->deadline_by != 0) {

@@ -85,7 +85,8 @@ static void choose_backlog(struct world *w, struct plan *p)
     p->total = 100000 + below(w, 60000);
     p->deadline.us = (uint64_t)between(w, 3000000, 9000000);
     p->options.deadline = &p->deadline;
-    p->options.min_runtime_us = 0;
+    if (one_in(w, 3))
+        p->options.min_runtime_us = p->deadline.us / 2;
     p->tiny = one_in(w, 4);
     p->never_sealed = one_in(w, 4);
     if (one_in(w, 4)) {
@@ -197,7 +198,7 @@ static void choose_speeds(struct world *w)
         slow += w->all[below(w, w->n_all)]->slow = between(w, 10 * MS, 200 * MS);
     if (slow > 0)
         cover(w, COVER_SLOW);
-    w->slack = 20 * slow;
+    w->slack = 20 * slow + (w->theme == THEME_BACKLOG ? 4 * S : 0);       /* hundreds of retries that wait are closed one by one */
 }
 
 void scenario_make(struct world *w)

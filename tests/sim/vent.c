@@ -287,7 +287,8 @@ void vent_start(struct vent *v)
     mine.arg = v;
     struct ledger_config config = {
         .program = "ventilator sim", .session = chance(w) | 1, .heartbeat = S, .loss_grace = LOSS_GRACE, .silence = 10 * S,
-        .shutdown_timeout = 30 * S, .max_losses = MAX_LOSSES, .max_payload = WIRE_PAYLOAD, .result_credit = 4000, .cache_bytes = mutate(w, MUTANT_CACHE_UNBOUNDED) ? SIZE_MAX : CACHE_BYTES,
+        .shutdown_timeout = 30 * S, .max_losses = mutate(w, MUTANT_LOSSES_UNCOUNTED) ? 100 : MAX_LOSSES,
+        .max_payload = WIRE_PAYLOAD, .result_credit = 4000, .cache_bytes = mutate(w, MUTANT_CACHE_UNBOUNDED) ? SIZE_MAX : CACHE_BYTES,
         .wall = wall_of(w),
     };
     snprintf(config.boot, sizeof config.boot, "00000000-0000-4000-8000-%012u", mutate(w, MUTANT_REBOOT_UNNOTICED) ? 0 : v->p.boots);

@@ -129,7 +129,8 @@ static void choose_end(struct world *w, struct run *r)
 /* The attempt takes the whole worker with it. */
 static void poisoned(struct world *w, struct event *e)
 {
-    check_killed(w, e->p, e->a);
+    if (!e->b)
+        check_killed(w, e->p, e->a);
     process_doom(e->target, between(w, 20 * MS, 800 * MS));
 }
 
@@ -163,10 +164,12 @@ static void port_run(void *arg, const struct agent_run *run)
         check_run(k, run);
     choose_end(w, r);
     const struct plan *plan = plan_of_batch(w, run->batch);
-    if (is_poison(plan, run->index)) {
+    bool blamed = w->theme == THEME_POISON && run->index % 7 == 3 && mutate(w, MUTANT_INNOCENT_BLAMED);
+    if (blamed || is_poison(plan, run->index)) {
         struct event *kill = after(w, between(w, 0, 30 * MS), &k->p, poisoned);
         kill->p = truth_of(w, run->batch);
         kill->a = run->index;
+        kill->b = blamed && !is_poison(plan, run->index);
         return;
     }
     bool stuck = plan != NULL && plan->may_get_stuck && run->budget >= 0 && one_in(w, 12);
