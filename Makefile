@@ -28,7 +28,8 @@ PROGRAMS := ventilator worker sink
 BASE     := $(wildcard common/*.c proto/*.c tarmac/*.c)
 PARTS    := $(foreach p,$(PROGRAMS),$(filter-out $(p)/main.c,$(wildcard $(p)/*.c)))
 MAINS    := $(foreach p,$(PROGRAMS),$(wildcard $(p)/main.c))
-BASE_O   := $(BASE:%.c=$(B)/obj/%.o) $(B)/obj/gen/wire.pb-c.o
+PROTOS   := $(patsubst proto/%.proto,$(B)/gen/%.pb-c.h,$(wildcard proto/*.proto))
+BASE_O   := $(BASE:%.c=$(B)/obj/%.o) $(PROTOS:$(B)/gen/%.h=$(B)/obj/gen/%.o)
 PARTS_O  := $(PARTS:%.c=$(B)/obj/%.o)
 BINS     := $(foreach p,$(PROGRAMS),$(if $(wildcard $(p)/main.c),$(B)/bin/$(p)))
 
@@ -63,17 +64,18 @@ help:    ## this list
 	@printf 'make TARGET [B=build-folder] [SAN=address,undefined|thread] [SEEDS=1000] [V=1] [PREFIX=/usr/local] [DESTDIR=]\n\n'
 	@sed -n 's/^\([a-z][a-z0-9-]*\):[^#]*## \(.*\)/  \1\t\2/p' Makefile | expand -t 16
 
-$(B)/gen/wire.pb-c.c $(B)/gen/wire.pb-c.h &: proto/wire.proto
+$(B)/gen/%.pb-c.c $(B)/gen/%.pb-c.h: proto/%.proto
 	@mkdir -p $(B)/gen
 	$(SAY) GEN $<
-	$(Q)protoc-c --proto_path=proto --c_out=$(B)/gen proto/wire.proto
+	$(Q)protoc-c --proto_path=proto --c_out=$(B)/gen $<
+.PRECIOUS: $(B)/gen/%.pb-c.c $(B)/gen/%.pb-c.h
 
 $(B)/obj/gen/%.o: $(B)/gen/%.c
 	@mkdir -p $(@D)
 	$(SAY) CC $<
 	$(Q)$(CC) -std=gnu17 $(CPPFLAGS) $(CFLAGS) $(if $(SAN),-fsanitize=$(SAN)) -MMD -c -o $@ $<
 
-$(B)/obj/%.o: %.c | $(B)/gen/wire.pb-c.h
+$(B)/obj/%.o: %.c | $(PROTOS)
 	@mkdir -p $(@D)
 	$(SAY) CC $<
 	$(Q)$(CC) $(ALL_CFLAGS) $(CPPFLAGS) -MMD -c -o $@ $<
