@@ -658,7 +658,7 @@ struct net_socket *net_open(struct net *self, enum net_kind kind, const char *en
     if (r == 0)
         r = attach(socket);
     if (r < 0) {
-        endpoint_refuse(socket->endpoint, -r, why);
+        endpoint_refuse(word, -r, why);
         net_close(&socket);
         return errno = -r, NULL;
     }

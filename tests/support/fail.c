@@ -502,4 +502,15 @@ WRAPS(int, zmq_msg_init_data, void *message, void *data, size_t len, void (*done
 {
     return FAILS(FAIL_SEND) ?: __real_zmq_msg_init_data(message, data, len, done, hint);
 }
-WRAPS(int, zmq_msg_send, void *message, void *socket, int flags) { return FAILS(FAIL_SEND) ?: __real_zmq_msg_send(message, socket, flags); }
+/* Behind the first part of a message libzmq refuses nothing but by an interruption: it takes the rest, or drops the whole. */
+WRAPS(int, zmq_msg_send, void *message, void *socket, int flags)
+{
+    static _Thread_local void *in_message;
+    enum { MORE = 2 };           /* ZMQ_SNDMORE */
+    if ((in_message != socket || plan.error == EINTR) && refused(FAIL_SEND))
+        return -1;
+    int n = __real_zmq_msg_send(message, socket, flags);
+    if (n >= 0)
+        in_message = flags & MORE ? socket : NULL;
+    return n;
+}
