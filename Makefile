@@ -6,7 +6,7 @@ SAN     ?=
 PREFIX  ?= /usr/local
 DESTDIR ?=
 VERSION := 0.1.0
-SEEDS   ?= 1000
+SEEDS   ?= 10000
 FUZZ_SECONDS ?= 60
 JOBS    ?= $(shell nproc)
 IMAGE   ?= tarmac
@@ -61,7 +61,7 @@ programs: $(BINS)
 tests: $(UNIT) $(FAULT) $(SIM) $(RELAY) $(POWERCUT)    ## builds the test programs, runs nothing
 
 help:    ## this list
-	@printf 'make TARGET [B=build-folder] [SAN=address,undefined|thread] [SEEDS=1000] [V=1] [PREFIX=/usr/local] [DESTDIR=]\n\n'
+	@printf 'make TARGET [B=build-folder] [SAN=address,undefined|thread] [SEEDS=10000] [V=1] [PREFIX=/usr/local] [DESTDIR=]\n\n'
 	@sed -n 's/^\([a-z][a-z0-9-]*\):[^#]*## \(.*\)/  \1\t\2/p' Makefile | expand -t 16
 
 $(B)/gen/%.pb-c.c $(B)/gen/%.pb-c.h: proto/%.proto
@@ -143,7 +143,7 @@ unit: $(UNIT)    ## the unit tests only
 	@$(RUN_TESTS) unit
 fault: $(FAULT) $(POWERCUT)    ## the fault sweeps only
 	@$(RUN_TESTS) fault
-sim: $(SIM)    ## the simulation only: SEEDS=1000 runs
+sim: $(SIM)    ## the simulation only; SEEDS=1000000 for a night
 	@SEEDS=$(SEEDS) $(RUN_TESTS) sim
 e2e: programs $(RELAY) $(POWERCUT) $(B)/tests/fault/test_powercut    ## the end-to-end tests only
 	@$(RUN_TESTS) e2e
@@ -151,10 +151,10 @@ e2e: programs $(RELAY) $(POWERCUT) $(B)/tests/fault/test_powercut    ## the end-
 # The sanitizers' builds run the same tests; the end-to-end ones without those that measure memory.
 asan: setup    ## tests under the address and undefined-behaviour sanitizers
 	@$(BUILD) B=$(B)/asan SAN=address,undefined OPTIMISE="-O1 -g" programs tests
-	@B=$(B)/asan SAN=address LABEL=asan SEEDS=200 tools/run-tests.sh $(SUITES)
+	@B=$(B)/asan SAN=address LABEL=asan SEEDS=1000 tools/run-tests.sh $(SUITES)
 tsan: setup    ## tests under the thread sanitizer
 	@$(BUILD) B=$(B)/tsan SAN=thread OPTIMISE="-O1 -g" programs tests
-	@B=$(B)/tsan SAN=thread LABEL=tsan SEEDS=100 tools/run-tests.sh $(SUITES)
+	@B=$(B)/tsan SAN=thread LABEL=tsan SEEDS=300 tools/run-tests.sh $(SUITES)
 
 lint:    ## layers, bans, lengths, and a compile by gcc and clang without warnings
 	@tools/setup.sh build lint
