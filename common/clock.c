@@ -2,6 +2,7 @@
 #include "common/clock.h"
 
 #include <fcntl.h>
+#include <string.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -37,4 +38,13 @@ void boot_id(char out[37])
     }
     /* Half an id would compare unequal to itself at the next start: better none at all. */
     out[n == 36 ? 36 : 0] = '\0';
+}
+
+const char *wall_text(wall_t t, char out[32])
+{
+    time_t seconds = (time_t)(t.ns / NS_PER_S);
+    struct tm parts;
+    if (gmtime_r(&seconds, &parts) == NULL || strftime(out, 32, "%Y-%m-%d %H:%M:%S UTC", &parts) == 0)
+        memcpy(out, "some time ago", sizeof "some time ago");
+    return out;
 }

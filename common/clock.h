@@ -20,6 +20,9 @@ typedef struct { int64_t ns; } wall_t;   /* CLOCK_REALTIME, since 1970 */
 mono_t mono_now(void);
 wall_t wall_now(void);
 
+/* "2026-03-01 12:00:05 UTC", for people. Returns out. */
+const char *wall_text(wall_t t, char out[32]);
+
 /* t + ns, saturating: MONO_NEVER stays MONO_NEVER, and an overflow becomes it. ns may be negative. */
 mono_t mono_add(mono_t t, int64_t ns);
 

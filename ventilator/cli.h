@@ -44,6 +44,7 @@ struct cli_options {
     /* Of single commands. */
     uint64_t slots;                      /* 0: auto */
     const char *reason;
+    int64_t older_than;
     struct string_list tasks;
 };
 
@@ -131,7 +132,7 @@ struct cli_command {
 };
 
 extern const struct command_spec submit_command, run_command, wait_command, results_command, status_command, list_command,
-    cancel_command, extend_command, seal_command, explain_command, workers_command, drain_command;
+    cancel_command, extend_command, seal_command, explain_command, workers_command, drain_command, purge_command;
 int submit_main(int argc, char **argv);
 int run_main(int argc, char **argv);
 int wait_main(int argc, char **argv);
@@ -144,5 +145,6 @@ int seal_main(int argc, char **argv);
 int explain_main(int argc, char **argv);
 int workers_main(int argc, char **argv);
 int drain_main(int argc, char **argv);
+int purge_main(int argc, char **argv);
 
 #endif

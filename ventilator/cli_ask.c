@@ -8,11 +8,17 @@
 #include "common/bug.h"
 #include "ventilator/cli.h"
 
+#define PAGE 1000u                       /* batches, workers of one reply, at most */
+
 struct question {
     struct cli cli;
     struct cli_options options;
     void (*print)(struct question *self, const Wire__Reply *reply);
     Wire__Reply__WhatCase expected;
+    Wire__Request *request;
+    /* Answers of many come in pages: whether there is more, and then the request asks for it. NULL: never. */
+    bool (*more)(struct question *self, const Wire__Reply *reply);
+    bool later_page;
     bool one;                            /* about one batch */
 };
 
@@ -28,12 +34,19 @@ static void on_reply(void *arg, const Wire__Reply *reply)
         return;
     }
     self->print(self, reply);
+    if (self->more && self->more(self, reply)) {
+        self->later_page = true;
+        if (client_request(self->cli.client, self->request, on_reply, self) == 0)
+            cli_fail(&self->cli, CLI_NOT_OK, "there is no memory to ask for the rest");
+        return;
+    }
     cli_end(&self->cli, fflush(stdout) == 0 ? CLI_OK : CLI_NOT_OK);
 }
 
 static int ask(struct question *self, Wire__Request *request)
 {
     int code;
+    self->request = request;
     if (cli_open(&self->cli, &self->options, NULL, NULL) < 0)
         return self->cli.code;
     if (cli_connect(&self->cli) < 0)
@@ -146,9 +159,9 @@ static void print_batch_text(const Wire__BatchStatus *s)
         printf("  %s\n", s->note);
 }
 
-static void print_table(Wire__BatchStatus *const *batches, size_t n)
+static void print_table(Wire__BatchStatus *const *batches, size_t n, bool with_header)
 {
-    if (n > 0)
+    if (n > 0 && with_header)
         printf("%-12s %-11s %10s %10s %10s %10s %10s  %s\n", "BATCH", "STATE", "TASKS", "QUEUED", "RUNNING", "OK", "NOT OK", "NAME");
     for (size_t i = 0; i < n; i++) {
         const Wire__BatchStatus *s = batches[i];
@@ -178,9 +191,15 @@ static void print_status(struct question *self, const Wire__Reply *reply)
         print_batch_text(r->batches[0]);
         return;
     }
-    if (r->system)
+    if (r->system && !self->later_page)
         print_system(r->system);
-    print_table(r->batches, r->n_batches);
+    print_table(r->batches, r->n_batches, !self->later_page);
+}
+
+static bool more_status(struct question *self, const Wire__Reply *reply)
+{
+    self->request->status->after = reply->status->next;
+    return reply->status->more;
 }
 
 static void print_list(struct question *self, const Wire__Reply *reply)
@@ -189,7 +208,13 @@ static void print_list(struct question *self, const Wire__Reply *reply)
     for (size_t i = 0; self->options.json && i < r->n_batches; i++)
         print_batch_json(r->batches[i]);
     if (!self->options.json)
-        print_table(r->batches, r->n_batches);
+        print_table(r->batches, r->n_batches, !self->later_page);
+}
+
+static bool more_list(struct question *self, const Wire__Reply *reply)
+{
+    self->request->list->after = reply->list->next;
+    return reply->list->more;
 }
 
 static const struct option_spec *const json_tables[] = {json_options, cli_connection_options, NULL};
@@ -212,10 +237,13 @@ int status_main(int argc, char **argv)
     self.one = arguments[0] != NULL;
     if (self.one)
         status.ref = arguments[0];
+    else
+        status.most = PAGE;
     m.what_case = WIRE__REQUEST__WHAT_STATUS;
     m.status = &status;
     self.expected = WIRE__REPLY__WHAT_STATUS;
     self.print = print_status;
+    self.more = more_status;
     return end(&self, &status_command, ask(&self, &m));
 }
 
@@ -236,8 +264,10 @@ int list_main(int argc, char **argv)
     Wire__Request m = WIRE__REQUEST__INIT;
     m.what_case = WIRE__REQUEST__WHAT_LIST;
     m.list = &list;
+    list.most = PAGE;
     self.expected = WIRE__REPLY__WHAT_LIST;
     self.print = print_list;
+    self.more = more_list;
     return end(&self, &list_command, ask(&self, &m));
 }
 
@@ -455,7 +485,7 @@ static void print_worker_text(const Wire__WorkerStatus *w)
 static void print_workers(struct question *self, const Wire__Reply *reply)
 {
     const Wire__WorkersReport *r = reply->workers;
-    if (!self->options.json && r->n_workers > 0)
+    if (!self->options.json && r->n_workers > 0 && !self->later_page)
         printf("%-24s %-9s %9s %8s %10s  %s\n", "WORKER", "STATE", "BUSY", "HELD", "FINISHED", "HANDLERS");
     for (size_t i = 0; i < r->n_workers; i++) {
         if (self->options.json)
@@ -463,6 +493,12 @@ static void print_workers(struct question *self, const Wire__Reply *reply)
         else
             print_worker_text(r->workers[i]);
     }
+}
+
+static bool more_workers(struct question *self, const Wire__Reply *reply)
+{
+    self->request->workers->after = reply->workers->next;
+    return reply->workers->more;
 }
 
 int workers_main(int argc, char **argv)
@@ -476,8 +512,10 @@ int workers_main(int argc, char **argv)
     Wire__Request m = WIRE__REQUEST__INIT;
     m.what_case = WIRE__REQUEST__WHAT_WORKERS;
     m.workers = &workers;
+    workers.most = PAGE;
     self.expected = WIRE__REPLY__WHAT_WORKERS;
     self.print = print_workers;
+    self.more = more_workers;
     return end(&self, &workers_command, ask(&self, &m));
 }
 
@@ -508,4 +546,64 @@ int drain_main(int argc, char **argv)
     self.expected = WIRE__REPLY__WHAT_DRAINING;
     self.print = print_draining;
     return end(&self, &drain_command, ask(&self, &m));
+}
+
+/* ---- purge ---- */
+
+static const struct option_spec purge_options[] = {
+    {.name = "older-than", .type = OPT_DURATION, .offset = offsetof(struct cli_options, older_than), .value = "D", .preset = "-1",
+     .env = "", .help = "All batches that have been complete for at least so long, instead of a single one."},
+    {.name = NULL},
+};
+static const struct option_spec *const purge_tables[] = {purge_options, cli_connection_options, NULL};
+
+const struct command_spec purge_command = {
+    .program = "ventilator", .name = "purge", .arguments = "[options] BATCH | --older-than D",
+    .summary = "Forgets a complete batch, its tasks and results, or all that have been complete for so long.",
+    .details = "Refused (exit code 4) while the batch is not complete, or while a worker still holds attempts of it; with --older-than "
+               "such batches are passed over and counted. When it answers, that is on the ventilator's disk; the sink forgets the results "
+               "as soon as it is there. The space goes back to the file system. The key of a purged batch is kept for a while "
+               "('ventilator serve --keep-keys'): submitting with it is refused, in place of running everything once more.",
+    .tables = purge_tables,
+};
+
+static void print_purged(struct question *self, const Wire__Reply *reply)
+{
+    const Wire__Purged *r = reply->purged;
+    if (self->one)
+        printf("%s is %s\n", r->short_id, r->batches > 0 ? "purged" : "purged already");
+    else
+        printf("%" PRIu64 " purged, %" PRIu64 " passed over because they are not complete, %" PRIu64 " because workers hold attempts of them\n",
+               r->batches, r->open, r->held);
+    if (r->at_sink > 0 && r->batches > 0)
+        cli_say(&self->cli, "the sink has %" PRIu64 " purged batch%s still to forget; it does so as soon as it is there", r->at_sink,
+                r->at_sink == 1 ? "" : "es");
+}
+
+int purge_main(int argc, char **argv)
+{
+    struct question self;
+    char **arguments;
+    int code;
+    if (!begin(&self, &purge_command, argc, argv, 0, 1, &arguments, &code))
+        return code;
+    Wire__Purge purge = WIRE__PURGE__INIT;
+    Wire__Micros age = WIRE__MICROS__INIT;
+    Wire__Request m = WIRE__REQUEST__INIT;
+    self.one = arguments[0] != NULL;
+    if (self.one == (self.options.older_than >= 0)) {
+        cli_refuse_usage("purge needs a batch, or --older-than and a time such as 7d, and not both");
+        return end(&self, &purge_command, EXIT_USAGE);
+    }
+    if (self.one) {
+        purge.ref = arguments[0];
+    } else {
+        age.us = (uint64_t)self.options.older_than / (uint64_t)NS_PER_US;
+        purge.older_than = &age;
+    }
+    m.what_case = WIRE__REQUEST__WHAT_PURGE;
+    m.purge = &purge;
+    self.expected = WIRE__REPLY__WHAT_PURGED;
+    self.print = print_purged;
+    return end(&self, &purge_command, ask(&self, &m));
 }

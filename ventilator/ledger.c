@@ -89,6 +89,7 @@ struct ledger *ledger_new(const struct ledger_config *config, const struct ledge
     RB_INIT(&l->room);
     TAILQ_INIT(&l->quarantine);
     TAILQ_INIT(&l->reserved);
+    purge_init(l);
     l->program = strdup(config->program);
     l->arena = wire_arena_new();
     if (l->program == NULL || l->arena == NULL)
@@ -124,6 +125,7 @@ void ledger_destroy(struct ledger **self_p)
         free(k);
     }
     deaths_free(l);
+    purge_destroy(l);
     wire_free(&l->sink_hello);
     wire_writer_release(&l->writer);
     wire_arena_destroy(&l->arena);
@@ -143,11 +145,14 @@ void ledger_committed(struct ledger *l, mono_t now, uint64_t sequence)
             struct batch *b;
             TAILQ_FOREACH(b, &l->open, open_link)
                 batch_moved(l, b);
+        } else if (p->kind == PENDING_PURGE) {
+            purge_answer(l, p);
         } else {
             request_committed(l, p);
         }
         free(p);
     }
+    purge_committed(l, sequence);
 }
 
 void ledger_full(struct ledger *l, mono_t now, bool is_full)
@@ -271,6 +276,11 @@ int ledger_restore(struct ledger *l, const char *key, const uint8_t *value, size
             return -1;
         return restore_batch(l, (const Wire__JournalBatch *)m, why);
     }
+    if (strncmp(key, "purged/", 7) == 0) {
+        if (wire_read_any(l->arena, &wire__journal_purged__descriptor, value, len, &m, why) < 0)
+            return -1;
+        return restore_purged(l, (const Wire__JournalPurged *)m, why);
+    }
     if (strncmp(key, "tally/", 6) == 0) {
         if (wire_read_any(l->arena, &wire__journal_tally__descriptor, value, len, &m, why) < 0)
             return -1;
@@ -291,6 +301,7 @@ int ledger_restore(struct ledger *l, const char *key, const uint8_t *value, size
 void ledger_restored(struct ledger *l, mono_t now)
 {
     l->now = now;
+    purge_restored(l);
     l->epoch++;
     uint64_t sequence;
     if (state_journal(l, &sequence) == 0)

@@ -73,6 +73,8 @@ struct ledger_config {
     uint64_t max_payload;
     uint64_t result_credit;            /* bytes a worker may hold unreleased */
     size_t cache_bytes;                /* payloads kept in memory ahead of their dispatch */
+    int64_t retain;                    /* ns: complete batches are purged after it; 0: when somebody asks for it */
+    int64_t keep_keys;                 /* ns: for how long the keys of purged batches are kept */
     wall_t wall; char boot[37];        /* at the start, for deadlines that the journal holds */
 };
 

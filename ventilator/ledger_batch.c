@@ -64,6 +64,8 @@ void batch_free(struct ledger *l, struct batch *b)
     if (!b->complete) {
         TAILQ_REMOVE(&l->open, b, open_link);
         l->counts.open_batches--;
+    } else {
+        TAILQ_REMOVE(&l->purges.complete, b, open_link);
     }
     wire_free(&b->options);
     free(b->key);
@@ -89,7 +91,7 @@ static void make_short_id(struct ledger *l, struct batch *b)
             b->short_id[i] = i == 0 ? letters[r[i] % (sizeof letters - 1)] : digits[r[i] % (sizeof digits - 1)];
         b->short_id[len] = '\0';
         HASH_FIND(hh_short, l->by_short, b->short_id, len, taken);
-        if (taken == NULL)
+        if (taken == NULL && !purged_short_id(l, b->short_id))
             return;
     }
 }
@@ -142,7 +144,7 @@ struct batch *batch_find(struct ledger *l, const char *ref, struct why *why)
         return found;
     if (matches > 1)
         why_set(why, "batch '%s' could be any of %zu; type more of the id ('ventilator list' shows them)", ref, matches);
-    else
+    else if (!purged_find(l, ref, why))
         why_set(why, "there is no batch '%s' here; 'ventilator list' shows those that are", ref);
     return NULL;
 }
@@ -276,6 +278,7 @@ uint64_t batch_tally(struct ledger *l, struct batch *b)
     if (b->complete) {
         t.n_counts = WIRE_VERDICTS;
         t.counts = b->counts;
+        t.completed_wall_ns = b->completed.ns;
     }
     Wire__Span **spans = NULL;
     if (b->n_cancelled_tasks > 0 && (spans = calloc(b->n_cancelled_tasks, sizeof *spans)) != NULL) {
@@ -287,6 +290,16 @@ uint64_t batch_tally(struct ledger *l, struct batch *b)
     uint64_t sequence = put_record(l, "tally", b->number, &t.base);
     free(spans);
     return sequence;
+}
+
+void batch_unjournal(struct ledger *l, const struct batch *b)
+{
+    static const char *const folders[] = {"batch", "tally"};
+    for (size_t i = 0; i < sizeof folders / sizeof *folders; i++) {
+        char key[40];
+        snprintf(key, sizeof key, "%s/%016" PRIx64, folders[i], b->number);
+        l->port.remove(l->port.arg, key);
+    }
 }
 
 /* How much of a journaled deadline is left now (ns): exact within one boot; across boots the
@@ -358,6 +371,8 @@ int restore_tally(struct ledger *l, const Wire__JournalTally *t, struct why *why
     due_clear(l, &b->due);
     TAILQ_REMOVE(&l->open, b, open_link);
     l->counts.open_batches--;
+    b->completed.ns = t->completed_wall_ns != 0 ? t->completed_wall_ns : b->created_wall.ns;
+    purge_completed(l, b);
     return 0;
 }
 
@@ -396,6 +411,8 @@ static void batch_complete(struct ledger *l, struct batch *b)
     b->complete = true;
     TAILQ_REMOVE(&l->open, b, open_link);
     l->counts.open_batches--;
+    b->completed.ns = l->config.wall.ns + mono_since(l->now, l->started);
+    purge_completed(l, b);
     batch_tally(l, b);
     tell_retire(l, b);
     note(l, LOG_INFO, "batch_complete", "batch=%s tasks=%" PRIu64 " ok=%" PRIu64 " failed=%" PRIu64 " deadline_exceeded=%" PRIu64

@@ -13,6 +13,7 @@
  *   ledger_quarantine.c  tasks on their last chance: alone at an empty worker
  *   ledger_settle.c    verdicts: recorded, closings, deadlines; ledger_cancel.c: cancels
  *   ledger_sink.c      the sink's connection, registration and recovery
+ *   ledger_purge.c     what becomes of complete batches: retained, purged, remembered by their keys
  */
 #ifndef VENTILATOR_LEDGER_PRIVATE_H
 #define VENTILATOR_LEDGER_PRIVATE_H
@@ -145,7 +146,7 @@ struct batch {
     UT_hash_handle hh_short;
     UT_hash_handle hh_number;
     UT_hash_handle hh_submission;
-    TAILQ_ENTRY(batch) open_link;       /* not complete */
+    TAILQ_ENTRY(batch) open_link;       /* in `open`, or once complete in `purges.complete` */
     RB_ENTRY(batch) ready_link;
     bool ready;                         /* is in the tree of batches that may be dispatched */
     uint64_t number;
@@ -155,7 +156,7 @@ struct batch {
     char *key;                          /* owned, or NULL */
     Wire__Options *options;             /* owned */
     mono_t created;
-    wall_t created_wall;
+    wall_t created_wall, completed;
 
     uint64_t staged;                    /* next index that may be submitted */
     uint64_t admitted;                  /* committed: [0, admitted) exist */
@@ -269,7 +270,8 @@ struct worker {
 };
 
 /* Something that waits for its flush. */
-enum pending_kind { PENDING_SUBMIT, PENDING_CHUNK, PENDING_SEAL, PENDING_CANCEL, PENDING_EXTEND, PENDING_EPOCH, PENDING_QUIET };
+enum pending_kind { PENDING_SUBMIT, PENDING_CHUNK, PENDING_SEAL, PENDING_CANCEL, PENDING_EXTEND, PENDING_EPOCH, PENDING_QUIET,
+                    PENDING_PURGE };
 struct pending {
     TAILQ_ENTRY(pending) link;
     enum pending_kind kind;
@@ -280,6 +282,7 @@ struct pending {
     uint64_t upto;
     bool seals;
     struct cancel *cancel;
+    struct { char short_id[16]; uint64_t open, held; } purge;      /* of the answer; `upto`: how many batches */
 };
 
 /* A cancel that waits for its journal entry, then for the workers concerned. */
@@ -308,6 +311,21 @@ struct client {
 struct known_worker {                   /* of the journal, until it is back */
     UT_hash_handle hh;
     char name[];
+};
+
+TAILQ_HEAD(complete_batches, batch);
+TAILQ_HEAD(tombstones, tombstone);
+
+struct purges {
+    struct complete_batches complete;   /* by the time of their completion */
+    struct tombstone *by_id, *by_short, *by_submission;
+    struct tombstones unanswered;       /* the sink may not have forgotten them; in the order of their purge */
+    struct tombstone *next_told;        /* the first of them that the sink is to be told of */
+    struct tombstones kept;             /* answered: kept for their keys; by the time of their purge */
+    uint64_t n_unanswered, n_told, n_kept;
+    uint64_t committed;                 /* sequence */
+    TAILQ_HEAD(, sweep) sweeps;
+    struct due forget_due, kept_due, retain_due, sweep_due;
 };
 
 RB_HEAD(ready_tree, batch);
@@ -366,6 +384,7 @@ struct ledger {
     struct due sink_due;
 
     size_t supply_bytes;
+    struct purges purges;
     struct ledger_counts counts;
 };
 
@@ -420,6 +439,7 @@ struct batch *batch_find(struct ledger *l, const char *ref, struct why *why);
 int batch_index(struct ledger *l, struct batch *b);                 /* puts it into the tables */
 uint64_t batch_journal(struct ledger *l, struct batch *b);
 uint64_t batch_tally(struct ledger *l, struct batch *b);
+void batch_unjournal(struct ledger *l, const struct batch *b);      /* its records go; its frames don't */
 void batch_set_deadline(struct ledger *l, struct batch *b, mono_t at);
 void batch_moved(struct ledger *l, struct batch *b);    /* after any change: is it ready, registered, complete? */
 bool batch_task_cancelled(const struct batch *b, uint64_t index);
@@ -445,8 +465,9 @@ Wire__State batch_state(const struct batch *b);
 void reply_refused(struct ledger *l, ledger_peer client, uint64_t request, Wire__RefusedCode code, const char *sentence);
 void reply_submitted(struct ledger *l, ledger_peer client, uint64_t request, struct batch *b);
 void reply_admitted(struct ledger *l, ledger_peer client, uint64_t request, struct batch *b);
-void reply_status(struct ledger *l, ledger_peer client, uint64_t request, const char *ref, bool list);
-void reply_workers(struct ledger *l, ledger_peer client, uint64_t request);
+void reply_status(struct ledger *l, ledger_peer client, uint64_t request, const Wire__Status *m);
+void reply_list(struct ledger *l, ledger_peer client, uint64_t request, const Wire__List *m);
+void reply_workers(struct ledger *l, ledger_peer client, uint64_t request, const Wire__Workers *m);
 void reply_explain(struct ledger *l, ledger_peer client, uint64_t request, const Wire__Explain *e);
 void request_committed(struct ledger *l, struct pending *p);
 void batch_note(struct ledger *l, const struct batch *b, char *out, size_t size);   /* what people should know of it */
@@ -547,6 +568,23 @@ void sink_ask(struct ledger *l, struct batch *b);           /* what it has recor
 void sink_doubt(struct ledger *l, struct batch *b);
 void workers_back(struct ledger *l);
 void sink_gone(struct ledger *l, const char *reason);
+int sink_forget(struct ledger *l, const uint8_t id[WIRE_ID]);      /* tells it to; 0 or -errno */
+
+/* ---- ledger_purge.c ---- */
+void purge_init(struct ledger *l);
+void purge_restored(struct ledger *l);
+void purge_destroy(struct ledger *l);
+int restore_purged(struct ledger *l, const Wire__JournalPurged *r, struct why *why);
+void purge_begin(struct ledger *l, ledger_peer client, uint64_t request, const Wire__Purge *m);
+void purge_answer(struct ledger *l, struct pending *p);     /* it is in the journal */
+void purge_completed(struct ledger *l, struct batch *b);    /* b is complete: from now on it is retained */
+void purge_committed(struct ledger *l, uint64_t sequence);
+void purge_tell_again(struct ledger *l);                    /* a new connection of the sink */
+void on_forgotten(struct ledger *l, const Wire__Forgotten *m);
+bool purged_short_id(const struct ledger *l, const char *short_id);
+/* Whether a batch of this name, or with this submission, was purged; then why says so. */
+bool purged_find(const struct ledger *l, const char *ref, struct why *why);
+bool purged_submission(const struct ledger *l, const uint8_t submission[WIRE_ID], struct why *why);
 
 int due_cmp(const struct due *a, const struct due *b);
 int hole_cmp(const struct hole *a, const struct hole *b);

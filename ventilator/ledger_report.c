@@ -7,7 +7,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define REPORT_MOST 1000u       /* batches in one report: the newest */
+#define PAGE_MOST   256u                    /* batches, workers in one report … */
+#define PAGE_BYTES  ((size_t)768 * 1024)    /* … and about so many bytes: a head has room for more */
+#define ROW_BYTES   ((size_t)320)           /* of one of them, without its longer texts */
 
 /* ---- rates ---- */
 
@@ -36,17 +38,17 @@ static const char *missing_label(const struct worker *w, const struct batch *b)
     return NULL;
 }
 
-static size_t count_able(const struct ledger *l, const struct batch *b, const char **ret_label)
+/* Whether a worker that is here can run it; if not, *ret_label may be what they lack. */
+static bool some_worker_can(const struct ledger *l, const struct batch *b, const char **ret_label)
 {
-    size_t able = 0;
     *ret_label = NULL;
     for (const struct worker *w = l->by_session; w != NULL; w = w->hh.next) {
         if (worker_can_run(w, b))
-            able++;
-        else if (*ret_label == NULL)
+            return true;
+        if (*ret_label == NULL)
             *ret_label = missing_label(w, b);
     }
-    return able;
+    return false;
 }
 
 static bool all_cut_off(const struct ledger *l, const struct batch *b)
@@ -60,10 +62,11 @@ static bool all_cut_off(const struct ledger *l, const struct batch *b)
 /* The one thing that people should know when a batch does not run; empty when all is well. */
 void batch_note(struct ledger *l, const struct batch *b, char *out, size_t size)
 {
-    const char *label;
+    const char *label = NULL;
     out[0] = '\0';
     if (b->complete)
         return;
+    bool able = some_worker_can(l, b, &label);
     if (b->damage != NULL)
         snprintf(out, size, "its tasks can't be read from the journal: %s", b->damage);
     else if (l->full)
@@ -74,11 +77,11 @@ void batch_note(struct ledger *l, const struct batch *b, char *out, size_t size)
         snprintf(out, size, "the disk of the sink is full: results wait until there is room");
     else if (l->by_session == NULL)
         snprintf(out, size, "no worker is connected: the tasks wait");
-    else if (count_able(l, b, &label) == 0 && label != NULL)
+    else if (!able && label != NULL)
         snprintf(out, size, "no present worker has the required label '%s': the tasks wait", label);
-    else if (count_able(l, b, &label) == 0 && b->options->handler[0] == '\0')
+    else if (!able && b->options->handler[0] == '\0')
         snprintf(out, size, "no present worker takes ad-hoc commands (--allow-commands): the tasks wait");
-    else if (count_able(l, b, &label) == 0)
+    else if (!able)
         snprintf(out, size, "no present worker has the handler '%s': the tasks wait", b->options->handler);
     else if (all_cut_off(l, b))
         snprintf(out, size, "no result of the workers that could run it reaches the sink: the tasks wait (see 'ventilator workers')");
@@ -152,59 +155,142 @@ static void fill_system(const struct ledger *l, Wire__SystemStatus *s)
         s->recovering += b->recovery != RECOVERED;
 }
 
-/* One batch, or the newest of all; rows and pointers are the caller's arrays of room for `most`. */
-static size_t collect(struct ledger *l, struct batch *only, struct status_row *rows, Wire__BatchStatus **out, size_t most)
+/* ---- pages ---- */
+
+/* What a report of many begins behind, and how much fits into it. */
+struct page {
+    uint64_t after;                 /* a number: they rise */
+    size_t most, bytes;
+};
+
+/* A page of `all`. Who doesn't ask for pages gets the last ones. */
+static struct page page_of(uint64_t after, uint32_t most)
 {
-    size_t skip = HASH_COUNT(l->by_id) > most ? HASH_COUNT(l->by_id) - most : 0, n = 0;
-    if (only != NULL) {
-        fill_status(l, only, &rows[0]);
-        out[0] = &rows[0].status;
-        return 1;
-    }
-    for (struct batch *b = l->by_id; b != NULL && n < most; b = b->hh.next) {
-        if (skip > 0) {
-            skip--;
-            continue;
-        }
-        fill_status(l, b, &rows[n]);
-        out[n] = &rows[n].status;
-        n++;
-    }
-    return n;
+    return (struct page){.after = most > 0 ? after : 0, .most = most > 0 && most < PAGE_MOST ? most : PAGE_MOST, .bytes = PAGE_BYTES};
 }
 
-void reply_status(struct ledger *l, ledger_peer client, uint64_t request, const char *ref, bool list)
+/* Room for one more of that length? There always is for the first. */
+static bool page_takes(struct page *page, size_t n, size_t bytes)
+{
+    if (n == page->most || (n > 0 && bytes > page->bytes))
+        return false;
+    page->bytes -= bytes < page->bytes ? bytes : page->bytes;
+    return true;
+}
+
+static struct batch *batch_behind(struct ledger *l, uint64_t number)
+{
+    struct batch *b = number > 0 ? batch_by_number(l, number) : NULL;
+    if (b != NULL)
+        return b->hh.next;
+    for (b = l->by_id; b != NULL && b->number <= number;)
+        b = b->hh.next;
+    return b;
+}
+
+static struct batch *first_of_last(struct ledger *l, size_t most)
+{
+    struct batch *b = l->by_id;
+    for (size_t skip = HASH_COUNT(l->by_id); skip > most; skip--)
+        b = b->hh.next;
+    return b;
+}
+
+struct batch_page {
+    struct status_row rows[PAGE_MOST];
+    Wire__BatchStatus *pointers[PAGE_MOST];
+    size_t n;
+    bool more;
+    uint64_t next;
+};
+
+static void add_row(struct ledger *l, struct batch *b, struct batch_page *to)
+{
+    fill_status(l, b, &to->rows[to->n]);
+    to->pointers[to->n] = &to->rows[to->n].status;
+    to->n++;
+    to->next = b->number;
+}
+
+static size_t length_of(const struct batch *b)
+{
+    return ROW_BYTES + strlen(b->options->name) + (b->complete ? 0 : WIRE_SENTENCE);
+}
+
+/* NULL: no memory, and it was said. */
+static struct batch_page *collect(struct ledger *l, ledger_peer client, uint64_t request, uint64_t after, uint32_t most)
+{
+    struct batch_page *to = malloc(sizeof *to);
+    if (to == NULL) {
+        reply_refused(l, client, request, WIRE__REFUSED_CODE__NOT_NOW, "the ventilator has no memory for this report now; ask for one batch");
+        return NULL;
+    }
+    struct page page = page_of(after, most);
+    struct batch *b = most > 0 ? batch_behind(l, page.after) : first_of_last(l, page.most);
+    to->n = 0;
+    to->next = after;
+    for (; b != NULL && page_takes(&page, to->n, length_of(b)); b = b->hh.next)
+        add_row(l, b, to);
+    to->more = b != NULL && most > 0;
+    return to;
+}
+
+/* One batch. NULL: refused. */
+static struct batch_page *collect_one(struct ledger *l, ledger_peer client, uint64_t request, const char *ref)
 {
     struct why why = {""};
-    struct batch *only = NULL;
-    if (ref[0] != '\0' && (only = batch_find(l, ref, &why)) == NULL) {
+    struct batch *b = batch_find(l, ref, &why);
+    struct batch_page *to = b != NULL ? malloc(sizeof *to) : NULL;
+    if (b == NULL) {
         reply_refused(l, client, request, WIRE__REFUSED_CODE__UNKNOWN_BATCH, why.text);
-        return;
-    }
-    size_t most = only != NULL ? 1 : HASH_COUNT(l->by_id) < REPORT_MOST ? HASH_COUNT(l->by_id) : REPORT_MOST;
-    struct status_row *rows = calloc(most + 1, sizeof *rows);
-    Wire__BatchStatus **batches = calloc(most + 1, sizeof *batches);
-    if (rows == NULL || batches == NULL) {
-        reply_refused(l, client, request, WIRE__REFUSED_CODE__NOT_NOW, "the ventilator has no memory for this report now; ask for one batch");
+    } else if (to == NULL) {
+        reply_refused(l, client, request, WIRE__REFUSED_CODE__NOT_NOW, "the ventilator has no memory for this report now; ask again later");
     } else {
-        Wire__SystemStatus system;
-        fill_system(l, &system);
-        Wire__StatusReport status = WIRE__STATUS_REPORT__INIT;
-        Wire__ListReport all = WIRE__LIST_REPORT__INIT;
-        Wire__Reply m = WIRE__REPLY__INIT;
-        m.id = request;
-        all.batches = status.batches = batches;
-        all.n_batches = status.n_batches = collect(l, only, rows, batches, most);
-        status.system = &system;
-        m.what_case = list ? WIRE__REPLY__WHAT_LIST : WIRE__REPLY__WHAT_STATUS;
-        if (list)
-            m.list = &all;
-        else
-            m.status = &status;
-        reply_send(l, client, &m);
+        to->n = 0;
+        to->more = false;
+        add_row(l, b, to);
+        to->next = 0;
     }
-    free(rows);
-    free(batches);
+    return to;
+}
+
+void reply_status(struct ledger *l, ledger_peer client, uint64_t request, const Wire__Status *s)
+{
+    struct batch_page *page = s->ref[0] != '\0' ? collect_one(l, client, request, s->ref) : collect(l, client, request, s->after, s->most);
+    if (page == NULL)
+        return;
+    Wire__SystemStatus system;
+    fill_system(l, &system);
+    Wire__StatusReport status = WIRE__STATUS_REPORT__INIT;
+    status.n_batches = page->n;
+    status.batches = page->pointers;
+    status.system = &system;
+    status.more = page->more;
+    status.next = page->next;
+    Wire__Reply m = WIRE__REPLY__INIT;
+    m.id = request;
+    m.what_case = WIRE__REPLY__WHAT_STATUS;
+    m.status = &status;
+    reply_send(l, client, &m);
+    free(page);
+}
+
+void reply_list(struct ledger *l, ledger_peer client, uint64_t request, const Wire__List *list)
+{
+    struct batch_page *page = collect(l, client, request, list->after, list->most);
+    if (page == NULL)
+        return;
+    Wire__ListReport all = WIRE__LIST_REPORT__INIT;
+    all.n_batches = page->n;
+    all.batches = page->pointers;
+    all.more = page->more;
+    all.next = page->next;
+    Wire__Reply m = WIRE__REPLY__INIT;
+    m.id = request;
+    m.what_case = WIRE__REPLY__WHAT_LIST;
+    m.list = &all;
+    reply_send(l, client, &m);
+    free(page);
 }
 
 /* ---- workers ---- */
@@ -246,23 +332,41 @@ static void fill_worker(const struct ledger *l, const struct worker *w, Wire__Wo
     s->lane_port = w->lane_port;
 }
 
-void reply_workers(struct ledger *l, ledger_peer client, uint64_t request)
+static size_t length_of_worker(const struct worker *w)
 {
-    size_t n = 0, most = HASH_COUNT(l->by_session) < WIRE_FENCES ? HASH_COUNT(l->by_session) : WIRE_FENCES;
-    Wire__WorkerStatus *rows = calloc(most + 1, sizeof *rows), **out = calloc(most + 1, sizeof *out);
+    size_t n = ROW_BYTES + strlen(w->name);
+    for (size_t i = 0; i < w->hello->n_handlers; i++)
+        n += strlen(w->hello->handlers[i]) + 4;
+    for (size_t i = 0; i < w->hello->n_labels; i++)
+        n += strlen(w->hello->labels[i]->key) + strlen(w->hello->labels[i]->value) + 12;
+    return n;
+}
+
+void reply_workers(struct ledger *l, ledger_peer client, uint64_t request, const Wire__Workers *all)
+{
+    struct page page = page_of(all->after, all->most);
+    Wire__WorkerStatus *rows = calloc(page.most, sizeof *rows), **out = calloc(page.most, sizeof *out);
     if (rows != NULL && out != NULL) {
-        for (const struct worker *w = l->by_session; w != NULL && n < most; w = w->hh.next, n++) {
+        Wire__WorkersReport report = WIRE__WORKERS_REPORT__INIT;
+        const struct worker *w = l->by_session;
+        while (w != NULL && w->number <= page.after)
+            w = w->hh.next;
+        size_t n = 0;
+        for (; w != NULL && page_takes(&page, n, length_of_worker(w)); w = w->hh.next, n++) {
             fill_worker(l, w, &rows[n]);
             out[n] = &rows[n];
+            report.next = w->number;
         }
-        Wire__WorkersReport report = WIRE__WORKERS_REPORT__INIT;
         report.n_workers = n;
         report.workers = out;
+        report.more = w != NULL && all->most > 0;
         Wire__Reply m = WIRE__REPLY__INIT;
         m.id = request;
         m.what_case = WIRE__REPLY__WHAT_WORKERS;
         m.workers = &report;
         reply_send(l, client, &m);
+    } else {
+        reply_refused(l, client, request, WIRE__REFUSED_CODE__NOT_NOW, "the ventilator has no memory for this report now; ask again later");
     }
     free(rows);
     free(out);

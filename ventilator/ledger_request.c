@@ -177,6 +177,11 @@ static void on_submit(struct ledger *l, ledger_peer peer, uint64_t request, cons
         pend_for(l, PENDING_SUBMIT, batch_tally(l, b), peer, request, b);
         return;
     }
+    struct why why = {""};
+    if (b == NULL && purged_submission(l, submission, &why)) {
+        reply_refused(l, peer, request, WIRE__REFUSED_CODE__REFUSED, why.text);
+        return;
+    }
     if (s->options->halt != NULL && s->options->halt->when != WIRE__HALT_WHEN__HALT_NEVER) {
         reply_refused(l, peer, request, WIRE__REFUSED_CODE__REFUSED,
                       "this ventilator does not halt batches by their failures yet; submit without a halt rule (--halt), and cancel by hand");
@@ -348,6 +353,7 @@ void request_committed(struct ledger *l, struct pending *p)
     }
     case PENDING_EPOCH:
     case PENDING_QUIET:
+    case PENDING_PURGE:
         break;
     }
 }
@@ -427,7 +433,7 @@ static void on_where(struct ledger *l, ledger_peer peer, uint64_t request)
 
 static bool takes_in(const Wire__Request *m)
 {
-    return m->what_case == WIRE__REQUEST__WHAT_SUBMIT || m->what_case == WIRE__REQUEST__WHAT_CHUNK;
+    return m->what_case == WIRE__REQUEST__WHAT_SUBMIT || m->what_case == WIRE__REQUEST__WHAT_CHUNK || m->what_case == WIRE__REQUEST__WHAT_PURGE;
 }
 
 void ledger_request(struct ledger *l, mono_t now, ledger_peer peer, const Wire__Request *m, struct slice body)
@@ -452,14 +458,15 @@ void ledger_request(struct ledger *l, mono_t now, ledger_peer peer, const Wire__
     case WIRE__REQUEST__WHAT_SUBMIT:  on_submit(l, peer, m->id, m->submit); break;
     case WIRE__REQUEST__WHAT_CHUNK:   on_chunk(l, peer, m->id, m->chunk, body); break;
     case WIRE__REQUEST__WHAT_SEAL:    on_seal(l, peer, m->id, m->seal); break;
-    case WIRE__REQUEST__WHAT_STATUS:  reply_status(l, peer, m->id, m->status->ref, false); break;
-    case WIRE__REQUEST__WHAT_LIST:    reply_status(l, peer, m->id, "", true); break;
+    case WIRE__REQUEST__WHAT_STATUS:  reply_status(l, peer, m->id, m->status); break;
+    case WIRE__REQUEST__WHAT_LIST:    reply_list(l, peer, m->id, m->list); break;
     case WIRE__REQUEST__WHAT_CANCEL:  cancel_begin(l, peer, m->id, m->cancel); break;
     case WIRE__REQUEST__WHAT_EXTEND:  on_extend(l, peer, m->id, m->extend); break;
-    case WIRE__REQUEST__WHAT_WORKERS: reply_workers(l, peer, m->id); break;
+    case WIRE__REQUEST__WHAT_WORKERS: reply_workers(l, peer, m->id, m->workers); break;
     case WIRE__REQUEST__WHAT_DRAIN:   on_drain(l, peer, m->id, m->drain->worker); break;
     case WIRE__REQUEST__WHAT_WHERE:   on_where(l, peer, m->id); break;
     case WIRE__REQUEST__WHAT_EXPLAIN: reply_explain(l, peer, m->id, m->explain); break;
+    case WIRE__REQUEST__WHAT_PURGE:   purge_begin(l, peer, m->id, m->purge); break;
     default:
         reply_refused(l, peer, m->id, WIRE__REFUSED_CODE__BAD_REQUEST, "this ventilator does not know that request; use programs of one release");
     }

@@ -64,6 +64,16 @@ static void sink_due(struct ledger *l, void *unused)
         due_set(l, &l->sink_due, mono_add(l->sink_heard, l->config.silence), sink_due, NULL);
 }
 
+int sink_forget(struct ledger *l, const uint8_t id[WIRE_ID])
+{
+    Wire__Forget f = WIRE__FORGET__INIT;
+    f.batch = wire_id_bytes(id);
+    Wire__Downward m = WIRE__DOWNWARD__INIT;
+    m.what_case = WIRE__DOWNWARD__WHAT_FORGET;
+    m.forget = &f;
+    return tell_sink(l, &m);
+}
+
 /* ---- registration ---- */
 
 static void send_register(struct ledger *l, struct batch *b)
@@ -355,6 +365,7 @@ static void on_hello(struct ledger *l, ledger_peer peer, const char *address, ui
         if (!b->resend.set)
             due_set(l, &b->resend, mono_add(l->now, RESEND_NS), resend_due, b);
     }
+    purge_tell_again(l);
 }
 
 static void on_heartbeat(struct ledger *l, const Wire__Heartbeat *h)
@@ -389,6 +400,7 @@ void sink_upward(struct ledger *l, ledger_peer peer, const char *address, const 
     case WIRE__UPWARD__WHAT_RECORDED:   on_recorded(l, m->recorded); break;
     case WIRE__UPWARD__WHAT_REFUSED:    on_refused_result(l, m->refused); break;
     case WIRE__UPWARD__WHAT_RECORDS:    on_records(l, m->records, body); break;
+    case WIRE__UPWARD__WHAT_FORGOTTEN:  on_forgotten(l, m->forgotten); break;
     case WIRE__UPWARD__WHAT_GOODBYE:    sink_gone(l, "goodbye"); break;
     default:
         l->counts.stale_messages++;

@@ -30,6 +30,15 @@ static int parse_lanes(void *field, const char *text, struct why *why)
     return 0;
 }
 
+static int parse_retain(void *field, const char *text, struct why *why)
+{
+    int64_t ns = 0;
+    if (strcmp(text, "off") != 0 && (parse_duration(text, &ns, why) < 0 || ns <= 0))
+        return why_set(why, "off, or a time above 0 such as 7d");
+    memcpy(field, &ns, sizeof ns);
+    return 0;
+}
+
 #define AT(field) offsetof(struct serve_config, field)
 static const struct option_spec options[] = {
     {.name = "data", .type = OPT_STRING, .offset = AT(data), .value = "DIR", .preset = "./tarmac-ventilator", .help = "Folder of the journal; one process at a time."},
@@ -43,6 +52,8 @@ static const struct option_spec options[] = {
     {.name = "max-losses", .type = OPT_U64, .offset = AT(max_losses), .value = "N", .preset = "3", .min = 1, .max = 1000, .help = "A task that was at so many lost workers is judged lost."},
     {.name = "max-payload", .type = OPT_SIZE, .offset = AT(max_payload), .value = "SIZE", .preset = "64M", .help = "Largest payload of one task (at most 64M)."},
     {.name = "result-credit", .type = OPT_SIZE, .offset = AT(result_credit), .value = "SIZE", .preset = "256M", .help = "Bytes of results that a worker may hold unrecorded before it starts nothing new."},
+    {.name = "retain", .type = OPT_CUSTOM, .offset = AT(retain), .value = "D", .preset = "off", .parse = parse_retain, .help = "Complete batches are purged, with their results, so long after their completion; off: only by 'ventilator purge'."},
+    {.name = "keep-keys", .type = OPT_DURATION, .offset = AT(keep_keys), .value = "D", .preset = "7d", .help = "How long the keys of purged batches are kept, to refuse a submission that comes again (at most 10000 of them; 0: not at all)."},
     {.name = "shutdown-timeout", .type = OPT_DURATION, .offset = AT(shutdown_timeout), .value = "D", .preset = "30s", .help = "How long a stop may take before it is made short."},
     {.name = "keys", .type = OPT_STRING, .offset = AT(keys), .value = "DIR", .help = "Folder with keys; this version has no encryption and refuses it."},
     {.name = "insecure", .type = OPT_FLAG, .offset = AT(insecure), .help = "Listen on addresses other than loopback without keys: whoever reaches them can submit and take tasks."},

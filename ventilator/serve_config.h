@@ -17,6 +17,7 @@ struct serve_config {
     const char *data, *listen, *workers_listen, *http, *keys, *remove_dir;
     struct lane_range lanes;
     int64_t heartbeat, loss_grace, silence, shutdown_timeout;
+    int64_t retain, keep_keys;        /* retain: 0: off */
     uint64_t max_losses, max_payload, result_credit;
     int log_format, log_level;
     bool insecure;

@@ -29,10 +29,11 @@ struct world {
     char trace[BYTES];
     uint64_t flush;                 /* the sequence of what is staged now */
     uint8_t random;
+    unsigned n_random;
     uint8_t batch[WIRE_ID];         /* of the last batch that was submitted */
     char short_id[16];
     uint64_t next_index;
-    struct row rows[64];            /* the journal's records */
+    struct row rows[2048];          /* the journal's records */
     size_t n_rows;
     bool closing_fails, loading;
     uint64_t total;                 /* of the last batch, once its last chunk was sent */
@@ -44,6 +45,9 @@ struct world {
     const char *boot;               /* of the host; NULL: "b" */
     wall_t wall;                    /* at the next start */
     uint64_t recall;                /* number of the last one */
+    char refusal[WIRE_SENTENCE];    /* the last one's sentence */
+    int64_t retain, keep_keys;      /* of the next start */
+    void (*on_reply)(struct world *w, const Wire__Reply *m);       /* has all replies, in place of the trace */
 };
 
 static inline void say(struct world *w, const char *format, ...) __attribute__((format(printf, 2, 3)));
@@ -62,10 +66,21 @@ static inline int on_reply(void *arg, ledger_peer client, const Wire__Reply *m)
 {
     struct world *w = arg;
     assert_int_equal(client, CLIENT);
+    if (w->on_reply != NULL) {
+        w->on_reply(w, m);
+        return 0;
+    }
     switch (m->what_case) {
     case WIRE__REPLY__WHAT_WELCOME: say(w, "welcome\n"); break;
     case WIRE__REPLY__WHAT_SAY_HELLO: say(w, "say hello\n"); break;
-    case WIRE__REPLY__WHAT_REFUSED: say(w, "refused %d next=%" PRIu64 "\n", m->refused->code, m->refused->next_index); break;
+    case WIRE__REPLY__WHAT_REFUSED:
+        snprintf(w->refusal, sizeof w->refusal, "%s", m->refused->sentence);
+        say(w, "refused %d next=%" PRIu64 "\n", m->refused->code, m->refused->next_index);
+        break;
+    case WIRE__REPLY__WHAT_PURGED:
+        say(w, "purged %" PRIu64 " open=%" PRIu64 " held=%" PRIu64 " at_sink=%" PRIu64 "\n", m->purged->batches, m->purged->open, m->purged->held,
+            m->purged->at_sink);
+        break;
     case WIRE__REPLY__WHAT_SUBMITTED:
         memcpy(w->batch, m->submitted->batch.data, WIRE_ID);
         snprintf(w->short_id, sizeof w->short_id, "%s", m->submitted->short_id);
@@ -103,7 +118,13 @@ static inline int on_down(void *arg, ledger_peer peer, const Wire__Downward *m)
     case WIRE__DOWNWARD__WHAT_WELCOME: say(w, "%u: welcome lane=%" PRIu64 " dropped=%zu\n", peer, m->welcome->lane_epoch & 0xFFFFFF, m->welcome->n_dropped); break;
     case WIRE__DOWNWARD__WHAT_SINK_WELCOME: say(w, "sink welcome\n"); break;
     case WIRE__DOWNWARD__WHAT_REGISTER: say(w, "register total=%" PRId64 "\n", m->register_->total != NULL ? (int64_t)m->register_->total->n : -1); break;
-    case WIRE__DOWNWARD__WHAT_ASK: say(w, "ask\n"); break;
+    case WIRE__DOWNWARD__WHAT_ASK:
+        if (m->ask->from > 0)
+            say(w, "ask from %" PRIu64 "\n", m->ask->from);
+        else
+            say(w, "ask\n");
+        break;
+    case WIRE__DOWNWARD__WHAT_FORGET: say(w, "forget\n"); break;
     case WIRE__DOWNWARD__WHAT_REFUSED: say(w, "%u: refused %d\n", peer, m->refused->code); break;
     case WIRE__DOWNWARD__WHAT_SAY_HELLO: say(w, "%u: say hello\n", peer); break;
     case WIRE__DOWNWARD__WHAT_GOODBYE: say(w, "%u: goodbye\n", peer); break;
@@ -168,7 +189,7 @@ static inline uint64_t on_put(void *arg, const char *key, const void *value, siz
     size_t i = 0;
     while (i < w->n_rows && strcmp(w->rows[i].key, key) != 0)
         i++;
-    assert_true(i < 64 && len <= sizeof w->rows[i].value);
+    assert_true(i < sizeof w->rows / sizeof *w->rows && len <= sizeof w->rows[i].value);
     snprintf(w->rows[i].key, sizeof w->rows[i].key, "%s", key);
     memcpy(w->rows[i].value, value, len);
     w->rows[i].len = len;
@@ -190,7 +211,11 @@ static inline uint64_t on_append(void *arg, uint64_t batch, const struct ledger_
     (void)batch, (void)f;
     return ((struct world *)arg)->flush;
 }
-static inline uint64_t on_remove_frames(void *arg, uint64_t batch) { (void)batch; return ((struct world *)arg)->flush; }
+static inline uint64_t on_remove_frames(void *arg, uint64_t batch)
+{
+    say(arg, "remove frames of b%" PRIu64 "\n", batch);
+    return ((struct world *)arg)->flush;
+}
 static inline void on_load(void *arg, uint64_t batch, uint64_t from, uint64_t to, size_t bytes)
 {
     (void)bytes;
@@ -199,8 +224,9 @@ static inline void on_load(void *arg, uint64_t batch, uint64_t from, uint64_t to
 }
 static inline void on_random(void *arg, void *bytes, size_t len)
 {
+    struct world *w = arg;
     for (size_t i = 0; i < len; i++)
-        ((uint8_t *)bytes)[i] = (uint8_t)(((struct world *)arg)->random += 37);
+        ((uint8_t *)bytes)[i] = (uint8_t)((w->random += 37) ^ w->n_random++ / 256 * 29);
 }
 static inline void on_note(void *arg, int level, const char *event, const char *text) { (void)arg, (void)level, (void)event, (void)text; }
 static inline void on_leave(void *arg) { say(arg, "leave\n"); }
@@ -217,7 +243,7 @@ static inline void begin(struct world *w)
     struct ledger_config config = {
         .program = "ventilator test", .journal = {1}, .session = 1, .heartbeat = NS_PER_S, .loss_grace = 2 * NS_PER_S, .silence = 10 * NS_PER_S,
         .shutdown_timeout = 30 * NS_PER_S, .max_losses = w->max_losses > 0 ? w->max_losses : 3, .max_payload = 1 << 20, .result_credit = 1 << 20, .cache_bytes = 1 << 20,
-        .wall = w->wall,
+        .wall = w->wall, .retain = w->retain, .keep_keys = w->keep_keys,
     };
     snprintf(config.boot, sizeof config.boot, "%s", w->boot != NULL ? w->boot : "b");
     w->ledger = ledger_new(&config, &ports, w->now);
@@ -519,7 +545,7 @@ static inline int teardown(void **state)
 /* The ventilator is killed and starts again with what its journal has. */
 static inline void restart(struct world *w)
 {
-    static const char *const folders[] = {"batch/", "meta/", "tally/", "worker/"};      /* in key order */
+    static const char *const folders[] = {"batch/", "meta/", "purged/", "tally/", "worker/"};      /* in key order */
     struct why why = {""};
     ledger_destroy(&w->ledger);
     begin(w);

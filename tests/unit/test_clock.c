@@ -51,6 +51,16 @@ static void boot_id_is_stable(void **state)
     assert_true(strlen(a) == 36 || strlen(a) == 0);
 }
 
+static void times_of_day_are_readable(void **state)
+{
+    (void)state;
+    char text[32];
+    assert_string_equal(wall_text((wall_t){0}, text), "1970-01-01 00:00:00 UTC");
+    assert_string_equal(wall_text((wall_t){INT64_C(951868799) * NS_PER_S + 999}, text), "2000-02-29 23:59:59 UTC");
+    assert_true(strlen(wall_text((wall_t){INT64_MAX}, text)) > 0);
+    assert_true(strlen(wall_text((wall_t){INT64_MIN}, text)) > 0);
+}
+
 static void sentences_are_cut_and_may_contain_themselves(void **state)
 {
     (void)state;
@@ -69,6 +79,7 @@ int main(void)
         cmocka_unit_test(adding_saturates),
         cmocka_unit_test(order),
         cmocka_unit_test(boot_id_is_stable),
+        cmocka_unit_test(times_of_day_are_readable),
         cmocka_unit_test(sentences_are_cut_and_may_contain_themselves),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
