@@ -62,6 +62,12 @@ void note(struct ledger *l, int level, const char *event, const char *format, ..
     l->port.note(l->port.arg, level, event, text);
 }
 
+/* Shorter than the loss grace, so that a lost worker starts nothing after its tasks were given to others. */
+int64_t lease_ns(const struct ledger *l)
+{
+    return l->config.loss_grace / 4 * 3;
+}
+
 int64_t us_to_ns(uint64_t us)
 {
     return us > (uint64_t)INT64_MAX / 4000 ? INT64_MAX / 4 : (int64_t)us * NS_PER_US;

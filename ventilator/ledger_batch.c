@@ -181,11 +181,11 @@ static int by_first(const void *a, const void *b)
     return x->first < y->first ? -1 : x->first > y->first;
 }
 
-/* Spans that touch become one. How many are left. */
-static size_t merge_spans(Wire__Span *spans, size_t n)
+size_t spans_merge(Wire__Span *spans, size_t n)
 {
     size_t kept = 0;
-    qsort(spans, n, sizeof *spans, by_first);
+    if (n > 0)
+        qsort(spans, n, sizeof *spans, by_first);
     for (size_t i = 1; i < n; i++) {
         uint64_t end = spans[kept].first + spans[kept].count, other = spans[i].first + spans[i].count;
         if (spans[i].first > end)
@@ -203,7 +203,7 @@ bool batch_cancel_tasks(struct batch *b, const Wire__Span *spans, size_t n)
     BUG_IF_NO_MEMORY(all);
     for (size_t i = 0; i < both; i++)
         all[i] = i < b->n_cancelled_tasks ? b->cancelled_tasks[i] : spans[i - b->n_cancelled_tasks];
-    both = merge_spans(all, both);
+    both = spans_merge(all, both);
     if (both > WIRE_FENCES) {
         free(all);
         return false;

@@ -38,8 +38,6 @@ void cancel_free(struct ledger *l, struct cancel *c)
     free(c);
 }
 
-static void cancel_due(struct ledger *l, void *owner);
-
 static void cancel_reply(struct ledger *l, struct cancel *c)
 {
     struct batch *b = batch_by_number(l, c->batch);
@@ -63,11 +61,30 @@ static void cancel_reply(struct ledger *l, struct cancel *c)
     c->replied = true;
 }
 
+/* When none of the workers that have not confirmed may start anything any more. A lane that moves is waited for, though not
+ * for ever. */
+static mono_t leases_end(const struct ledger *l, const struct cancel *c)
+{
+    mono_t end = l->now, most = mono_add(c->journaled, l->config.silence);
+    for (size_t i = 0; i < c->n_asked; i++) {
+        const struct worker *w;
+        HASH_FIND(hh, l->by_session, &c->asked[i].session, sizeof c->asked[i].session, w);
+        if (w != NULL && mono_before(end, mono_add(w->leased, lease_ns(l))))
+            end = mono_add(w->leased, lease_ns(l));
+    }
+    return mono_min(end, most);
+}
+
 /* First the answer falls due, when a worker doesn't confirm; then, after the grace, the verdict. */
 static void cancel_due(struct ledger *l, void *owner)
 {
     struct cancel *c = owner;
     struct batch *b = batch_by_number(l, c->batch);
+    mono_t end = c->recovering ? mono_add(l->now, NS_PER_S / 10) : leases_end(l, c);
+    if (!c->replied && mono_before(l->now, end)) {
+        due_set(l, &c->due, end, cancel_due, c);
+        return;
+    }
     if (!c->replied)
         cancel_reply(l, c);
     if (b == NULL || b->complete) {
@@ -127,6 +144,28 @@ static void ask_workers(struct ledger *l, struct batch *b, struct cancel *c)
     }
 }
 
+/* Ends what is queued of it. */
+static void close_its_queue(struct ledger *l, struct batch *b, struct cancel *c)
+{
+    if (c->n_tasks == 0)
+        c->queued += close_queued_span(l, b, 0, b->admitted, WIRE__VERDICT__CANCELLED, c->reason, b->cancel_sentence);
+    for (size_t i = 0; i < c->n_tasks; i++)
+        c->queued += close_queued_span(l, b, c->tasks[i].first, c->tasks[i].count, WIRE__VERDICT__CANCELLED, c->reason, NULL);
+}
+
+/* What is neither queued, nor running, nor at a worker that has not confirmed, had ended before. How many are at those. */
+static uint64_t count_finished(const struct batch *b, struct cancel *c)
+{
+    uint64_t all = c->n_tasks == 0 ? b->admitted : 0, flying = 0;
+    for (size_t i = 0; i < c->n_tasks; i++)
+        all += c->tasks[i].count;
+    for (size_t i = 0; i < c->n_asked; i++)
+        flying += c->asked[i].tasks;
+    uint64_t others = c->queued + c->running + flying;
+    c->finished = all > others ? all - others : 0;
+    return flying;
+}
+
 void cancel_journaled(struct ledger *l, struct cancel *c)
 {
     struct batch *b = batch_by_number(l, c->batch);
@@ -136,20 +175,15 @@ void cancel_journaled(struct ledger *l, struct cancel *c)
         cancel_free(l, c);
         return;
     }
-    uint64_t all = c->n_tasks == 0 ? b->admitted : 0, flying = 0;
-    if (c->n_tasks == 0 && b->recovery != RECOVER_ASK)
-        c->queued = close_queued_span(l, b, 0, b->admitted, WIRE__VERDICT__CANCELLED, c->reason, b->cancel_sentence);
-    for (size_t i = 0; i < c->n_tasks && b->recovery != RECOVER_ASK; i++) {
-        c->queued += close_queued_span(l, b, c->tasks[i].first, c->tasks[i].count, WIRE__VERDICT__CANCELLED, c->reason, NULL);
-        all += c->tasks[i].count;
-    }
+    c->journaled = l->now;
+    c->recovering = b->recovery == RECOVER_ASK;
+    if (!c->recovering)
+        close_its_queue(l, b, c);
     ask_workers(l, b, c);
-    for (size_t i = 0; i < c->n_asked; i++)
-        flying += c->asked[i].tasks;
-    c->finished = all > c->queued + flying ? all - c->queued - flying : 0;
+    uint64_t flying = count_finished(b, c);
     c->judge_at = mono_add(l->now, us_to_ns(b->options->grace_us) + CLOSE_SLACK_NS + l->config.loss_grace / 4);
     note(l, LOG_INFO, "batch_cancel", "batch=%s tasks=%zu queued=%" PRIu64 " at_workers=%" PRIu64, b->short_id, c->n_tasks, c->queued, flying);
-    if (c->n_asked == 0 && !l->waiting_for_workers)
+    if (c->n_asked == 0 && !l->waiting_for_workers && !c->recovering)
         cancel_reply(l, c);
     /* A worker that is not back since the restart may hold some of it, until its lease is over: the answer waits. */
     int64_t patience = l->waiting_for_workers ? 2 * l->config.loss_grace : l->config.loss_grace;
@@ -223,7 +257,7 @@ void cancel_begin(struct ledger *l, ledger_peer client, uint64_t request, const 
 
 static void cancel_answered(struct ledger *l, struct cancel *c)
 {
-    if (c->n_asked > 0 || c->replied || l->waiting_for_workers)
+    if (c->n_asked > 0 || c->replied || l->waiting_for_workers || c->recovering)
         return;
     cancel_reply(l, c);
     due_set(l, &c->due, c->judge_at, cancel_due, c);
@@ -238,10 +272,12 @@ void cancel_confirmed(struct ledger *l, struct worker *w, const Wire__Confirmed 
     for (size_t i = 0; c != NULL && i < c->n_asked; i++) {
         if (c->asked[i].session != w->session)
             continue;
-        c->queued += m->dropped;
-        c->running += m->stopping;
         uint64_t told = m->dropped + m->stopping;
-        c->finished += c->asked[i].tasks > told ? c->asked[i].tasks - told : 0;
+        c->running += m->stopping;
+        if (!c->recovering) {       /* else they are counted with the queue, where they are now, and with the rest */
+            c->queued += m->dropped;
+            c->finished += c->asked[i].tasks > told ? c->asked[i].tasks - told : 0;
+        }
         c->asked[i] = c->asked[--c->n_asked];
         cancel_answered(l, c);
         return;
@@ -278,6 +314,19 @@ void cancels_tell(struct ledger *l, struct worker *w)
     }
 }
 
+void cancels_recovered(struct ledger *l, struct batch *b)
+{
+    struct cancel *c, *next;
+    TAILQ_FOREACH_SAFE(c, &l->cancels, link, next) {
+        if (c->batch != b->number || !c->recovering)
+            continue;
+        c->recovering = false;
+        close_its_queue(l, b, c);
+        count_finished(b, c);
+        cancel_answered(l, c);
+    }
+}
+
 void cancels_may_answer(struct ledger *l)
 {
     struct cancel *c, *next;
@@ -293,7 +342,7 @@ void cancel_worker_gone(struct ledger *l, struct worker *w)
         for (size_t i = 0; i < c->n_asked; i++) {
             if (c->asked[i].session != w->session)
                 continue;
-            c->queued += c->asked[i].tasks;
+            c->queued += c->recovering ? 0 : c->asked[i].tasks;
             c->asked[i] = c->asked[--c->n_asked];
             cancel_answered(l, c);
             break;

@@ -254,15 +254,31 @@ void drop_waiting(struct ledger *l, struct waiting *w)
     free(w);
 }
 
-static void end_waiting(struct ledger *l, struct batch *b, struct waiting *w, const struct ending *how)
+void span_add(struct span_list *list, uint64_t first, uint64_t count)
 {
-    uint64_t index = w->index;
-    drop_waiting(l, w);
-    if (how != NULL)
-        close_span(l, b, index, 1, how->verdict, how->reason, how->sentence);
+    Wire__Span *last = list->n > 0 ? &list->at[list->n - 1] : NULL;
+    if (last != NULL && last->first + last->count == first) {
+        last->count += count;
+        return;
+    }
+    if (list->n == list->room) {
+        list->room = list->room > 0 ? 2 * list->room : 16;
+        list->at = reallocarray(list->at, list->room, sizeof *list->at);
+        BUG_IF_NO_MEMORY(list->at);
+    }
+    wire__span__init(&list->at[list->n]);
+    list->at[list->n].first = first;
+    list->at[list->n++].count = count;
 }
 
-uint64_t take_waiting(struct ledger *l, struct batch *b, uint64_t first, uint64_t end, const struct ending *how)
+static void end_waiting(struct ledger *l, struct waiting *w, struct span_list *taken)
+{
+    if (taken != NULL)
+        span_add(taken, w->index, 1);
+    drop_waiting(l, w);
+}
+
+uint64_t take_waiting(struct ledger *l, struct batch *b, uint64_t first, uint64_t end, struct span_list *taken)
 {
     struct waiting *w, *next;
     uint64_t before = HASH_COUNT(b->waitings);
@@ -270,12 +286,12 @@ uint64_t take_waiting(struct ledger *l, struct batch *b, uint64_t first, uint64_
         for (uint64_t index = first; index < end; index++) {
             HASH_FIND(hh, b->waitings, &index, sizeof index, w);
             if (w != NULL)
-                end_waiting(l, b, w, how);
+                end_waiting(l, w, taken);
         }
     } else {
         HASH_ITER(hh, b->waitings, w, next)
             if (w->index >= first && w->index < end)
-                end_waiting(l, b, w, how);
+                end_waiting(l, w, taken);
     }
     return before - HASH_COUNT(b->waitings);
 }

@@ -198,6 +198,7 @@ struct batch {
     uint64_t asked;                     /* the sink's answer comes in parts: it has told of the tasks before this one */
     bool partly_told;                   /* not all parts have come: the counts don't fit the places */
     mono_t asked_at;
+    bool disowned;                      /* the sink calls it purged: nothing can be recorded of it there */
     bool register_sent;                 /* a registration is on its way */
     bool total_told;                    /* the sink has the total on disk */
 
@@ -264,6 +265,7 @@ struct worker {
     mono_t heard, moved;                /* last sign of life; last time that sequence_read rose */
     mono_t was_ready;                   /* when it was READY last, or its first hello */
     struct due due;                     /* opening, away and silence, by state */
+    mono_t leased;                      /* when its lease was renewed last: it may start things for lease_ns after that */
     uint64_t place_told;                /* version of the sink's place that it knows */
     Wire__Fence *releases;              /* to be sent at the end of the turn; owned array, ids are the batches' */
     size_t n_releases, room_releases;
@@ -297,6 +299,8 @@ struct cancel {
     uint64_t queued, running, finished, unreachable;
     struct { uint64_t session; uint64_t tasks; } *asked;    /* workers that have not confirmed; owned */
     size_t n_asked;
+    bool recovering;                    /* what is queued isn't known before the sink has told what is recorded */
+    mono_t journaled;
     bool replied;
     mono_t judge_at;                    /* when running tasks that nobody answered for are judged */
     struct due due;
@@ -395,10 +399,16 @@ struct pending *pend(struct ledger *l, enum pending_kind kind, uint64_t sequence
 void note(struct ledger *l, int level, const char *event, const char *format, ...) __attribute__((format(printf, 4, 5)));
 int64_t us_to_ns(uint64_t us);          /* saturating */
 uint64_t ns_to_us(int64_t ns);          /* negative is 0 */
+int64_t lease_ns(const struct ledger *l);
 
 /* ---- ledger_move.c ---- */
 struct flight *flight_at(struct batch *b, uint64_t index);
 struct flight *flight_after(struct batch *b, uint64_t index);      /* the first that ends after index */
+struct span_list {
+    Wire__Span *at;                     /* owned */
+    size_t n, room;
+};
+void span_add(struct span_list *list, uint64_t first, uint64_t count);
 bool bit_get(const uint64_t *bits, uint32_t at);
 uint32_t bits_fill(uint64_t *bits, uint32_t from, uint32_t n);      /* sets; how many were 0 */
 struct hole *hole_after(struct batch *b, uint64_t index);           /* the first that ends after index */
@@ -412,9 +422,8 @@ void put_hole(struct ledger *l, struct batch *b, uint64_t first, uint64_t count,
 void drop_holes(struct ledger *l, struct batch *b);                 /* all; their tasks must be put elsewhere or be settled */
 struct waiting *put_waiting(struct ledger *l, struct batch *b, uint64_t index, struct past past, int64_t delay);
 void drop_waiting(struct ledger *l, struct waiting *w);
-struct ending { Wire__Verdict verdict; Wire__Reason reason; const char *sentence; };
-/* Takes what waits of [first, end) out, and closes it where `how` is given. How many that were. */
-uint64_t take_waiting(struct ledger *l, struct batch *b, uint64_t first, uint64_t end, const struct ending *how);
+/* Takes what waits of [first, end) out, and adds it to the list (NULL: none). How many that were. */
+uint64_t take_waiting(struct ledger *l, struct batch *b, uint64_t first, uint64_t end, struct span_list *taken);
 struct flight *put_flight(struct ledger *l, struct batch *b, struct worker *w, uint64_t first, uint32_t count,
                           uint64_t epoch, struct past past, uint64_t bytes);
 /* Cuts a flight so that [first, first + count) of it is a flight of its own; NULL without memory. What is left
@@ -449,6 +458,7 @@ uint64_t batch_cancelled_run(const struct batch *b, uint64_t first, uint64_t cou
 bool batch_cancel_tasks(struct batch *b, const Wire__Span *spans, size_t n);
 int state_journal(struct ledger *l, uint64_t *ret_sequence);
 int restore_batch(struct ledger *l, const Wire__JournalBatch *r, struct why *why);
+size_t spans_merge(Wire__Span *spans, size_t n);        /* sorts; those that touch become one; how many are left */
 int restore_tally(struct ledger *l, const Wire__JournalTally *r, struct why *why);
 
 /* ---- ledger_supply.c ---- */
@@ -554,6 +564,7 @@ void cancels_concern(struct ledger *l, struct worker *w);   /* it said hello */
 void cancels_tell(struct ledger *l, struct worker *w);      /* its lane is open */
 void cancels_may_answer(struct ledger *l);                  /* all workers of before the restart are back, or gone */
 void cancel_worker_gone(struct ledger *l, struct worker *w);
+void cancels_recovered(struct ledger *l, struct batch *b);  /* the sink has told what is recorded of it */
 void cancel_free(struct ledger *l, struct cancel *c);
 void cancel_reapply(struct ledger *l, struct batch *b);             /* after a restart */
 

@@ -71,6 +71,8 @@ void batch_note(struct ledger *l, const struct batch *b, char *out, size_t size)
         snprintf(out, size, "its tasks can't be read from the journal: %s", b->damage);
     else if (l->full)
         snprintf(out, size, "the disk of the ventilator is full: nothing new is taken in until there is room");
+    else if (b->disowned)
+        snprintf(out, size, "the sink has purged this batch and records nothing of it: start the sink with the folder that has its records");
     else if (!l->sink_present)
         snprintf(out, size, "no sink is connected: results can't be recorded, and new batches don't start");
     else if (l->sink_full)

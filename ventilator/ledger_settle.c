@@ -76,13 +76,12 @@ void close_span(struct ledger *l, struct batch *b, uint64_t first, uint64_t coun
     plan_resend(l, b, resend_at(l, b, c));
 }
 
-/* Closes what is queued or waiting of [first, first + count); how many that were. */
-uint64_t close_queued_span(struct ledger *l, struct batch *b, uint64_t first, uint64_t count, Wire__Verdict v, Wire__Reason r,
-                           const char *sentence)
+/* Takes the holes of [at, end) out, and what lies behind the cursor. */
+static uint64_t take_all_queued(struct ledger *l, struct batch *b, uint64_t at, uint64_t end, struct span_list *taken)
 {
-    uint64_t end = count > b->admitted || first + count > b->admitted ? b->admitted : first + count, closed = 0;
+    uint64_t n = 0;
     struct hole *h;
-    for (uint64_t at = first; at < end;) {
+    while (at < end) {
         h = hole_after(b, at);
         uint64_t from = h != NULL && h->first < end ? (h->first > at ? h->first : at) : (b->cursor > at ? b->cursor : at);
         uint64_t to = h != NULL && h->first < end ? h->first + h->count : b->admitted;
@@ -90,11 +89,26 @@ uint64_t close_queued_span(struct ledger *l, struct batch *b, uint64_t first, ui
             to = end;
         if (from >= to)
             break;
-        closed += take_queued(l, b, from, to - from);
-        close_span(l, b, from, to - from, v, r, sentence);
+        n += take_queued(l, b, from, to - from);
+        span_add(taken, from, to - from);
         at = to;
     }
-    return first < end ? closed + take_waiting(l, b, first, end, &(struct ending){v, r, sentence}) : closed;
+    return n;
+}
+
+/* One closing for each run of tasks, whether they were queued or waited: a hundred thousand retries that wait are few rows. */
+uint64_t close_queued_span(struct ledger *l, struct batch *b, uint64_t first, uint64_t count, Wire__Verdict v, Wire__Reason r,
+                           const char *sentence)
+{
+    uint64_t end = count > b->admitted || first + count > b->admitted ? b->admitted : first + count, closed = 0;
+    struct span_list taken = {NULL, 0, 0};
+    if (first < end)
+        closed = take_all_queued(l, b, first, end, &taken) + take_waiting(l, b, first, end, &taken);
+    taken.n = spans_merge(taken.at, taken.n);
+    for (size_t i = 0; i < taken.n; i++)
+        close_span(l, b, taken.at[i].first, taken.at[i].count, v, r, sentence);
+    free(taken.at);
+    return closed;
 }
 
 void close_queued(struct ledger *l, struct batch *b, Wire__Verdict v, Wire__Reason r, const char *sentence)
@@ -298,19 +312,26 @@ static bool flies(struct batch *b, const Wire__RecordedResult *r)
     return f != NULL && f->first < end && flight_open_run(f, &at) > 0 && at < end;
 }
 
+/* Results of tasks that have a verdict: of attempts that were given up, or brought again. How many; the sink counts the same. */
+static uint64_t count_duplicates(struct batch *b, const Wire__RecordedResult *r)
+{
+    uint64_t fresh = r->all_fresh ? r->fence->count : 0;
+    for (size_t i = 0; i < r->n_fresh; i++)
+        fresh += r->fresh[i]->count;
+    uint64_t late = r->fence->count - (fresh < r->fence->count ? fresh : r->fence->count);
+    b->duplicates += late;
+    return late;
+}
+
 static void record_verdict(struct ledger *l, struct batch *b, const Wire__RecordedResult *r)
 {
-    uint64_t fresh = 0;
     if (r->all_fresh) {
         record_fresh(l, b, r, r->fence->first, r->fence->count);
         return;
     }
-    for (size_t i = 0; i < r->n_fresh; i++) {
+    for (size_t i = 0; i < r->n_fresh; i++)
         record_fresh(l, b, r, r->fresh[i]->first, r->fresh[i]->count);
-        fresh += r->fresh[i]->count;
-    }
-    b->duplicates += r->fence->count - (fresh < r->fence->count ? fresh : r->fence->count);
-    if (fresh < r->fence->count && flies(b, r))
+    if (count_duplicates(b, r) > 0 && flies(b, r))
         sink_doubt(l, b);       /* what recorded them was not heard here */
 }
 
@@ -332,6 +353,7 @@ static void record_try(struct ledger *l, struct batch *b, uint64_t at, struct fl
 static void record_attempt(struct ledger *l, struct batch *b, const Wire__RecordedResult *r)
 {
     struct reporter who = {r->session, r->fence->epoch, r->fence->attempt};
+    count_duplicates(b, r);
     for (uint32_t i = 0; i < r->fence->count; i++) {
         uint64_t at = r->fence->first + i;
         uint32_t on_record = wire_u32(r->on_record, r->n_on_record, i);
@@ -387,8 +409,20 @@ static void release_unknown(struct ledger *l, const Wire__RecordedResult *r)
     worker_lane(l, w, &m, (struct slice){0}, false);
 }
 
+/* A result of a batch that is complete. The sink isn't asked about it again: the journal keeps the number. */
+static void record_late(struct ledger *l, struct batch *b, const Wire__RecordedResult *r, struct batch **unwritten)
+{
+    if (r->kind == WIRE__RESULT_KIND__IS_CLOSING)
+        return;
+    b->duplicates += r->fence->count;
+    if (*unwritten != NULL && *unwritten != b)
+        batch_tally(l, *unwritten);
+    *unwritten = b;
+}
+
 void on_recorded(struct ledger *l, const Wire__Recorded *m)
 {
+    struct batch *unwritten = NULL;
     l->sink_moved = l->now;
     for (size_t i = 0; i < m->n_results; i++) {
         const Wire__RecordedResult *r = m->results[i];
@@ -401,11 +435,11 @@ void on_recorded(struct ledger *l, const Wire__Recorded *m)
             worker_release(l, r->session, r->fence, b);
         /* Before the sink has told what it has, what it says now is part of that answer. */
         bool attempt = r->kind == WIRE__RESULT_KIND__IS_ATTEMPT;
-        if (b->complete || (b->recovery == RECOVER_ASK && b->asked == 0 && !attempt)) {
-            b->duplicates += b->complete && r->kind == WIRE__RESULT_KIND__IS_VERDICT ? r->fence->count : 0;
+        if (b->disowned || (b->recovery == RECOVER_ASK && b->asked == 0 && !attempt))
             continue;
-        }
-        if (r->kind == WIRE__RESULT_KIND__IS_VERDICT)
+        if (b->complete)
+            record_late(l, b, r, &unwritten);
+        else if (r->kind == WIRE__RESULT_KIND__IS_VERDICT)
             record_verdict(l, b, r);
         else if (attempt)
             record_attempt(l, b, r);    /* always: its worker has just been told to forget it */
@@ -413,6 +447,8 @@ void on_recorded(struct ledger *l, const Wire__Recorded *m)
             record_closing(l, b, r);
         batch_moved(l, b);
     }
+    if (unwritten != NULL)
+        batch_tally(l, unwritten);
 }
 
 void on_refused_result(struct ledger *l, const Wire__RefusedResult *m)

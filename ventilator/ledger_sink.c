@@ -98,12 +98,12 @@ static void send_register(struct ledger *l, struct batch *b)
 /* What a crash would make the journal forget must not stay behind in the sink. */
 static bool must_register(const struct batch *b)
 {
-    return b->durable && (!b->registered || (b->sealed && b->staged == b->admitted && !b->total_told));
+    return b->durable && !b->disowned && (!b->registered || (b->sealed && b->staged == b->admitted && !b->total_told));
 }
 
 static bool must_ask(const struct batch *b)
 {
-    return b->recovery == RECOVER_ASK || b->in_doubt;
+    return !b->disowned && (b->recovery == RECOVER_ASK || b->in_doubt);
 }
 
 void sink_register(struct ledger *l, struct batch *b)
@@ -122,9 +122,22 @@ void resend_due(struct ledger *l, void *owner)
         send_register(l, b);
     if (l->sink_present && must_ask(b) && mono_since(l->now, b->asked_at) >= RESEND_NS)
         sink_ask(l, b);
-    closings_send(l, b, false);
+    if (!b->disowned)
+        closings_send(l, b, false);
     if ((must_register(b) || must_ask(b)) && !b->resend.set)
         due_set(l, &b->resend, mono_add(l->now, RESEND_NS), resend_due, b);
+}
+
+/* The sink has a tombstone of a batch that is open here: somebody purged it there, or the two folders don't belong together.
+ * What it records of it is nothing, so there is no use in flying it, nor in asking again: people have to decide. */
+static void disown(struct ledger *l, struct batch *b)
+{
+    if (!b->disowned)
+        note(l, LOG_ERROR, "batch_disowned", "batch=%s open=%" PRIu64 " reason=\"the sink has purged it: start the sink with the folder that has"
+             " its records\"", b->short_id, b->admitted - b->settled);
+    b->disowned = true;
+    b->registered = b->register_sent = b->in_doubt = false;
+    batch_ready(l, b);
 }
 
 static void on_registered(struct ledger *l, const Wire__Registered *m)
@@ -132,6 +145,10 @@ static void on_registered(struct ledger *l, const Wire__Registered *m)
     struct batch *b = batch_by_id(l, m->batch);
     if (b == NULL || b->complete)
         return;
+    if (m->unknown) {
+        disown(l, b);
+        return;
+    }
     bool first = !b->registered;
     b->registered = true;
     b->register_sent = false;
@@ -158,6 +175,8 @@ void sink_ask(struct ledger *l, struct batch *b)
 
 void sink_doubt(struct ledger *l, struct batch *b)
 {
+    if (b->disowned)
+        return;
     b->doubt_again = b->asked > 0;
     if (b->in_doubt || b->asked > 0)
         return;
@@ -201,6 +220,8 @@ static void count_closings_anew(struct batch *b)
 static void on_records(struct ledger *l, const Wire__BatchRecords *m, struct slice body)
 {
     struct batch *b = batch_by_id(l, m->batch);
+    if (b != NULL && !b->complete && !m->known && b->registered)
+        disown(l, b);
     if (b == NULL || b->complete || !m->known || m->from != b->asked)
         return;
     if (b->asked == 0)
@@ -236,6 +257,7 @@ static void on_records(struct ledger *l, const Wire__BatchRecords *m, struct sli
             drop_closing(l, b, c);
     if (b->recovery == RECOVER_ASK) {
         b->recovery = l->waiting_for_workers ? RECOVER_WORKERS : RECOVERED;
+        cancels_recovered(l, b);
         close_unwanted(l, b);
         judge_lost(l, b);
         note(l, LOG_INFO, "batch_recovered", "batch=%s recorded=%" PRIu64 " queued=%" PRIu64 " in_flight=%" PRIu64, b->short_id,
@@ -357,7 +379,7 @@ static void on_hello(struct ledger *l, ledger_peer peer, const char *address, ui
     TAILQ_FOREACH_SAFE(b, &l->open, open_link, next) {
         if (!b->durable)
             continue;
-        b->total_told = b->doubt_again = false;
+        b->total_told = b->doubt_again = b->disowned = false;
         b->in_doubt = true;
         b->asked = 0;
         send_register(l, b);

@@ -68,6 +68,8 @@ void worker_lane(struct ledger *l, struct worker *w, Wire__Lane *m, struct slice
 {
     if (!w->lane_up || !w->open_sent)
         return;             /* what matters is said again once the lane is confirmed */
+    if (w->sequence == w->sequence_read)
+        w->moved = l->now;          /* nothing was outstanding: it stands still from now on at the earliest */
     m->session = w->session;
     m->lane_epoch = w->lane;
     m->sequence = ++w->sequence;
@@ -303,7 +305,7 @@ static void welcome(struct ledger *l, struct worker *w, const char *endpoint, co
     h.lane_endpoint = (char *)(uintptr_t)endpoint;
     h.lane_epoch = w->lane;
     h.heartbeat_us = ns_to_us(l->config.heartbeat);
-    h.lease_us = ns_to_us(l->config.loss_grace / 4 * 3);
+    h.lease_us = ns_to_us(lease_ns(l));
     h.silence_us = ns_to_us(l->config.silence);
     h.result_credit = l->config.result_credit;
     h.sink = &place;
@@ -317,6 +319,7 @@ static void welcome(struct ledger *l, struct worker *w, const char *endpoint, co
     m.what_case = WIRE__DOWNWARD__WHAT_WELCOME;
     m.welcome = &h;
     w->place_told = l->sink_version;
+    w->leased = l->now;
     l->port.down(l->port.arg, w->peer, &m);
 }
 
@@ -566,6 +569,12 @@ static void on_opened(struct ledger *l, struct worker *w)
     note(l, LOG_INFO, "worker_ready", "worker=%s slots=%u held=%u", w->name, w->slots, w->held);
 }
 
+/* One whose lane stands still hears of no cancel: it may go on, and start nothing, until its lane moves again. */
+static bool lane_moves(const struct ledger *l, const struct worker *w)
+{
+    return w->sequence == w->sequence_read || mono_since(l->now, w->moved) <= lease_ns(l);
+}
+
 static void on_heartbeat(struct ledger *l, struct worker *w, uint64_t lane_epoch, const Wire__Heartbeat *h)
 {
     if (lane_epoch == w->lane && h->lane_sequence > w->sequence_read) {
@@ -584,7 +593,10 @@ static void on_heartbeat(struct ledger *l, struct worker *w, uint64_t lane_epoch
     char *hosts[3], *results[1], *queries[1];
     Wire__SinkPlace place = WIRE__SINK_PLACE__INIT;
     Wire__HeartbeatAnswer answer = WIRE__HEARTBEAT_ANSWER__INIT;
-    answer.number = h->number;
+    if (lane_moves(l, w)) {
+        answer.number = h->number;
+        w->leased = l->now;
+    }
     if (w->place_told != l->sink_version) {
         sink_fill_place(l, &place, hosts, results, queries);
         answer.sink = &place;

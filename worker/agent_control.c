@@ -322,6 +322,17 @@ static void beat(struct agent *self, mono_t now)
     c->beats[c->beat_number % BEATS].sent = now;
 }
 
+/* The lease may have run out because the lane stood still, under one large payload: that it moves is said now, and not
+ * with the next heartbeat. */
+void agent_control_lane_moved(struct agent *self, mono_t now)
+{
+    struct control *c = &self->control;
+    if (agent_control_lease_valid(self, now))
+        return;
+    mono_t soonest = mono_add(c->beats[c->beat_number % BEATS].sent, c->heartbeat / 4);
+    c->beat_due = mono_min(c->beat_due, mono_before(soonest, now) ? now : soonest);
+}
+
 void agent_control_tick(struct agent *self, mono_t now, bool caught_up)
 {
     struct control *c = &self->control;

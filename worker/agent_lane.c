@@ -149,6 +149,7 @@ void agent_lane(struct agent *self, mono_t now, const Wire__Lane *message, struc
         agent_lane_break(self, now, "it does not begin with open");
     } else {
         self->lane.sequence = message->sequence;
+        agent_control_lane_moved(self, now);
         if (opens)
             on_open(self);
         else

@@ -48,6 +48,7 @@ struct world {
     char refusal[WIRE_SENTENCE];    /* the last one's sentence */
     int64_t retain, keep_keys;      /* of the next start */
     void (*on_reply)(struct world *w, const Wire__Reply *m);       /* has all replies, in place of the trace */
+    uint64_t beat_answer;           /* number of the last answer to a heartbeat */
 };
 
 static inline void say(struct world *w, const char *format, ...) __attribute__((format(printf, 2, 3)));
@@ -128,6 +129,7 @@ static inline int on_down(void *arg, ledger_peer peer, const Wire__Downward *m)
     case WIRE__DOWNWARD__WHAT_REFUSED: say(w, "%u: refused %d\n", peer, m->refused->code); break;
     case WIRE__DOWNWARD__WHAT_SAY_HELLO: say(w, "%u: say hello\n", peer); break;
     case WIRE__DOWNWARD__WHAT_GOODBYE: say(w, "%u: goodbye\n", peer); break;
+    case WIRE__DOWNWARD__WHAT_HEARTBEAT: w->beat_answer = m->heartbeat->number; break;
     default: break;
     }
     return 0;

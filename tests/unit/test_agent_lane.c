@@ -358,6 +358,30 @@ static void a_drain_without_a_ventilator_ends(void **state)
     EXPECT(w, "leave 0\n");
 }
 
+static void a_lane_that_moves_again_is_told_at_once(void **state)
+{
+    struct world *w = *state;
+    shake_hands(w);
+    announce(w, batch_a, -1);
+    live(w, S);
+    pass(w, 2 * S);                           /* a large payload is under way: no lease for as long */
+    assert_false(counts(w).lease_valid);
+    forget_trace(w);
+    uint64_t before = w->last_beat;
+    pass(w, 400 * MS);                        /* the next heartbeat isn't due yet */
+    assert_int_equal(w->last_beat, before);
+    assign(w, batch_a, 0, 1, "a");
+    tick(w);
+    assert_int_equal(w->last_beat, before + 1);
+    assert_null(strstr(w->trace, "run"));
+    answer(w, w->last_beat);
+    tick(w);
+    assert_non_null(strstr(w->trace, "run slot=0 a0.1 payload=a\n"));
+    answer(w, 0);                             /* heard, and no lease given */
+    pass(w, 2 * S);
+    assert_false(counts(w).lease_valid);
+}
+
 static void a_second_signal_leaves_at_once(void **state)
 {
     struct world *w = *state;
@@ -387,6 +411,7 @@ int main(void)
         TEST(say_hello_is_answered_once),
         TEST(a_goodbye_keeps_what_is_held),
         TEST(nothing_starts_without_a_lease),
+        TEST(a_lane_that_moves_again_is_told_at_once),
         TEST(results_wait_for_the_sink),
         TEST(an_unreleased_result_is_sent_again),
         TEST(unreleased_results_hold_back_new_starts),

@@ -209,6 +209,202 @@ static void losses_are_judged_when_the_sink_has_told(void **state)
     assert_string_equal(w->sentence, "1 worker was lost while it ran: w1; those of before the ventilator's restart are not counted");
 }
 
+/* ---- leases ---- */
+
+/* A heartbeat of the worker on lane 1; whether it gets a lease for it. */
+static bool beats(struct world *w, uint64_t number, uint64_t lane_sequence)
+{
+    Wire__Heartbeat beat = WIRE__HEARTBEAT__INIT;
+    Wire__Upward m = WIRE__UPWARD__INIT;
+    beat.number = number;
+    beat.lane_sequence = lane_sequence;
+    m.what_case = WIRE__UPWARD__WHAT_HEARTBEAT;
+    m.heartbeat = &beat;
+    upward(w, 11, 11, lane_of(1), &m);
+    tick(w);
+    return w->beat_answer == number;
+}
+
+static void no_lease_while_the_lane_stands_still(void **state)
+{
+    struct world *w = *state;
+    Wire__Options o = WIRE__OPTIONS__INIT;
+    cluster(w);
+    assert_true(beats(w, 1, 1));
+    pass(w, 5 * NS_PER_S);
+    assert_true(beats(w, 2, 1));              /* nothing is outstanding: a quiet lane is no broken one */
+    batch(w, &o, "abc");                      /* open, announce, two assigns */
+    forget(w);
+    pass(w, NS_PER_S);
+    assert_true(beats(w, 3, 1));
+    pass(w, 600 * MS);
+    assert_false(beats(w, 4, 1));
+    assert_int_equal(w->beat_answer, 0);      /* it is answered all the same: we are not silent */
+    pass(w, 100 * MS);
+    assert_true(beats(w, 5, 2));              /* one of them was a large one, and is read now */
+    for (uint64_t n = 6; n < 14; n++) {
+        pass(w, NS_PER_S);
+        beats(w, n, 2);
+    }
+    EXPECT(w, "");                            /* nobody is given up before the silence time */
+    pass(w, 3 * NS_PER_S);
+    assert_non_null(strstr(w->trace, "L1 close\n11: say hello\n"));
+}
+
+static void a_cancel_is_not_answered_while_a_lease_may_last(void **state)
+{
+    struct world *w = *state;
+    Wire__Options o = WIRE__OPTIONS__INIT;
+    cluster(w);
+    batch(w, &o, "abc");
+    beats(w, 1, 4);
+    forget(w);
+    cancel(w, 0, 0);
+    committed(w);
+    EXPECT(w, "L1 cancel 0 cancel\n");
+    for (uint64_t n = 2; n < 5; n++) {        /* its control lives, and it doesn't read that */
+        pass(w, 700 * MS);
+        beats(w, n, 4);
+    }
+    EXPECT(w, "");                            /* 2.1 s; the last lease was given at 1.4 s */
+    pass(w, 700 * MS);
+    EXPECT(w, "");
+    pass(w, 200 * MS);
+    assert_non_null(strstr(w->trace, "cancelled queued=0 running=0 finished=0 unreachable=3\n"));
+}
+
+/* ---- cancels ---- */
+
+static void a_cancel_in_a_recovery_is_answered_after_it(void **state)
+{
+    struct world *w = *state;
+    Wire__Options o = WIRE__OPTIONS__INIT;
+    cluster(w);
+    batch(w, &o, "abcdefgh");
+    restart(w);
+    sink_hello(w);
+    registered(w);
+    holds(w, 11, "w1", 1, 2, 1, 1, WIRE__HOLDING_STATE__RUNNING);
+    client_hello(w);
+    forget(w);
+    cancel(w, 0, 0);
+    committed(w);
+    confirmed(w, 11, 1, 1, 0, 1);             /* told at once, the answer waits */
+    pass(w, 5 * NS_PER_S);
+    assert_null(strstr(w->trace, "cancelled"));
+    assert_non_null(strstr(w->trace, "L1 cancel 0 cancel\n"));
+    forget(w);
+    records(w, 0, 2, 0, 0, 0);                /* 0 and 1 had ended before */
+    assert_non_null(strstr(w->trace, "closing #2 3+5 cancelled cancel\ncancelled queued=5 running=1 finished=2 unreachable=0\n"));
+}
+
+static void what_waits_is_closed_in_few_rows(void **state)
+{
+    struct world *w = *state;
+    Wire__RetryRule rule = WIRE__RETRY_RULE__INIT;
+    Wire__Options o = WIRE__OPTIONS__INIT;
+    rule.retries = 5;
+    rule.on_failed = true;
+    rule.backoff_us = 60000000;
+    o.retry = &rule;
+    cluster(w);
+    batch(w, &o, "abcdefgh");
+    for (uint64_t i = 0; i < 5; i++) {
+        finished(w, 11, 1, i, 1, 1);
+        recorded_attempt(w, 11, i, 1, 1, 1);
+    }
+    forget(w);
+    cancel(w, 0, 0);
+    committed(w);
+    EXPECT(w, "closing #2 0+5 cancelled cancel\nL1 cancel 0 cancel\n");
+}
+
+/* ---- a sink that purged it ---- */
+
+static void unknown(struct world *w)
+{
+    Wire__Registered r = WIRE__REGISTERED__INIT;
+    Wire__Upward m = WIRE__UPWARD__INIT;
+    r.batch = wire_id_bytes(w->batch);
+    r.unknown = true;
+    m.what_case = WIRE__UPWARD__WHAT_REGISTERED;
+    m.registered = &r;
+    upward(w, SINK, 900, 0, &m);
+    tick(w);
+}
+
+static void a_batch_that_the_sink_purged_is_said_so(void **state)
+{
+    struct world *w = *state;
+    Wire__Options o = WIRE__OPTIONS__INIT;
+    sink_hello(w);
+    batch(w, &o, "abc");
+    sink_hello(w);
+    unknown(w);
+    forget(w);
+    arrives(w, 11, "w1", 1);
+    pass(w, 30 * NS_PER_S);
+    assert_null(strstr(w->trace, "assign"));
+    assert_null(strstr(w->trace, "register"));
+    assert_null(strstr(w->trace, "ask"));
+    forget(w);
+    status(w);
+    assert_string_equal(w->note, "the sink has purged this batch and records nothing of it: start the sink with the folder that has its records");
+    forget(w);
+    sink_hello(w);                            /* with the right folder */
+    registered(w);
+    EXPECT(w, "sink welcome\nregister total=3\nask\n");
+    w->note[0] = 'x';
+    status(w);
+    assert_null(strstr(w->note, "purged"));
+}
+
+/* ---- duplicates ---- */
+
+static uint64_t duplicates(struct world *w)
+{
+    forget(w);
+    status(w);
+    const char *at = strstr(w->trace, " dup=");
+    assert_non_null(at);
+    return (uint64_t)(at[5] - '0');
+}
+
+static void late_results_are_counted_and_not_forgotten(void **state)
+{
+    struct world *w = *state;
+    Wire__Options o = WIRE__OPTIONS__INIT;
+    cluster(w);
+    batch(w, &o, "ab");
+    recorded(w, 11, 0, 2, 1, WIRE__RESULT_KIND__IS_VERDICT, WIRE__VERDICT__OK, true);
+    assert_int_equal(duplicates(w), 0);
+    recorded(w, 99, 0, 2, 1, WIRE__RESULT_KIND__IS_VERDICT, WIRE__VERDICT__OK, false);
+    recorded(w, 99, 1, 1, 1, WIRE__RESULT_KIND__IS_ATTEMPT, WIRE__VERDICT__FAILED, false);
+    assert_int_equal(duplicates(w), 3);
+    restart(w);                               /* a complete batch: the journal has it */
+    client_hello(w);
+    assert_int_equal(duplicates(w), 3);
+}
+
+static void the_sink_tells_of_duplicates_after_a_restart(void **state)
+{
+    struct world *w = *state;
+    Wire__Options o = WIRE__OPTIONS__INIT;
+    cluster(w);
+    batch(w, &o, "abc");
+    recorded(w, 11, 0, 2, 1, WIRE__RESULT_KIND__IS_VERDICT, WIRE__VERDICT__OK, true);
+    recorded(w, 99, 0, 2, 1, WIRE__RESULT_KIND__IS_VERDICT, WIRE__VERDICT__OK, false);
+    assert_int_equal(duplicates(w), 2);
+    restart(w);
+    client_hello(w);
+    sink_hello(w);
+    registered(w);
+    records(w, 0, 2, 4, 0, 0);                /* two more came while nobody was here */
+    assert_int_equal(duplicates(w), 4);
+    recorded(w, 99, 0, 1, 1, WIRE__RESULT_KIND__IS_ATTEMPT, WIRE__VERDICT__FAILED, false);
+    assert_int_equal(duplicates(w), 5);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -221,6 +417,13 @@ int main(void)
         TEST(losses_use_tries_where_the_rule_says_so),
         TEST(a_loss_that_is_forgiven_has_its_backoff),
         TEST(losses_are_judged_when_the_sink_has_told),
+        TEST(no_lease_while_the_lane_stands_still),
+        TEST(a_cancel_is_not_answered_while_a_lease_may_last),
+        TEST(a_cancel_in_a_recovery_is_answered_after_it),
+        TEST(what_waits_is_closed_in_few_rows),
+        TEST(a_batch_that_the_sink_purged_is_said_so),
+        TEST(late_results_are_counted_and_not_forgotten),
+        TEST(the_sink_tells_of_duplicates_after_a_restart),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
