@@ -45,6 +45,11 @@ void cli_fail_as(struct cli *self, enum client_end end, const char *sentence)
     static const int codes[] = {
         [CLIENT_REFUSED] = CLI_REFUSED, [CLIENT_UNREACHABLE] = CLI_UNREACHABLE, [CLIENT_BAD_INPUT] = EXIT_USAGE,
     };
+    char whole[4 * WIRE_SENTENCE];
+    if (end == CLIENT_UNREACHABLE && self->advice) {
+        snprintf(whole, sizeof whole, "%s; %s", sentence, self->advice);
+        sentence = whole;
+    }
     cli_fail(self, codes[end], sentence);
 }
 

@@ -107,6 +107,7 @@ struct cli {
     struct net *net;
     struct client *client;
     struct bar *bar;                     /* taken away before anything is said; may be NULL */
+    const char *advice;                  /* what to do when the ventilator or the sink stays away; lent, NULL: nothing */
     bool over;
     int code;
 };

@@ -192,6 +192,23 @@ void job_signal(struct job *self)
 
 /* ---- the submission ---- */
 
+/* Nothing that was admitted is lost when we leave: says what can be done with it. */
+static void advise(struct job *self, bool all_admitted)
+{
+    const char *id = self->short_id;
+    if (self->spec.kind == ITEMS_RANGE || all_admitted)
+        snprintf(self->advice, sizeof self->advice, "batch %s goes on without us: see 'ventilator wait %s'", id, id);
+    else if (self->options.key)
+        snprintf(self->advice, sizeof self->advice,
+                 "batch %s keeps what it has and stays open: submit the same again with --key %.200s, or end it with "
+                 "'ventilator seal %s' or 'ventilator cancel %s'", id, self->options.key, id, id);
+    else
+        snprintf(self->advice, sizeof self->advice,
+                 "batch %s keeps what it has and stays open: end it with 'ventilator seal %s' or 'ventilator cancel %s' "
+                 "(with --key it could be continued)", id, id, id);
+    self->cli.advice = self->advice;
+}
+
 static void begin_following(struct job *self, const Wire__Submitted *s)
 {
     struct why why;
@@ -210,6 +227,7 @@ static void on_known(void *arg, const Wire__Submitted *s)
     self->known = true;
     memcpy(self->id, s->batch.data, WIRE_ID);
     snprintf(self->short_id, sizeof self->short_id, "%s", s->short_id);
+    advise(self, false);
     if (s->note[0] != '\0' && self->say_id)
         cli_say(&self->cli, "%s", s->note);
     if (self->wait)
@@ -266,6 +284,7 @@ static void on_ended(void *arg, enum submission_end how, enum client_end end, co
             follow_least_code(self->follow, CLI_NOT_OK);
         return;
     case SUBMISSION_DONE:
+        advise(self, true);
         if (!self->wait)
             cli_end(&self->cli, CLI_OK);
         return;

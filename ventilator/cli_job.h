@@ -23,6 +23,7 @@ struct job {
     int signals;
     char failed[512];                    /* the sentence that is said once the cancel was answered */
     int failed_code;
+    char advice[2 * WIRE_SENTENCE];         /* for cli.advice */
 };
 
 /* Reads the command line. True: go on, and call job_release in the end; false: *ret_code is the exit code. */

@@ -146,6 +146,30 @@ static void submission_of(const Wire__Submit *s, uint8_t out[WIRE_ID])
     memcpy(out, d, WIRE_ID);
 }
 
+/* Whether two submissions say the same of what is to be run; their items are compared by digest. */
+static bool same_work(const Wire__Options *a, const Wire__Options *b)
+{
+    bool same = strcmp(a->handler, b->handler) == 0 && a->pipe == b->pipe && a->n_command == b->n_command;
+    for (size_t i = 0; same && i < a->n_command; i++)
+        same = strcmp(a->command[i], b->command[i]) == 0;
+    if (!same || !a->range || !b->range)
+        return same && !a->range == !b->range;
+    return a->range->first == b->range->first && a->range->count == b->range->count && a->range->step == b->range->step;
+}
+
+/* The same key, or the same submission again. */
+static void submit_again(struct ledger *l, ledger_peer peer, uint64_t request, const Wire__Submit *s, struct batch *b)
+{
+    char sentence[WIRE_SENTENCE];
+    if (same_work(b->options, s->options)) {
+        pend_for(l, PENDING_SUBMIT, batch_tally(l, b), peer, request, b);
+        return;
+    }
+    snprintf(sentence, sizeof sentence, "--key %.200s: batch %s of this key has another handler, command or range; use another key for it",
+             s->key, b->short_id);
+    reply_refused(l, peer, request, WIRE__REFUSED_CODE__REFUSED, sentence);
+}
+
 static bool some_worker_can(const struct ledger *l, const struct batch *b)
 {
     for (const struct worker *w = l->by_session; w != NULL; w = w->hh.next)
@@ -174,7 +198,7 @@ static void on_submit(struct ledger *l, ledger_peer peer, uint64_t request, cons
     submission_of(s, submission);
     HASH_FIND(hh_submission, l->by_submission, submission, WIRE_ID, b);
     if (b != NULL && (s->key[0] == '\0' || (b->key != NULL && strcmp(b->key, s->key) == 0))) {
-        pend_for(l, PENDING_SUBMIT, batch_tally(l, b), peer, request, b);
+        submit_again(l, peer, request, s, b);
         return;
     }
     struct why why = {""};
