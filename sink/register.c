@@ -89,6 +89,7 @@ void register_destroy(struct registry **self_p)
         batch_take_out(self, batch);
         batch_destroy(&batch);
     }
+    tombstones_release(self);
     struct answer *answer;
     while ((answer = STAILQ_FIRST(&self->answers))) {
         STAILQ_REMOVE_HEAD(&self->answers, entry);

@@ -93,6 +93,8 @@ mono_t register_tick(struct registry *self, mono_t now, bool caught_up);   /* he
 
 /* For the streams: by short id, full hex id or a unique beginning of it; NULL: unknown. Valid until the next event. */
 const struct register_batch *register_find(struct registry *self, const char *ref);
+/* Whether a batch of that name was there and is forgotten (not too long ago). */
+bool register_was_forgotten(const struct registry *self, const char *ref);
 const struct register_batch *register_find_number(struct registry *self, uint64_t number);
 /* The first index at or after `from` that has no committed verdict (total or more when there is none). */
 uint64_t register_prefix(struct registry *self, uint64_t number, uint64_t from);

@@ -159,7 +159,7 @@ void batch_ask(struct registry *self, const uint8_t id[WIRE_ID], uint64_t from)
     struct part *part = calloc(1, sizeof *part);
     if (!part)
         return;                     /* unanswered, so it comes again */
-    part->batch = batch && batch->options ? batch : NULL;
+    part->batch = batch;
     part->from = from;
     if (!part->batch || gather(self, part) == 0) {
         struct answer *answer = answer_part(part, id);

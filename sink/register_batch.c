@@ -1,7 +1,5 @@
-/* The batches: found by id, number and the short id that people type; their records on disk; and the
- * ventilator's words about them: register, ask, forget.
- *
- * A forgotten batch leaves a tombstone, so that it isn't taken for a new one. */
+/* The batches: found by id, number and the short id that people type; their records on disk; and their
+ * registration by the ventilator. */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -20,21 +18,21 @@ struct batch *batch_make(const uint8_t id[WIRE_ID], const char *short_id, const 
     TAILQ_INIT(&self->answers);
     memcpy(self->seen.id, id, WIRE_ID);
     self->short_id = strdup(short_id);
-    if (options)
-        self->options = (Wire__Options *)wire_copy(&options->base);
-    if (!self->short_id || (options && !self->options))
+    self->options = (Wire__Options *)wire_copy(&options->base);
+    self->seen.short_id = self->short_id;
+    self->seen.options = self->options;
+    if (!self->short_id || !self->options)
         batch_destroy(&self);
-    if (self) {
-        self->seen.short_id = self->short_id;
-        self->seen.options = self->options;
-    }
     return self;
 }
 
-/* What only a batch that isn't a tombstone has. */
-static void batch_hollow(struct batch *self)
+void batch_destroy(struct batch **self_p)
 {
+    struct batch *self = *self_p;
     struct answer *answer;
+    *self_p = NULL;
+    if (!self)
+        return;
     while ((answer = TAILQ_FIRST(&self->answers))) {
         TAILQ_REMOVE(&self->answers, answer, of_batch);
         answer->batch = NULL;
@@ -42,16 +40,6 @@ static void batch_hollow(struct batch *self)
     attempts_release(self);
     tasks_release(&self->tasks);
     wire_free(&self->options);
-    self->seen.options = NULL;
-}
-
-void batch_destroy(struct batch **self_p)
-{
-    struct batch *self = *self_p;
-    *self_p = NULL;
-    if (!self)
-        return;
-    batch_hollow(self);
     free(self->short_id);
     free(self);
 }
@@ -73,18 +61,13 @@ int batch_insert(struct registry *self, struct batch *batch)
 {
     HASH_ADD(by_id, self->by_id, seen.id, WIRE_ID, batch);
     HASH_ADD(by_number, self->by_number, seen.number, sizeof batch->seen.number, batch);
-    if (batch->options)
-        HASH_ADD_KEYPTR(by_short, self->by_short, batch->short_id, strlen(batch->short_id), batch);
-    if (!batch->by_id.tbl || !batch->by_number.tbl || (batch->options && !batch->by_short.tbl)) {
+    HASH_ADD_KEYPTR(by_short, self->by_short, batch->short_id, strlen(batch->short_id), batch);
+    if (!batch->by_id.tbl || !batch->by_number.tbl || !batch->by_short.tbl) {
         leave_tables(self, batch);
         return -ENOMEM;
     }
     if (batch->seen.number >= self->next_number)
         self->next_number = batch->seen.number + 1;
-    if (!batch->options) {
-        batch_bury(self, batch);
-        return 0;
-    }
     self->n_batches++;
     if (!batch->seen.complete)
         self->open_batches++;
@@ -100,45 +83,13 @@ static void leave_lists(struct registry *self, struct batch *batch)
     batch->dirty = batch->touched = false;
 }
 
-/* Of what only living batches are in. */
-static void leave_the_living(struct registry *self, struct batch *batch)
-{
-    HASH_DELETE(by_short, self->by_short, batch);
-    batch->by_short.tbl = NULL;
-    self->n_batches--;
-    if (!batch->seen.complete)
-        self->open_batches--;
-}
-
 void batch_take_out(struct registry *self, struct batch *batch)
 {
     leave_lists(self, batch);
-    if (batch->options) {
-        leave_the_living(self, batch);
-    } else {
-        TAILQ_REMOVE(&self->tombstones, batch, tombstone_entry);
-        self->n_tombstones--;
-    }
     leave_tables(self, batch);
-}
-
-void batch_bury(struct registry *self, struct batch *batch)
-{
-    TAILQ_INSERT_TAIL(&self->tombstones, batch, tombstone_entry);
-    self->n_tombstones++;
-}
-
-void tombstones_trim(struct registry *self)
-{
-    while (self->n_tombstones > TOMBSTONES) {
-        struct batch *oldest = TAILQ_FIRST(&self->tombstones);
-        char key[32];
-        snprintf(key, sizeof key, NUMBER_KEY, oldest->seen.number);
-        if (!staged(self, self->ports.remove(self->ports.arg, key)))
-            return;
-        batch_take_out(self, oldest);
-        batch_destroy(&oldest);
-    }
+    self->n_batches--;
+    if (!batch->seen.complete)
+        self->open_batches--;
 }
 
 struct batch *batch_of(struct registry *self, const uint8_t id[WIRE_ID])
@@ -146,11 +97,6 @@ struct batch *batch_of(struct registry *self, const uint8_t id[WIRE_ID])
     struct batch *batch;
     HASH_FIND(by_id, self->by_id, id, WIRE_ID, batch);
     return batch;
-}
-
-static struct batch *living(struct batch *batch)
-{
-    return batch && batch->options ? batch : NULL;
 }
 
 /* A beginning of the full id in hex, if only one batch has it. */
@@ -183,7 +129,7 @@ static struct batch *by_number(struct registry *self, uint64_t number)
 {
     struct batch *batch;
     HASH_FIND(by_number, self->by_number, &number, sizeof number, batch);
-    return living(batch);
+    return batch;
 }
 
 const struct register_batch *register_find_number(struct registry *self, uint64_t number)
@@ -234,21 +180,18 @@ bool batch_store(struct registry *self, struct batch *batch)
     record.batch = wire_id_bytes(batch->seen.id);
     record.number = batch->seen.number;
     record.short_id = batch->short_id;
-    record.forgotten = !batch->options;
     record.options = batch->options;
-    if (batch->options) {
-        total.n = batch->seen.total;
-        record.total = batch->seen.total_known ? &total : NULL;
-        record.complete = batch->staged_complete;
-        record.counts = batch->counts;
-        record.n_counts = batch->staged_complete ? WIRE_VERDICTS : 0;
-        record.by_deadline = batch->by_deadline;
-        record.duplicates = batch->seen.duplicates;
-        record.whole = batch->whole;
-        record.whole_closed = batch->whole_closed;
-        record.closings = pointers;
-        record.n_closings = gather_closings(batch, notes, pointers);
-    }
+    total.n = batch->seen.total;
+    record.total = batch->seen.total_known ? &total : NULL;
+    record.complete = batch->staged_complete;
+    record.counts = batch->counts;
+    record.n_counts = batch->staged_complete ? WIRE_VERDICTS : 0;
+    record.by_deadline = batch->by_deadline;
+    record.duplicates = batch->seen.duplicates;
+    record.whole = batch->whole;
+    record.whole_closed = batch->whole_closed;
+    record.closings = pointers;
+    record.n_closings = gather_closings(batch, notes, pointers);
     if (wire_write(&self->writer, &record.base) < 0)
         return false;
     char key[32];
@@ -372,7 +315,7 @@ static bool learn_total(struct registry *self, struct batch *batch, uint64_t tot
 void batch_register(struct registry *self, const Wire__Register *message)
 {
     struct batch *batch = batch_of(self, message->batch.data);
-    if (batch && !batch->options) {
+    if (tombstone_of(self, message->batch.data)) {
         say_registered(self, message->batch.data, NULL, NULL);
         return;
     }
@@ -386,37 +329,4 @@ void batch_register(struct registry *self, const Wire__Register *message)
     batch_touch(self, batch);
     bool completes = batch_complete_now(self, batch);
     say_registered(self, message->batch.data, batch, completes ? batch : NULL);
-}
-
-/* Rows and all else go; a tombstone of the same number stays. */
-static bool dig(struct registry *self, struct batch *batch)
-{
-    if (!staged(self, self->ports.remove_rows(self->ports.arg, batch->seen.number)))
-        return false;
-    leave_lists(self, batch);
-    leave_the_living(self, batch);
-    batch_hollow(batch);
-    batch_bury(self, batch);
-    if (!batch_store(self, batch))
-        batch_dirty(self, batch);
-    self->ports.moved(self->ports.arg, &batch->seen);
-    return true;
-}
-
-void batch_forget(struct registry *self, const uint8_t id[WIRE_ID])
-{
-    struct batch *batch = batch_of(self, id);
-    if (batch && batch->options && !dig(self, batch))
-        return;
-    if (batch && batch->dirty)
-        return;                     /* its tombstone is not staged, for lack of memory: unanswered, so it comes again */
-    tombstones_trim(self);
-    Wire__Forgotten forgotten = WIRE__FORGOTTEN__INIT;
-    Wire__Upward message = WIRE__UPWARD__INIT;
-    forgotten.batch = wire_id_bytes(id);
-    message.what_case = WIRE__UPWARD__WHAT_FORGOTTEN;
-    message.forgotten = &forgotten;
-    struct answer *answer = answer_message(&message, (struct slice){0});
-    if (answer)
-        answer_put(self, &answer, NULL);
 }

@@ -177,7 +177,7 @@ static void close_tasks(struct registry *self, struct batch *batch, const Wire__
 void take_closing(struct registry *self, const Wire__Closing *closing)
 {
     struct batch *batch = batch_of(self, closing->batch.data);
-    if (!batch || !batch->options) {
+    if (!batch) {
         self->unregistered++;
         answer_closed(self, closing, 0);
         return;

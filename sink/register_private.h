@@ -6,6 +6,7 @@
  *   register_result.c    results: what is first, what is staged
  *   register_closing.c   closings: many tasks ended by one row
  *   register_ask.c       what is on record of a batch
+ *   register_forget.c    forgotten batches, and their tombstones
  *   register_answer.c    what is said, and counted, once a flush is on disk
  *   register_restore.c   the same state again from the store
  *
@@ -29,7 +30,6 @@ enum note_level { NOTE_ERROR, NOTE_WARN, NOTE_INFO, NOTE_DEBUG };
 #define CLOSED_PART (UINT64_C(1) << 22)     /* tasks of a row with a bitmap: 512 KiB fit into a head */
 #define CLOSINGS_KEPT 64u                   /* of a batch, to answer them again */
 #define FENCES_KEPT 8u                      /* of an unsettled task's attempts, to know them again */
-#define TOMBSTONES 10000u
 #define ANSWERS_AT_ONCE 1000u               /* results in one Recorded message */
 #define NUMBER_KEY "batch/%016" PRIx64
 
@@ -97,7 +97,7 @@ struct batch {
     struct register_batch seen;             /* committed; first, so that the two can be told apart by type only */
     UT_hash_handle by_id, by_number, by_short;
     char *short_id;
-    Wire__Options *options;                 /* NULL: a tombstone */
+    Wire__Options *options;
     struct tasks tasks;                     /* staged; empty once staged_complete */
     uint64_t recorded, by_deadline, counts[WIRE_VERDICTS];     /* staged */
     bool staged_complete, whole, whole_closed;
@@ -107,12 +107,20 @@ struct batch {
     struct batch_answers answers;           /* that change it and aren't committed */
     bool dirty, touched;
     TAILQ_ENTRY(batch) dirty_entry, touched_entry;
-    TAILQ_ENTRY(batch) tombstone_entry;
     uint64_t last_row;                      /* restoring: the last row that was read */
     bool needs_rows;
     TAILQ_ENTRY(batch) unread_entry;
 };
 TAILQ_HEAD(batch_list, batch);
+
+/* Of a batch that was forgotten. */
+struct tombstone {
+    UT_hash_handle hh;
+    TAILQ_ENTRY(tombstone) entry;
+    uint64_t number;
+    uint8_t id[WIRE_ID];
+    char short_id[];
+};
 
 struct registry {
     struct register_ports ports;
@@ -127,10 +135,12 @@ struct registry {
     uint64_t beats;
     mono_t hello_at, beat_at, heard_at, dirty_at;
 
-    struct batch *by_id, *by_number, *by_short;      /* tombstones are in the first two only */
+    struct batch *by_id, *by_number, *by_short;
+    struct tombstone *tombstones_by_id;
+    TAILQ_HEAD(, tombstone) tombstones;              /* the oldest first */
     uint64_t next_number;
-    uint64_t open_batches, n_batches, n_tombstones;
-    struct batch_list dirty, touched, tombstones;
+    uint64_t open_batches, n_batches;
+    struct batch_list dirty, touched;
     struct batch_list unread;                        /* restoring: those that need rows */
 
     struct answer_queue answers;
@@ -152,17 +162,20 @@ struct batch *batch_make(const uint8_t id[WIRE_ID], const char *short_id, const 
 void batch_destroy(struct batch **self_p);
 int batch_insert(struct registry *self, struct batch *batch);           /* under its number; 0 or -ENOMEM */
 void batch_take_out(struct registry *self, struct batch *batch);        /* of all tables and lists */
-struct batch *batch_of(struct registry *self, const uint8_t id[WIRE_ID]);      /* NULL: unknown; a tombstone is found too */
+struct batch *batch_of(struct registry *self, const uint8_t id[WIRE_ID]);      /* NULL: unknown, or forgotten */
 bool batch_store(struct registry *self, struct batch *batch);           /* stages its record */
 void batch_dirty(struct registry *self, struct batch *batch);           /* its record is staged again soon */
 void batches_store_dirty(struct registry *self);
 void batch_touch(struct registry *self, struct batch *batch);           /* `moved` is due */
 bool batch_complete_now(struct registry *self, struct batch *batch);    /* becomes staged_complete if it is; true when it just did */
 void batch_settle_seen(struct batch *batch);                            /* whole_cancelled, from the rest */
-void batch_bury(struct registry *self, struct batch *batch);            /* is the newest tombstone from now on */
-void tombstones_trim(struct registry *self);                            /* the oldest beyond the limit go */
 void batch_register(struct registry *self, const Wire__Register *message);
+
+/* ---- register_forget.c ---- */
 void batch_forget(struct registry *self, const uint8_t id[WIRE_ID]);
+struct tombstone *tombstone_of(const struct registry *self, const uint8_t id[WIRE_ID]);     /* NULL: it was not forgotten, or long ago */
+int tombstone_restore(struct registry *self, const Wire__SinkBatchRecord *record);          /* 0 or -1: no memory */
+void tombstones_release(struct registry *self);
 
 /* ---- register_result.c ---- */
 /* Counts the tasks of a report that `fresh` (NULL: all) has, by verdict. */

@@ -29,7 +29,9 @@ static void take_counts(struct batch *batch, const Wire__SinkBatchRecord *record
 
 static int restore_batch(struct registry *self, const Wire__SinkBatchRecord *record)
 {
-    struct batch *batch = batch_make(record->batch.data, record->short_id, record->forgotten ? NULL : record->options);
+    if (record->forgotten)
+        return tombstone_restore(self, record);
+    struct batch *batch = batch_make(record->batch.data, record->short_id, record->options);
     if (!batch)
         return -ENOMEM;
     batch->seen.number = record->number;
@@ -41,7 +43,7 @@ static int restore_batch(struct registry *self, const Wire__SinkBatchRecord *rec
     take_closings(batch, record);
     if (record->complete)
         take_counts(batch, record);
-    batch->needs_rows = !record->forgotten && !record->complete;
+    batch->needs_rows = !record->complete;
     batch_settle_seen(batch);
     if (batch_insert(self, batch) < 0) {
         batch_destroy(&batch);
@@ -69,7 +71,7 @@ static int restore_batch_record(struct registry *self, const char *key, const ui
     if (record->batch.len != WIRE_ID || record->number == 0 || (!record->forgotten && !record->options))
         return why_set(why, "record %s is not a batch: its id has %zu bytes, its number is %" PRIu64 ", its options are %s"
                        "; restore the folder from a backup", key, record->batch.len, record->number, record->options ? "there" : "missing");
-    if (batch_of(self, record->batch.data) || batch_numbered(self, record->number))
+    if (batch_of(self, record->batch.data) || tombstone_of(self, record->batch.data) || batch_numbered(self, record->number))
         return why_set(why, "record %s is the second one of its batch; restore the folder from a backup", key);
     return restore_batch(self, record) < 0 ? why_set(why, "no memory for record %s", key) : 0;
 }

@@ -355,7 +355,7 @@ static void take_attempt(struct registry *self, struct batch *batch, const Wire_
 static void take_report(struct registry *self, const Wire__Report *report, struct slice head, struct slice body)
 {
     struct batch *batch = batch_of(self, report->fence->batch.data);
-    if (!batch || !batch->options) {
+    if (!batch) {
         self->unregistered++;
         answer_nothing_new(self, report);
         return;

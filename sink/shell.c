@@ -509,6 +509,14 @@ static void end(struct shell *self)
     }
 }
 
+static void say_stopped(const struct shell *self)
+{
+    struct register_counts counts;
+    register_count(self->registry, &counts);
+    log_event(LOG_INFO, "stopped", "results", log_u64(counts.results), "recorded", log_u64(counts.recorded),
+              "duplicates", log_u64(counts.duplicates), "of_purged_batches", log_u64(counts.unregistered), NULL);
+}
+
 int shell_main(int argc, char **argv)
 {
     struct shell self = {.exit_code = EXIT_STOPPED};
@@ -528,7 +536,7 @@ int shell_main(int argc, char **argv)
     if (code != 0 && self.why.text[0] != '\0')
         fprintf(stderr, "sink: %s\n", self.why.text);
     if (code == 0)
-        log_event(LOG_INFO, "stopped", NULL);
+        say_stopped(&self);
     self.exit_code = code;
     end(&self);
     return code;

@@ -293,7 +293,7 @@ static void stream_caught_up(struct stream *stream)
 {
     const struct register_batch *batch = register_find_number(stream->streams->config.registry, stream->batch);
     if (!batch || !stream->follow || stream->saw_complete)
-        end_stream(stream, batch, batch ? NULL : "the batch was purged");
+        end_stream(stream, batch, batch ? NULL : "the batch was purged: what was not read of its results is gone");
     else
         tell_news(stream);
 }
@@ -359,7 +359,7 @@ static void stream_read(struct stream *stream)
     struct streams *self = stream->streams;
     const struct register_batch *batch = register_find_number(self->config.registry, stream->batch);
     if (!batch) {
-        end_stream(stream, NULL, "the batch was purged");
+        end_stream(stream, NULL, "the batch was purged: what was not read of its results is gone");
         return;
     }
     stream->moved = false;
@@ -484,6 +484,11 @@ static void take_subscribe(struct streams *self, struct client *client, uint64_t
         return;
     }
     const struct register_batch *batch = register_find(self->config.registry, subscribe->ref);
+    if (!batch && register_was_forgotten(self->config.registry, subscribe->ref)) {
+        snprintf(sentence, sizeof sentence, "batch %s was purged: its results are gone", subscribe->ref);
+        refuse(self, client->peer, id, WIRE__REFUSED_CODE__REFUSED, sentence);
+        return;
+    }
     if (!batch && !subscribe->wait) {
         snprintf(sentence, sizeof sentence, "the sink has no batch %s; give the id that submit printed (list shows them)", subscribe->ref);
         refuse(self, client->peer, id, WIRE__REFUSED_CODE__UNKNOWN_BATCH, sentence);

@@ -532,6 +532,27 @@ static void so_are_its_notes(void **state)
     world_destroy(w);
 }
 
+/* No memory: nothing is said, and the next time all is done. */
+static void a_batch_that_cannot_be_forgotten_now_is_forgotten_later(void **state)
+{
+    (void)state;
+    struct world *w = world_with_batch(3);
+    DELIVER(w, .first = 0, .count = 3);
+    commit(w);
+    w->heard_len = 0;
+    w->no_memory = true;
+    send_forget(w, BATCH_ID);
+    commit(w);
+    assert_heard(w, "");
+    assert_non_null(register_find(w->registry, "b1"));
+    w->no_memory = false;
+    send_forget(w, BATCH_ID);
+    commit(w);
+    assert_heard(w, "forgotten; ");
+    assert_null(register_find(w->registry, "b1"));
+    world_destroy(w);
+}
+
 static void a_forgotten_batch_leaves_a_tombstone(void **state)
 {
     (void)state;
@@ -540,6 +561,9 @@ static void a_forgotten_batch_leaves_a_tombstone(void **state)
     DELIVER(w, .first = 0, .count = 3);
     send_forget(w, BATCH_ID);
     assert_null(register_find(w->registry, "b1"));
+    assert_true(register_was_forgotten(w->registry, "b1"));
+    assert_true(register_was_forgotten(w->registry, "62617463682d6261"));
+    assert_false(register_was_forgotten(w->registry, "b2"));
     commit(w);
     assert_heard(w, "recorded 0+3 all; forgotten; ");
     assert_null(register_find_number(w->registry, number));
@@ -551,6 +575,7 @@ static void a_forgotten_batch_leaves_a_tombstone(void **state)
     assert_heard(w, "recorded 0+3 none; forgotten; records unknown 0 of ; registered unknown; ");
     crash(w);
     assert_int_equal(rows(w), 0);
+    assert_true(register_was_forgotten(w->registry, "b1"));
     register_ventilator(w->registry, w->now, true);
     welcome_from(w, "journal-journal-");
     send_register(w, BATCH_ID, "b1", 3);
@@ -631,6 +656,7 @@ int main(void)
         cmocka_unit_test(ask_is_answered_in_parts),
         cmocka_unit_test(so_are_its_notes),
         cmocka_unit_test(a_forgotten_batch_leaves_a_tombstone),
+        cmocka_unit_test(a_batch_that_cannot_be_forgotten_now_is_forgotten_later),
         cmocka_unit_test(the_prefix_stops_at_what_is_not_committed),
         cmocka_unit_test(full_blocks_take_no_memory),
     };

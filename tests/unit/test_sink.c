@@ -151,8 +151,11 @@ static void a_purge_ends_its_streams(void **state)
     SUBSCRIBE(w, .id = 3, .follow = true, .ordered = true);
     wait_heard(w, "begin b1; begin b1");
     send_forget(w);
-    wait_heard(w, "purged; end 0the batch was purged");
+    wait_heard(w, "is gone; end 0the batch was purged");
     wait_vent(w, "forgotten");
+    forget(&w->heard);
+    SUBSCRIBE(w, .id = 4, .wait = true, .follow = true);        /* not one that is still to come */
+    wait_heard(w, "0 batch b1 was purged: its results are gone; ");
     world_destroy(w);
 }
 
