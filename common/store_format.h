@@ -3,7 +3,7 @@
 #define COMMON_STORE_FORMAT_H
 
 #define APPLICATION 0x5461726d               /* "Tarm", in the file's header */
-#define FORMAT 1
+#define FORMAT 2                             /* 1: the same without sums of the pages (store_sums.h) */
 #define PAGE 16384
 #define SHORT 4096
 #define TEXT(x) TEXT_OF(x)

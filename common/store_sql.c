@@ -1,6 +1,6 @@
 /* The store's file: every call of SQLite, and the format.
  *
- * To change the format: count FORMAT up, keep a way from the older one in read_facts, add a test
+ * To change the format (docs/disk.md): count FORMAT up, keep a way from the older one in read_facts, add a test
  * that opens a file of the older one.
  *
  * The checksum of a frame stands before its blobs in the row, so that heads can be read and
@@ -14,12 +14,14 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <sqlite3.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
 
 #include "common/clock.h"
 #include "common/store_format.h"
+#include "common/store_sums.h"
 
 #define PURGE_AT_ONCE 2000                   /* rows, and time, of one transaction of a purge */
 #define PURGE_TIME (2 * NS_PER_MS)
@@ -34,6 +36,7 @@ struct db {
     sqlite3_stmt *statements[N_STATEMENTS];
     size_t log_pages;
     int system_error;                        /* of the last statement that failed */
+    char words[80];
 };
 
 /* ---- errors ---- */
@@ -53,15 +56,26 @@ static int kind_of(const struct db *self, int rc)
 {
     if (rc == SQLITE_IOERR_NOMEM)
         return SQLITE_NOMEM;
+    if (rc == SQLITE_IOERR_DATA)
+        return SQLITE_CORRUPT;
     bool unreadable = self->system_error == EIO || self->system_error == ENXIO;
     return (rc & 0xff) == SQLITE_CORRUPT && unreadable ? SQLITE_IOERR : rc & 0xff;
 }
 
+/* SQLite's own words, or ours where it has none. */
+static const char *words_of(struct db *self, int rc)
+{
+    if (rc != SQLITE_IOERR_DATA)
+        return sqlite3_errstr(rc);
+    snprintf(self->words, sizeof self->words, "page %" PRIu64 " doesn't match its checksum", sums_damaged_page(self->handle));
+    return self->words;
+}
+
 /* Says why SQLite refused what was tried: "opened", "written". Returns -1. */
-static int tell(const struct db *self, int rc, const char *doing, struct why *why)
+static int tell(struct db *self, int rc, const char *doing, struct why *why)
 {
     int error = self->system_error;
-    const char *what = sqlite3_errstr(rc);
+    const char *what = words_of(self, rc);
     if (is_full(self, rc))
         return why_set(why, "%s can't be %s: no room is left on the disk; make room there", self->path, doing);
     switch (kind_of(self, rc)) {
@@ -80,7 +94,7 @@ static int tell(const struct db *self, int rc, const char *doing, struct why *wh
     }
 }
 
-static enum db_result judge(const struct db *self, int rc, struct why *why)
+static enum db_result judge(struct db *self, int rc, struct why *why)
 {
     if (rc == SQLITE_OK)
         return DB_OK;
@@ -198,12 +212,14 @@ static int on_commit(void *arg, sqlite3 *handle, const char *name, int pages)
 static struct db *connect_file(const char *path, int flags, struct why *why)
 {
     struct db *self = calloc(1, sizeof *self);
+    const char *layer = sums_layer();
     if (!self || !(self->path = strdup(path))) {
         why_set(why, "no memory to open %s", path);
         goto fail;
     }
     errno = 0;
-    int rc = sqlite3_open_v2(path, &self->handle, flags | SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE, NULL);
+    flags |= SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE;
+    int rc = layer ? sqlite3_open_v2(path, &self->handle, flags, layer) : SQLITE_NOMEM;
     note_system_error(self);
     if (rc != SQLITE_OK) {
         tell(self, rc, "opened", why);
@@ -277,20 +293,21 @@ static int prepare_all(struct db *self, struct why *why)
     return 0;
 }
 
+/* Where an older Tarmac was cut short in making a file, there is no room for sums in it any more. */
 static int fill_meta(struct db *self, const char *role, uint32_t version)
 {
     uint8_t id[16];
     if (getrandom(id, sizeof id, 0) != (ssize_t)sizeof id)
         return SQLITE_IOERR;
     return set_meta_bytes(self, "id", id, sizeof id) ?: set_meta_bytes(self, "role", role, strlen(role)) ?:
-           set_meta(self, "format", FORMAT) ?: set_meta(self, "version", version) ?: set_meta(self, "next_number", 1);
+           set_meta(self, "format", sums_are_kept(self->handle) ? FORMAT : 1) ?: set_meta(self, "version", version) ?: set_meta(self, "next_number", 1);
 }
 
 /* Tables and identity come in one transaction: a file whose making was cut short is still empty,
  * and made again. */
 static int make_file(struct db *self, const char *role, uint32_t version, struct why *why)
 {
-    int rc = run_text(self, "PRAGMA page_size = " TEXT(PAGE) "; PRAGMA auto_vacuum = INCREMENTAL;");
+    int rc = sums_reserve(self->handle) ?: run_text(self, "PRAGMA page_size = " TEXT(PAGE) "; PRAGMA auto_vacuum = INCREMENTAL;");
     if (rc != SQLITE_OK)
         return tell(self, rc, "made", why);
     if (use_log(self, why) < 0)
@@ -348,7 +365,9 @@ static int read_facts(struct db *self, uint32_t version, struct db_facts *ret_fa
              get_meta_bytes(self, "id", ret_facts->id, 16, &id_len);
     if (rc != SQLITE_OK && rc != SQLITE_DONE && rc != SQLITE_ERROR)
         return tell(self, rc, "read", why);
-    if (rc != SQLITE_OK || id_len != 16 || format < 1 || owner < 0 || next < 1 || last < 0 || last == INT64_MAX)
+    /* Format 1 had no sums of its pages; such a file goes on without. */
+    bool sums_lost = format >= 2 && !sums_are_kept(self->handle);
+    if (rc != SQLITE_OK || id_len != 16 || sums_lost || format < 1 || owner < 0 || next < 1 || last < 0 || last == INT64_MAX)
         return why_set(why, "%s is damaged: what it says about itself makes no sense; restore the folder from a backup", self->path);
     ret_facts->version = (uint32_t)owner;
     ret_facts->next_number = (uint64_t)(last >= next ? last + 1 : next);
@@ -598,16 +617,16 @@ static int take_frame(const struct db *self, sqlite3_stmt *row, uint64_t number,
     return 0;
 }
 
-static int cant_read(const struct db *self, int rc, uint64_t number, uint64_t batch, struct why *why)
+static int cant_read(struct db *self, int rc, uint64_t number, uint64_t batch, struct why *why)
 {
     if (kind_of(self, rc) == SQLITE_NOMEM)
         return why_set(why, "no memory to read frame %" PRIu64 " of batch %" PRIu64 " from %s", number, batch, self->path);
     if (kind_of(self, rc) == SQLITE_IOERR)
         return why_set(why, "%s can't be read: in table frames, number %" PRIu64 " of batch %" PRIu64 ": %s, error %d; look after the disk",
-                       self->path, number, batch, sqlite3_errstr(rc), rc);
+                       self->path, number, batch, words_of(self, rc), rc);
     return why_set(why, "%s is damaged: in table frames, number %" PRIu64 " of batch %" PRIu64 " can't be read (%s)"
                    "; restore the folder from a backup", self->path, number, batch,
-                   rc == SQLITE_DONE ? "an index names it, but it is missing" : sqlite3_errstr(rc));
+                   rc == SQLITE_DONE ? "an index names it, but it is missing" : words_of(self, rc));
 }
 
 static int fetch(struct db *self, const struct store_query *query, uint64_t number, struct store_frame *ret_frame, struct why *why)
@@ -754,7 +773,7 @@ static int check_frames(struct db *self, struct why *why)
         return tell(self, rc, "read", why);
     if (result == 0 && rc != SQLITE_DONE)
         result = why_set(why, "%s is damaged: table frames can't be read behind number %" PRIu64 " (%s); restore the folder from a backup",
-                         self->path, last, sqlite3_errstr(rc));
+                         self->path, last, words_of(self, rc));
     return result;
 }
 

@@ -346,6 +346,13 @@ static void flip(struct world *world, uint8_t mark, size_t run)
     close(fd);
 }
 
+/* The same where the page's sum fits: as if the bytes had changed in memory, on their way to the page. */
+static void flip_within(struct world *world, uint8_t mark, size_t run)
+{
+    flip(world, mark, run);
+    world_seal(world_path(world, "journal.db"));
+}
+
 static void assert_says(const char *sentence, const char *first, const char *second)
 {
     if (!strstr(sentence, first) || !strstr(sentence, second))
@@ -359,7 +366,7 @@ static void a_damaged_frame_is_named(void **state)
     for (uint8_t i = 1; i <= 5; i++)
         world_append(world, 8, i, 1, 2000, (uint8_t)(0xA0 + i));
     world_close(world);
-    flip(world, 0xA3, 1000);
+    flip_within(world, 0xA3, 1000);
     world_open(world);
     for (int order = STORE_BY_NUMBER; order <= STORE_BY_INDEX; order++) {
         world_look(world, &(struct store_query){ .batch = 8, .to = 100, .order = (enum store_order)order }, &got);
@@ -377,13 +384,31 @@ static void a_damaged_frame_is_named(void **state)
     got_drop(&got);
 }
 
+static void a_damaged_page_is_named(void **state)
+{
+    struct world *world = *state;
+    static struct got got;
+    for (uint8_t i = 1; i <= 20; i++)
+        world_append(world, 8, i, 1, 20000, (uint8_t)(0xA0 + i));
+    world_close(world);
+    flip(world, 0xA3, 10000);
+    world_open(world);
+    world_look(world, &(struct store_query){ .batch = 8 }, &got);
+    assert_true(got.damaged);
+    assert_int_equal(got.n, 2);
+    assert_says(got.damage, "number 3 of batch 8", "doesn't match its checksum");
+    assert_int_equal(store_check(world->store, &world->why), -1);
+    assert_says(world->why.text, "is damaged", "doesn't match its checksum");
+    got_drop(&got);
+}
+
 static void a_damaged_head_is_named(void **state)
 {
     struct world *world = *state;
     static struct got got;
     world_append(world, 8, 1, 1, 5, 0xB7);   /* the head is the same five bytes, and stands before the body */
     world_close(world);
-    flip(world, 0xB7, 5);
+    flip_within(world, 0xB7, 5);
     world_open(world);
     world_look(world, &(struct store_query){ .batch = 8, .heads_only = true }, &got);
     assert_true(got.damaged);
@@ -399,7 +424,7 @@ static void a_damaged_record_is_named(void **state)
     memset(value, 0xC5, sizeof value);
     store_put(world->store, "the-key", value, sizeof value);
     world_close(world);
-    flip(world, 0xC5, sizeof value);
+    flip_within(world, 0xC5, sizeof value);
     world_open(world);
     assert_int_equal(store_load(world->store, "", NULL, NULL, &world->why), -1);
     assert_says(world->why.text, "table records", "'the-key'");
@@ -521,6 +546,7 @@ int main(void)
         OPENED(a_failed_checkpoint_is_the_end),
         CLOSED(no_room_to_begin_with),
         OPENED(a_damaged_frame_is_named),
+        OPENED(a_damaged_page_is_named),
         OPENED(a_damaged_head_is_named),
         OPENED(a_damaged_record_is_named),
         OPENED(a_cut_file_is_refused),
