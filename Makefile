@@ -48,7 +48,8 @@ FUZZ     := $(FUZZ_C:%.c=$(B)/%)
 BENCH    := $(BENCH_C:%.c=$(B)/%)
 RELAY    := $(B)/tests/relay
 POWERCUT := $(B)/tests/powercut.so
-SOURCES  := $(BASE) $(PARTS) $(MAINS) $(UNIT_C) $(FAULT_C) $(SIM_C) $(BENCH_C) $(FUZZ_C) $(SUPPORT) tests/e2e/relay.c tests/fault/powercut_shim.c
+DISKSHIM := $(B)/tests/disk_shim.so
+SOURCES  := $(BASE) $(PARTS) $(MAINS) $(UNIT_C) $(FAULT_C) $(SIM_C) $(BENCH_C) $(FUZZ_C) $(SUPPORT) tests/e2e/relay.c tests/fault/powercut_shim.c tests/fault/disk_shim.c
 LIBS     := $(B)/libparts.a $(B)/libbase.a
 SUPPORT_O := $(SUPPORT:%.c=$(B)/obj/%.o)
 
@@ -58,7 +59,7 @@ BUILD = $(MAKE) --no-print-directory $(if $(findstring -j,$(MAKEFLAGS)),,-j$(JOB
 .PHONY: all programs tests help
 all: programs    ## the three programs, in build/bin (the default)
 programs: $(BINS)
-tests: $(UNIT) $(FAULT) $(SIM) $(RELAY) $(POWERCUT)    ## builds the test programs, runs nothing
+tests: $(UNIT) $(FAULT) $(SIM) $(RELAY) $(POWERCUT) $(DISKSHIM)    ## builds the test programs, runs nothing
 
 help:    ## this list
 	@printf 'make TARGET [B=build-folder] [SAN=address,undefined|thread] [SEEDS=10000] [V=1] [PREFIX=/usr/local] [DESTDIR=]\n\n'
@@ -91,13 +92,7 @@ $(BINS): $(B)/bin/%: $(B)/obj/%/main.o $(LIBS)
 	$(Q)$(CC) -o $@ $^ $(LDLIBS)
 
 # The fault tests make calls of our own code fail: tests/support/fail.c stands between.
-WRAPPED := malloc calloc realloc reallocarray strdup strndup asprintf free open fcntl prctl pipe2 socketpair eventfd \
-           memfd_create epoll_create1 timerfd_create signalfd epoll_ctl clone pthread_create read recv write sendmsg ppoll \
-           zmq_ctx_new zmq_ctx_set zmq_socket zmq_bind zmq_connect zmq_setsockopt zmq_getsockopt zmq_msg_init_size \
-           zmq_msg_init_data zmq_msg_send protobuf_c_message_unpack protobuf_c_message_free_unpacked \
-           mono_now
-comma := ,
-$(FAULT): LDLIBS += $(WRAPPED:%=-Wl$(comma)--wrap=%)
+$(FAULT): LDLIBS += -Wl,@tests/support/fail.wraps
 
 $(UNIT) $(FAULT) $(BENCH): $(B)/%: $(B)/obj/%.o $(SUPPORT_O) $(LIBS)
 	@mkdir -p $(@D)
@@ -117,6 +112,11 @@ $(RELAY): $(B)/obj/tests/e2e/relay.o $(LIBS)
 
 # Preloaded into programs of any build, so it has no sanitizer of its own.
 $(POWERCUT): tests/fault/powercut_shim.c tests/support/powercut.h
+	@mkdir -p $(@D)
+	$(SAY) LINK $@
+	$(Q)$(CC) -std=gnu17 $(WARN) $(CFLAGS) $(CPPFLAGS) -fPIC -shared -pthread -o $@ $<
+
+$(DISKSHIM): tests/fault/disk_shim.c
 	@mkdir -p $(@D)
 	$(SAY) LINK $@
 	$(Q)$(CC) -std=gnu17 $(WARN) $(CFLAGS) $(CPPFLAGS) -fPIC -shared -pthread -o $@ $<
@@ -145,7 +145,7 @@ fault: $(FAULT) $(POWERCUT)    ## the fault sweeps only
 	@$(RUN_TESTS) fault
 sim: $(SIM)    ## the simulation only; SEEDS=1000000 for a night
 	@SEEDS=$(SEEDS) $(RUN_TESTS) sim
-e2e: programs $(RELAY) $(POWERCUT) $(B)/tests/fault/test_powercut    ## the end-to-end tests only
+e2e: programs $(RELAY) $(POWERCUT) $(DISKSHIM) $(B)/tests/fault/test_powercut    ## the end-to-end tests only
 	@$(RUN_TESTS) e2e
 
 # The sanitizers' builds run the same tests; the end-to-end ones without those that measure memory.
