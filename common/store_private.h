@@ -151,6 +151,8 @@ enum db_result db_purge_some(struct db *self, bool *ret_more, struct why *why);
 enum db_result db_shrink_some(struct db *self, bool *ret_more, struct why *why);
 /* Copies the log into the file as far as nobody is disturbed. */
 enum db_result db_checkpoint(struct db *self, struct why *why);
+/* The same, and gives the log's space back to the disk, if nobody reads just now; the other connection must be idle. */
+enum db_result db_cut_log(struct db *self, struct why *why);
 /* Length of the log after this connection's last commit. */
 size_t db_log_bytes(const struct db *self);
 

@@ -209,6 +209,8 @@ static int on_commit(void *arg, sqlite3 *handle, const char *name, int pages)
     return SQLITE_OK;
 }
 
+#define BUSY_MS 10000                        /* for somebody who opens the file by hand */
+
 static struct db *connect_file(const char *path, int flags, struct why *why)
 {
     struct db *self = calloc(1, sizeof *self);
@@ -230,7 +232,7 @@ static struct db *connect_file(const char *path, int flags, struct why *why)
         goto fail;
     }
     /* Only somebody who opens the file by hand can make us wait: our own two connections share. */
-    sqlite3_busy_timeout(self->handle, 10000);
+    sqlite3_busy_timeout(self->handle, BUSY_MS);
     return self;
 fail:
     db_close(&self, true);
@@ -552,6 +554,18 @@ enum db_result db_checkpoint(struct db *self, struct why *why)
     errno = 0;
     int rc = sqlite3_wal_checkpoint_v2(self->handle, NULL, SQLITE_CHECKPOINT_PASSIVE, NULL, NULL);
     note_system_error(self);
+    return judge(self, (rc & 0xff) == SQLITE_BUSY ? SQLITE_OK : rc, why);
+}
+
+enum db_result db_cut_log(struct db *self, struct why *why)
+{
+    errno = 0;
+    sqlite3_busy_timeout(self->handle, 0);       /* somebody who reads the file by hand is not waited for */
+    int rc = sqlite3_wal_checkpoint_v2(self->handle, NULL, SQLITE_CHECKPOINT_TRUNCATE, NULL, NULL);
+    note_system_error(self);
+    sqlite3_busy_timeout(self->handle, BUSY_MS);
+    if (rc == SQLITE_OK)
+        self->log_pages = 0;
     return judge(self, (rc & 0xff) == SQLITE_BUSY ? SQLITE_OK : rc, why);
 }
 

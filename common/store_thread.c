@@ -4,11 +4,11 @@
  * answers lookups for a moment. What has no hurry is done a step at a time between the commits:
  * purges, and giving unused space back.
  *
- * A full disk: the log is taken into the file first, which may make room. Then the reserve, a
- * file of some megabytes beside the store, is deleted and the intake is told to stop: so the
- * endings of what was admitted can still be written. When that is used up too, the same
- * transaction is tried again every half second. The disk counts as having room again when the
- * reserve could be made anew.
+ * A full disk: the intake is told to stop while there is still some room, for what is on its way already.
+ * When a transaction finds none, the log is taken into the file first, which may make some. Then the
+ * reserve, a file of some megabytes beside the store, is deleted: so the endings of what was admitted can
+ * still be written. When that is used up too, the same transaction is tried again every half second. The disk
+ * counts as having room again when there is a reserve, and clearly more than what stopped the intake.
  *
  * The checkpoint thread copies the log into the file. It never disturbs commits, and so never gets
  * to the end while they don't pause: past a bound the store thread waits for it and does the rest
@@ -32,6 +32,8 @@
 #define LOG_BOUND (64 * MIB)                 /* the log is begun anew when the checkpoint thread is idle … */
 #define LOG_LIMIT (128 * MIB)                /* … or in any case */
 #define RESERVE (4 * MIB)
+#define LOW (16 * MIB)                       /* less free than this, or than an eighth of the disk, is full … */
+#define ENOUGH (20 * MIB)                    /* … and this, or a fifth, is room again */
 #define RETRY (500 * NS_PER_MS)
 #define LOOKUP_TIME (2 * NS_PER_MS)          /* of lookups between two commits */
 
@@ -126,15 +128,37 @@ static bool make_reserve(const char *path)
     return made;
 }
 
+/* Bytes that are free, and the disk's size. false: it doesn't say. */
+static bool look_at_disk(const struct store *self, uint64_t *ret_free, uint64_t *ret_size)
+{
+    struct statvfs disk;
+    if (statvfs(self->dir, &disk) < 0)
+        return false;
+    *ret_free = (uint64_t)disk.f_bavail * disk.f_frsize;
+    *ret_size = (uint64_t)disk.f_blocks * disk.f_frsize;
+    return true;
+}
+
+/* A disk that is no larger than some reserves has none, and is used to its end. */
+static bool is_tiny(const struct store *self)
+{
+    uint64_t free_bytes, size;
+    return look_at_disk(self, &free_bytes, &size) && size < 4 * RESERVE;
+}
+
 static void first_reserve(struct store *self, struct work *work)
 {
     if (asprintf(&work->reserve, "%s/reserve", self->dir) < 0)
         work->reserve = NULL;
     work->has_reserve = work->reserve && make_reserve(work->reserve);
-    if (!work->has_reserve) {
-        free(work->reserve);
-        work->reserve = NULL;
+    if (work->has_reserve)
+        return;
+    if (work->reserve && !is_tiny(self)) {
+        tell_full(self, work, true);         /* as it was before this start, perhaps */
+        return;
     }
+    free(work->reserve);
+    work->reserve = NULL;
 }
 
 static void let_reserve_go(struct work *work)
@@ -143,23 +167,13 @@ static void let_reserve_go(struct work *work)
     work->has_reserve = false;
 }
 
-/* Twice the reserve must be free: else the first new work would fill the disk again. */
-static bool has_room(const struct store *self)
+/* More than what makes it full: else the first new work would do so again. */
+static bool has_room(const struct store *self, size_t beside)
 {
-    struct statvfs disk;
-    return statvfs(self->dir, &disk) == 0 && (uint64_t)disk.f_bavail * disk.f_frsize >= 2 * RESERVE;
-}
-
-static void regain_room(struct store *self, struct work *work)
-{
-    if (work->failed || !work->full || !STAILQ_EMPTY(&work->group) || !mono_reached(mono_now(), work->regain_at))
-        return;
-    if (work->reserve && !work->has_reserve && has_room(self))
-        work->has_reserve = make_reserve(work->reserve);
-    if (!work->reserve || work->has_reserve)
-        tell_full(self, work, false);
-    else
-        work->regain_at = mono_add(mono_now(), RETRY);
+    uint64_t free_bytes, size;
+    if (!look_at_disk(self, &free_bytes, &size))
+        return false;
+    return free_bytes >= beside + ENOUGH || free_bytes >= beside + size / 5;
 }
 
 /* ---- the log ---- */
@@ -183,8 +197,8 @@ static void fail(struct store *self, struct work *work, const struct why *why)
     tell_failed(self, why);
 }
 
-/* Takes all of the log into the file; nobody commits meanwhile. The next commit begins it anew. */
-static void catch_up(struct store *self, struct work *work)
+/* Takes all of the log into the file by `how`; nobody commits meanwhile. */
+static void take_log(struct store *self, struct work *work, enum db_result (*how)(struct db *, struct why *))
 {
     struct why why;
     pthread_mutex_lock(&self->lock);
@@ -192,9 +206,58 @@ static void catch_up(struct store *self, struct work *work)
         pthread_cond_wait(&self->checkpoint_idle, &self->lock);
     bool failed = self->has_failed;
     pthread_mutex_unlock(&self->lock);
-    if (!failed && db_checkpoint(self->db, &why) == DB_FAILED)
+    if (!failed && how(self->db, &why) == DB_FAILED)
         fail(self, work, &why);
 }
+
+/* The next commit begins it anew. */
+static void catch_up(struct store *self, struct work *work)
+{
+    take_log(self, work, db_checkpoint);
+}
+
+/* It stays as long as it ever was, even when all of it is in the file: on a full disk that is room. */
+static void cut_log(struct store *self, struct work *work)
+{
+    if (!work->failed && db_log_bytes(self->db) > 0)
+        take_log(self, work, db_cut_log);
+}
+
+/* ---- room ---- */
+
+/* The intake stops while what is on its way still finds room: else it would take the endings' reserve. */
+static void mind_room(struct store *self, struct work *work)
+{
+    uint64_t free_bytes, size;
+    if (work->full || !work->reserve || !look_at_disk(self, &free_bytes, &size))
+        return;
+    if (free_bytes >= LOW || free_bytes >= size / 8)
+        return;
+    cut_log(self, work);
+    if (work->failed || has_room(self, 0))
+        return;
+    tell_full(self, work, true);
+    work->regain_at = mono_add(mono_now(), RETRY);
+}
+
+static void regain_room(struct store *self, struct work *work)
+{
+    if (work->failed || !work->full || !STAILQ_EMPTY(&work->group) || !mono_reached(mono_now(), work->regain_at))
+        return;
+    if (!has_room(self, 0)) {
+        pthread_mutex_lock(&self->db_lock);
+        cut_log(self, work);
+        pthread_mutex_unlock(&self->db_lock);
+    }
+    if (work->reserve && !work->has_reserve && has_room(self, RESERVE))
+        work->has_reserve = make_reserve(work->reserve);
+    if (!work->reserve || (work->has_reserve && has_room(self, 0)))
+        tell_full(self, work, false);
+    else
+        work->regain_at = mono_add(mono_now(), RETRY);
+}
+
+/* ---- the log's length ---- */
 
 static void mind_log(struct store *self, struct work *work)
 {
@@ -275,6 +338,7 @@ static void commit_group(struct store *self, struct work *work)
         work->stuck = false;
         tell_committed(self, work);
         drop_group(work);
+        mind_room(self, work);
         break;
     case DB_FULL:
         work->stuck = true;

@@ -515,6 +515,13 @@ RULES(registers, NULL,
     U64(Register, admitted, 0, WIRE_TASKS));
 RULES(ask, NULL, ID(Ask, batch), U64(Ask, from, 0, WIRE_TASKS));
 RULES(forget, NULL, ID(Forget, batch));
+RULES(closing, NULL,
+    ID(Closing, batch),
+    NEED(Closing, span, span),
+    ENUM(Closing, verdict, WIRE__VERDICT__OK, verdict),
+    ENUM(Closing, reason, 0, reason),
+    SENTENCE(Closing, sentence),
+    SESSION(Closing));
 
 static const struct wire_variant downward_variants[] = {
     [WIRE__DOWNWARD__WHAT_WELCOME] = {"welcome", &welcome, false},
@@ -526,6 +533,7 @@ static const struct wire_variant downward_variants[] = {
     [WIRE__DOWNWARD__WHAT_REGISTER] = {"register", &registers, false},
     [WIRE__DOWNWARD__WHAT_ASK] = {"ask", &ask, false},
     [WIRE__DOWNWARD__WHAT_FORGET] = {"forget", &forget, false},
+    [WIRE__DOWNWARD__WHAT_CLOSING] = {"closing", &closing, false},
 };
 
 /* ---- down a lane ---- */
@@ -616,13 +624,6 @@ RULES(report, also_report,
     ENUMS(Report, verdicts, WIRE_BLOCK, WIRE__VERDICT__OK, verdict),
     ENUMS(Report, reasons, WIRE_BLOCK, 0, reason),
     MANY(Report, extras, WIRE_BLOCK, result_extra));
-RULES(closing, NULL,
-    ID(Closing, batch),
-    NEED(Closing, span, span),
-    ENUM(Closing, verdict, WIRE__VERDICT__OK, verdict),
-    ENUM(Closing, reason, 0, reason),
-    SENTENCE(Closing, sentence),
-    SESSION(Closing));
 
 static const struct wire_variant result_variants[] = {
     [WIRE__RESULT__WHAT_REPORT] = {"report", &report, true},

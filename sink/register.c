@@ -208,6 +208,8 @@ static void take_word(struct registry *self, const Wire__Downward *message)
         batch_ask(self, message->ask->batch.data, message->ask->from);
     else if (message->what_case == WIRE__DOWNWARD__WHAT_FORGET)
         batch_forget(self, message->forget->batch.data);
+    else if (message->what_case == WIRE__DOWNWARD__WHAT_CLOSING)
+        take_closing(self, message->closing);
 }
 
 void register_downward(struct registry *self, mono_t now, const Wire__Downward *message)

@@ -65,6 +65,8 @@ struct submission_config {
     struct items *items;                 /* lent; NULL for a batch whose options have a range */
     /* The batch is there (told again after a reconnect); nothing of the input needs to be admitted yet. */
     void (*known)(void *arg, const Wire__Submitted *submitted);
+    /* The ventilator takes nothing now, and `sentence` says why; told once until it takes something again. May be NULL. */
+    void (*waiting)(void *arg, const char *sentence);
     /* Once: the first items were admitted, or there are none, or they are those that the batch had already. */
     void (*accepted)(void *arg);
     /* Once; nothing is called afterwards. `end` and `sentence` are those of a failure. */

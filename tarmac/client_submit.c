@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/random.h>
 
+#include "common/options.h"
 #include "tarmac/client_private.h"
 
 #define OWN_WINDOW_CHUNKS 16u
@@ -335,6 +336,28 @@ static void pause_expired(void *arg)
     submit_again(self);
 }
 
+/* It is there and takes nothing: for as long as it might have been away. */
+static void wait_for_ventilator(struct submission *self, const char *sentence)
+{
+    int64_t patience = self->client->config.reconnect_timeout;
+    mono_t now = mono_now();
+    struct why why;
+    char took[32];
+    if (mono_is_never(self->refused_since)) {
+        self->refused_since = now;
+        if (self->config.waiting)
+            self->config.waiting(self->config.arg, sentence);
+    }
+    if (mono_since(now, self->refused_since) > patience) {
+        format_duration(patience, took);
+        why_set(&why, "%.300s; nothing was taken for %s (--reconnect-timeout)", sentence, took);
+        fail(self, CLIENT_REFUSED, why.text);
+        return;
+    }
+    self->phase = PAUSED;
+    loop_timer_set(self->client->loop, &self->pause, mono_add(now, NOT_NOW_PAUSE));
+}
+
 static void take_refusal(struct submission *self, const Wire__Refused *refused)
 {
     switch (refused->code) {
@@ -342,16 +365,9 @@ static void take_refusal(struct submission *self, const Wire__Refused *refused)
     case WIRE__REFUSED_CODE__UNKNOWN_BATCH:
         submit_again(self);
         return;
-    case WIRE__REFUSED_CODE__NOT_NOW: {
-        mono_t now = mono_now();
-        if (mono_is_never(self->refused_since))
-            self->refused_since = now;
-        if (mono_since(now, self->refused_since) > self->client->config.reconnect_timeout)
-            break;
-        self->phase = PAUSED;
-        loop_timer_set(self->client->loop, &self->pause, mono_add(now, NOT_NOW_PAUSE));
+    case WIRE__REFUSED_CODE__NOT_NOW:
+        wait_for_ventilator(self, refused->sentence);
         return;
-    }
     case WIRE__REFUSED_CODE__DIFFERENT_INPUT:
         different_input(self, "has other items");
         return;
@@ -364,8 +380,12 @@ static void take_refusal(struct submission *self, const Wire__Refused *refused)
 static void on_admitted(void *arg, const Wire__Reply *reply)
 {
     struct submission *self = arg;
-    if (self->phase != SENDING)
-        return;    /* Said before what we have submitted again since. */
+    if (self->phase != SENDING) {
+        /* Said before what we have submitted again since, or will; it is true all the same. */
+        if (reply->what_case == WIRE__REPLY__WHAT_ADMITTED && reply->admitted->next_index > self->admitted)
+            self->admitted = reply->admitted->next_index;
+        return;
+    }
     if (reply->what_case == WIRE__REPLY__WHAT_REFUSED) {
         take_refusal(self, reply->refused);
         return;

@@ -103,7 +103,8 @@ static const char *time_text(int64_t us, char out[32])
     return format_duration((ms < 10000 && ms > -10000 ? ms : ms / 1000 * 1000) * NS_PER_MS, out);
 }
 
-static void print_batch_json(const Wire__BatchStatus *s)
+/* `system`: NULL where the answer has none. */
+static void print_batch_json(const Wire__BatchStatus *s, const Wire__SystemStatus *system)
 {
     json_t *o = json_object();
     const struct { const char *key; uint64_t value; } counts[] = {
@@ -123,6 +124,10 @@ static void print_batch_json(const Wire__BatchStatus *s)
     wire_id_hex(s->batch.data, id);
     json_object_set_new(o, "id", json_string(id));
     json_object_set_new(o, "note", s->note[0] ? json_string(s->note) : json_null());
+    if (system) {
+        json_object_set_new(o, "journal_full", json_boolean(system->journal_full));
+        json_object_set_new(o, "sink_full", json_boolean(system->sink_full));
+    }
     print_json(o);
 }
 
@@ -184,7 +189,7 @@ static void print_status(struct question *self, const Wire__Reply *reply)
 {
     const Wire__StatusReport *r = reply->status;
     for (size_t i = 0; self->options.json && i < r->n_batches; i++)
-        print_batch_json(r->batches[i]);
+        print_batch_json(r->batches[i], r->system);
     if (self->options.json)
         return;
     if (self->one && r->n_batches > 0) {
@@ -206,7 +211,7 @@ static void print_list(struct question *self, const Wire__Reply *reply)
 {
     const Wire__ListReport *r = reply->list;
     for (size_t i = 0; self->options.json && i < r->n_batches; i++)
-        print_batch_json(r->batches[i]);
+        print_batch_json(r->batches[i], NULL);
     if (!self->options.json)
         print_table(r->batches, r->n_batches, !self->later_page);
 }

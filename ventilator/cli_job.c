@@ -179,6 +179,8 @@ static const char interrupted[] = "interrupted by whoever submitted it";
 
 void job_signal(struct job *self)
 {
+    if (!self->wait && self->known && self->signals == 0)
+        cli_say(&self->cli, "interrupted after %" PRIu64 " items were admitted; %s", submission_admitted(self->submission), self->advice);
     if (++self->signals > 1 || !self->wait || !self->submission || (!self->known && !client_is_up(self->cli.client))) {
         cli_end(&self->cli, CLI_CANCELLED);
         return;
@@ -238,6 +240,13 @@ static void on_known(void *arg, const Wire__Submitted *s)
     }
 }
 
+static void on_waiting(void *arg, const char *sentence)
+{
+    struct job *self = arg;
+    self->waiting = true;
+    cli_say(&self->cli, "%s; waiting", sentence);
+}
+
 static void on_accepted(void *arg)
 {
     struct job *self = arg;
@@ -256,6 +265,8 @@ static void fail_submission(struct job *self, enum client_end end, const char *s
 {
     bool of_the_input = end == CLIENT_BAD_INPUT || (self->items && items_too_large(self->items));
     if (!of_the_input || !self->known || self->options.key) {
+        if (self->waiting && self->known)
+            cli_say(&self->cli, "%" PRIu64 " items were admitted; %s", submission_admitted(self->submission), self->advice);
         cli_fail_as(&self->cli, end, sentence);
         return;
     }
@@ -322,7 +333,7 @@ int job_start(struct job *self)
         return -1;
     struct submission_config config = {
         .options = &self->batch.options, .key = self->options.key, .items = self->items,
-        .known = on_known, .accepted = on_accepted, .ended = on_ended, .arg = self,
+        .known = on_known, .waiting = on_waiting, .accepted = on_accepted, .ended = on_ended, .arg = self,
     };
     self->submission = submission_new(self->cli.client, &config, &why);
     if (self->submission)

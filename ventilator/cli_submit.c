@@ -50,7 +50,7 @@ int submit_main(int argc, char **argv)
     if (job.options.dry_run) {
         code = job_dry_run(&job);
     } else {
-        bool started = job_open(&job, job.wait ? on_job_signal : NULL, &job) == 0 && job_start(&job) == 0;
+        bool started = job_open(&job, on_job_signal, &job) == 0 && job_start(&job) == 0;
         code = started ? cli_run_loop(&job.cli) : job.cli.code;
         job_close(&job);
     }

@@ -579,6 +579,7 @@ void sink_ask(struct ledger *l, struct batch *b);           /* what it has recor
 void sink_doubt(struct ledger *l, struct batch *b);
 void workers_back(struct ledger *l);
 void sink_gone(struct ledger *l, const char *reason);
+int sink_closing(struct ledger *l, Wire__Closing *closing);     /* 0, or it didn't go */
 int sink_forget(struct ledger *l, const uint8_t id[WIRE_ID]);      /* tells it to; 0 or -errno */
 
 /* ---- ledger_purge.c ---- */

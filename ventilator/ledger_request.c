@@ -478,6 +478,11 @@ void ledger_request(struct ledger *l, mono_t now, ledger_peer peer, const Wire__
         reply_refused(l, peer, m->id, WIRE__REFUSED_CODE__NOT_NOW, "the ventilator is leaving; try again when it is back");
         return;
     }
+    /* What was taken in before has its room; endings must find theirs. */
+    if (l->full && takes_in(m)) {
+        reply_refused(l, peer, m->id, WIRE__REFUSED_CODE__NOT_NOW, "the disk of the ventilator is full: nothing new is taken in until there is room");
+        return;
+    }
     switch (m->what_case) {
     case WIRE__REQUEST__WHAT_SUBMIT:  on_submit(l, peer, m->id, m->submit); break;
     case WIRE__REQUEST__WHAT_CHUNK:   on_chunk(l, peer, m->id, m->chunk, body); break;

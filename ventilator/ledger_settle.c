@@ -30,10 +30,7 @@ static int send_closing(struct ledger *l, struct batch *b, struct closing *c)
     m.sentence = c->sentence != NULL ? c->sentence : (char *)(uintptr_t)"";
     m.session = l->config.session;
     m.whole = b->cancelled && c->verdict == WIRE__VERDICT__CANCELLED;
-    Wire__Result result = WIRE__RESULT__INIT;
-    result.what_case = WIRE__RESULT__WHAT_CLOSING;
-    result.closing = &m;
-    int rc = l->port.closing(l->port.arg, &result);
+    int rc = sink_closing(l, &m);
     c->sent = rc == 0;
     c->sent_at = l->now;
     return rc;

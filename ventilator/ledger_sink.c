@@ -45,6 +45,21 @@ void sink_fill_place(const struct ledger *l, Wire__SinkPlace *place, char **host
     }
 }
 
+int sink_closing(struct ledger *l, Wire__Closing *closing)
+{
+    Wire__Result result = WIRE__RESULT__INIT;
+    Wire__Downward m = WIRE__DOWNWARD__INIT;
+    if (!l->sink_full) {
+        result.what_case = WIRE__RESULT__WHAT_CLOSING;
+        result.closing = closing;
+        return l->port.closing(l->port.arg, &result);
+    }
+    /* It reads no results now, but has kept room for what ends. */
+    m.what_case = WIRE__DOWNWARD__WHAT_CLOSING;
+    m.closing = closing;
+    return tell_sink(l, &m);
+}
+
 void sink_gone(struct ledger *l, const char *reason)
 {
     if (!l->sink_present)
@@ -390,11 +405,22 @@ static void on_hello(struct ledger *l, ledger_peer peer, const char *address, ui
     purge_tell_again(l);
 }
 
+static void take_full(struct ledger *l, bool full)
+{
+    struct batch *b, *next;
+    if (full == l->sink_full)
+        return;
+    note(l, full ? LOG_WARN : LOG_INFO, full ? "sink_full" : "sink_has_room", "open_batches=%" PRIu64, l->counts.open_batches);
+    l->sink_full = full;
+    /* What lies on the way that it doesn't read any more goes the other one. */
+    if (full)
+        TAILQ_FOREACH_SAFE(b, &l->open, open_link, next)
+            closings_send(l, b, true);
+}
+
 static void on_heartbeat(struct ledger *l, const Wire__Heartbeat *h)
 {
-    if (h->full != l->sink_full)
-        note(l, h->full ? LOG_WARN : LOG_INFO, h->full ? "sink_full" : "sink_has_room", "unrecorded=%" PRIu64, h->unreleased);
-    l->sink_full = h->full;
+    take_full(l, h->full);
     if (h->queued == 0)
         l->sink_moved = l->now;
     Wire__HeartbeatAnswer a = WIRE__HEARTBEAT_ANSWER__INIT;

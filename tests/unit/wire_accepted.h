@@ -132,6 +132,8 @@ static const struct sample samples[] = {
     DOWN(REGISTER, M(Register, register, .batch = ID16, .short_id = TEXT("b7k2"), .options = &OPTIONS(), .total = &M(Number, number, .n = 5))),
     DOWN(ASK, M(Ask, ask, .batch = ID16)),
     DOWN(FORGET, M(Forget, forget, .batch = ID16)),
+    DOWN(CLOSING, M(Closing, closing, .batch = ID16, .number = 4, .span = &SPAN(0, 5), .verdict = WIRE__VERDICT__CANCELLED,
+        .reason = WIRE__REASON__CANCEL, .session = 77)),
 
     LAN(OPEN, EMPTY(Open, open), 0, NULL),
     LAN(ANNOUNCE, M(Announce, announce, .batch = ID16, .short_id = TEXT("b7k2"), .options = &OPTIONS(), .deadline_left = &M(Micros, micros, .us = 0)), 0, NULL),
