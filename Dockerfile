@@ -15,7 +15,7 @@ RUN apt-get update \
         libsqlite3-dev libjansson-dev uthash-dev libbsd-dev
 COPY . /src
 WORKDIR /src
-RUN make -j"$(nproc)" programs && make install DESTDIR=/out PREFIX=/usr/local
+RUN make -j"$(nproc)" programs && make install-programs DESTDIR=/out PREFIX=/usr/local
 
 # What is kept lies in /data, which belongs to the user that everything runs as.
 FROM base AS service

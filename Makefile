@@ -19,7 +19,7 @@ WARN     := -Wall -Wextra -Wshadow -Wconversion -Werror
 OPTIMISE ?= -O2 -g
 CPPFLAGS += -I. -I$(B)/gen -D_GNU_SOURCE -DTARMAC_VERSION='"$(VERSION)"'
 CFLAGS   ?= $(OPTIMISE)
-ALL_CFLAGS = -std=gnu17 $(WARN) $(CFLAGS) -fno-omit-frame-pointer -pthread $(PKG_CFLAGS) $(if $(SAN),-fsanitize=$(SAN) -fno-sanitize-recover=all)
+ALL_CFLAGS = -std=gnu17 $(WARN) $(CFLAGS) -fPIC -fno-omit-frame-pointer -pthread $(PKG_CFLAGS) $(if $(SAN),-fsanitize=$(SAN) -fno-sanitize-recover=all)
 LDLIBS    = $(PKG_LIBS) -lm -pthread $(if $(SAN),-fsanitize=$(SAN))
 PKG_CFLAGS := $(shell pkg-config --cflags $(PKGS) 2>/dev/null)
 PKG_LIBS   := $(shell pkg-config --libs $(PKGS) 2>/dev/null)
@@ -31,6 +31,10 @@ MAINS    := $(foreach p,$(PROGRAMS),$(wildcard $(p)/main.c))
 PROTOS   := $(patsubst proto/%.proto,$(B)/gen/%.pb-c.h,$(wildcard proto/*.proto))
 BASE_O   := $(BASE:%.c=$(B)/obj/%.o) $(PROTOS:$(B)/gen/%.h=$(B)/obj/gen/%.o)
 PARTS_O  := $(PARTS:%.c=$(B)/obj/%.o)
+# libtarmac: what tarmac/tarmac.h declares, and nothing else can be seen from outside.
+API_O    := $(patsubst %.c,$(B)/obj/%.o,$(wildcard tarmac/api*.c tarmac/context.c))
+SONAME   := libtarmac.so.1
+LIBTARMAC := $(B)/lib/libtarmac.a $(B)/lib/libtarmac.so.$(VERSION) $(B)/lib/libtarmac.pc
 BINS     := $(foreach p,$(PROGRAMS),$(if $(wildcard $(p)/main.c),$(B)/bin/$(p)))
 
 # Tests: each unit and fault test is a program of its own, the simulation is one program made of
@@ -56,9 +60,10 @@ SUPPORT_O := $(SUPPORT:%.c=$(B)/obj/%.o)
 # Builds started by other targets: in parallel, unless the caller said how.
 BUILD = $(MAKE) --no-print-directory $(if $(findstring -j,$(MAKEFLAGS)),,-j$(JOBS))
 
-.PHONY: all programs tests help
-all: programs    ## the three programs, in build/bin (the default)
+.PHONY: all programs library tests help
+all: programs library    ## the three programs, in build/bin, and the library, in build/lib (the default)
 programs: $(BINS)
+library: $(LIBTARMAC)    ## libtarmac, static and shared
 tests: $(UNIT) $(FAULT) $(SIM) $(RELAY) $(POWERCUT) $(DISKSHIM)    ## builds the test programs, runs nothing
 
 help:    ## this list
@@ -71,12 +76,18 @@ $(B)/gen/%.pb-c.c $(B)/gen/%.pb-c.h: proto/%.proto
 	$(Q)protoc-c --proto_path=proto --c_out=$(B)/gen $<
 .PRECIOUS: $(B)/gen/%.pb-c.c $(B)/gen/%.pb-c.h
 
-$(B)/obj/gen/%.o: $(B)/gen/%.c
+# Whatever the objects are compiled with: another compiler or other flags compile all of them anew.
+FLAGS = $(CC) $(ALL_CFLAGS) $(CPPFLAGS)
+$(B)/flags: FORCE
+	@mkdir -p $(@D); [ "$$(cat $@ 2>/dev/null)" = '$(subst ','\'',$(FLAGS))' ] || printf '%s\n' '$(subst ','\'',$(FLAGS))' >$@
+.PHONY: FORCE
+
+$(B)/obj/gen/%.o: $(B)/gen/%.c $(B)/flags
 	@mkdir -p $(@D)
 	$(SAY) CC $<
-	$(Q)$(CC) -std=gnu17 $(CPPFLAGS) $(CFLAGS) $(if $(SAN),-fsanitize=$(SAN)) -MMD -c -o $@ $<
+	$(Q)$(CC) -std=gnu17 $(CPPFLAGS) $(CFLAGS) -fPIC $(if $(SAN),-fsanitize=$(SAN)) -MMD -c -o $@ $<
 
-$(B)/obj/%.o: %.c | $(PROTOS)
+$(B)/obj/%.o: %.c $(B)/flags | $(PROTOS)
 	@mkdir -p $(@D)
 	$(SAY) CC $<
 	$(Q)$(CC) $(ALL_CFLAGS) $(CPPFLAGS) -MMD -c -o $@ $<
@@ -93,6 +104,24 @@ $(BINS): $(B)/bin/%: $(B)/obj/%/main.o $(LIBS)
 
 # The fault tests make calls of our own code fail: tests/support/fail.c stands between.
 $(FAULT): LDLIBS += -Wl,@tests/support/fail.wraps
+
+$(B)/lib/libtarmac.a: $(API_O) $(B)/libbase.a
+	@mkdir -p $(@D)
+	$(SAY) AR $@
+	$(Q)$(LD) -r -o $(B)/lib/tarmac.o $^ && objcopy --wildcard --keep-global-symbol='tarmac_*' $(B)/lib/tarmac.o
+	$(Q)rm -f $@; ar rcs $@ $(B)/lib/tarmac.o; rm -f $(B)/lib/tarmac.o
+
+$(B)/lib/libtarmac.so.$(VERSION): $(API_O) $(B)/libbase.a tarmac/libtarmac.map
+	@mkdir -p $(@D)
+	$(SAY) LINK $@
+	$(Q)$(CC) -shared -Wl,-soname,$(SONAME) -Wl,--version-script=tarmac/libtarmac.map -Wl,--as-needed -o $@ $(API_O) $(B)/libbase.a $(LDLIBS)
+	$(Q)ln -sf $(@F) $(@D)/$(SONAME); ln -sf $(SONAME) $(@D)/libtarmac.so
+
+$(B)/lib/libtarmac.pc: Makefile
+	@mkdir -p $(@D)
+	@printf '%s\n' 'prefix=$(PREFIX)' 'includedir=$${prefix}/include' 'libdir=$${prefix}/lib' '' 'Name: libtarmac' \
+	    'Description: contexts, and a client of the Tarmac task queue' 'Version: $(VERSION)' 'Cflags: -I$${includedir}' \
+	    'Libs: -L$${libdir} -ltarmac' 'Libs.private: -pthread' 'Requires.private: libzmq libczmq libprotobuf-c sqlite3 jansson' >$@
 
 $(UNIT) $(FAULT) $(BENCH): $(B)/%: $(B)/obj/%.o $(SUPPORT_O) $(LIBS)
 	@mkdir -p $(@D)
@@ -136,7 +165,7 @@ setup:    ## installs the Debian packages that are missing
 	@tools/setup.sh build
 
 test: setup    ## installs what is missing, builds, runs every test
-	@$(BUILD) programs tests
+	@$(BUILD) programs library tests
 	@SEEDS=$(SEEDS) $(RUN_TESTS) $(SUITES)
 
 unit: $(UNIT)    ## the unit tests only
@@ -150,10 +179,10 @@ e2e: programs $(RELAY) $(POWERCUT) $(DISKSHIM) $(B)/tests/fault/test_powercut   
 
 # The sanitizers' builds run the same tests; the end-to-end ones without those that measure memory.
 asan: setup    ## tests under the address and undefined-behaviour sanitizers
-	@$(BUILD) B=$(B)/asan SAN=address,undefined OPTIMISE="-O1 -g" programs tests
+	@$(BUILD) B=$(B)/asan SAN=address,undefined OPTIMISE="-O1 -g" programs library tests
 	@B=$(B)/asan SAN=address LABEL=asan SEEDS=1000 tools/run-tests.sh $(SUITES)
 tsan: setup    ## tests under the thread sanitizer
-	@$(BUILD) B=$(B)/tsan SAN=thread OPTIMISE="-O1 -g" programs tests
+	@$(BUILD) B=$(B)/tsan SAN=thread OPTIMISE="-O1 -g" programs library tests
 	@B=$(B)/tsan SAN=thread LABEL=tsan SEEDS=300 tools/run-tests.sh $(SUITES)
 
 lint:    ## layers, bans, lengths, and a compile by gcc and clang without warnings
@@ -193,9 +222,20 @@ $(COMPLETION): $(B)/completion/%: $(B)/bin/%
 	@mkdir -p $(@D)
 	$< --completion >$@.new && mv $@.new $@
 
-.PHONY: docs install uninstall image clean
+.PHONY: docs install install-programs uninstall image clean
 docs: $(MAN) $(COMPLETION)    ## man pages and bash completion
-install: programs docs    ## programs, man pages and completion under DESTDIR and PREFIX
+install: install-programs library    ## programs, library, man pages and completion under DESTDIR and PREFIX
+	install -d $(DESTDIR)$(PREFIX)/include/tarmac $(DESTDIR)$(PREFIX)/lib/pkgconfig $(DESTDIR)$(PREFIX)/share/man/man3
+	install -m 644 tarmac/tarmac.h $(DESTDIR)$(PREFIX)/include/tarmac
+	install -m 644 docs/man/libtarmac.3 $(DESTDIR)$(PREFIX)/share/man/man3
+	install -m 644 $(B)/lib/libtarmac.a $(DESTDIR)$(PREFIX)/lib
+	install -m 755 $(B)/lib/libtarmac.so.$(VERSION) $(DESTDIR)$(PREFIX)/lib
+	ln -sf libtarmac.so.$(VERSION) $(DESTDIR)$(PREFIX)/lib/$(SONAME)
+	ln -sf $(SONAME) $(DESTDIR)$(PREFIX)/lib/libtarmac.so
+	@rm -f $(B)/lib/libtarmac.pc; $(MAKE) -s --no-print-directory $(B)/lib/libtarmac.pc
+	install -m 644 $(B)/lib/libtarmac.pc $(DESTDIR)$(PREFIX)/lib/pkgconfig
+
+install-programs: programs docs    ## programs, their man pages and completion only
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/man/man1 $(DESTDIR)$(PREFIX)/share/bash-completion/completions
 	install -m 755 $(BINS) $(DESTDIR)$(PREFIX)/bin
 	install -m 644 $(MAN) $(DESTDIR)$(PREFIX)/share/man/man1
@@ -204,6 +244,8 @@ install: programs docs    ## programs, man pages and completion under DESTDIR an
 uninstall:    ## takes away what install put there
 	rm -f $(PROGRAMS:%=$(DESTDIR)$(PREFIX)/bin/%) $(PROGRAMS:%=$(DESTDIR)$(PREFIX)/share/man/man1/%.1) \
 	      $(PROGRAMS:%=$(DESTDIR)$(PREFIX)/share/bash-completion/completions/%)
+	rm -f $(DESTDIR)$(PREFIX)/include/tarmac/tarmac.h $(DESTDIR)$(PREFIX)/share/man/man3/libtarmac.3
+	rm -f $(DESTDIR)$(PREFIX)/lib/libtarmac.* $(DESTDIR)$(PREFIX)/lib/pkgconfig/libtarmac.pc
 
 image:    ## the container images, IMAGE:latest and IMAGE-worker:latest
 	docker build --target service -t $(IMAGE):latest .

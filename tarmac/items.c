@@ -401,6 +401,7 @@ enum items_result items_next(struct items *self, struct item *ret, struct why *w
     case ITEMS_LINES:      r = next_piece(self, self->spec.separator, &ret->payload, why); break;
     case ITEMS_JSON_LINES: r = next_json(self, ret, why); break;
     case ITEMS_BLOCKS:     r = next_block(self, ret, why); break;
+    case ITEMS_CALLED:     r = self->spec.next(self->arg, ret, why); break;
     }
     self->given += r == ITEMS_ITEM;
     return r;

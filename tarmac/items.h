@@ -21,6 +21,22 @@ enum items_kind {
     ITEMS_BLOCKS,        /* `path`, cut at line ends into pieces of at most block_size (a longer line stays whole) */
     ITEMS_FILES,         /* the words are names of files: the content is the payload, the name the value `file` */
     ITEMS_RANGE,         /* the numbers from `first` on, `count` of them */
+    ITEMS_CALLED,        /* what the owner's `next` gives; after ITEMS_WAIT it calls submission_ready itself */
+};
+
+enum items_result {
+    ITEMS_ITEM,
+    ITEMS_MORE,              /* nothing yet, but this turn has read enough: ask again in the next */
+    ITEMS_WAIT,              /* nothing yet: ready() will be called */
+    ITEMS_END,
+    ITEMS_BAD,               /* why names the source, the line and what would be right; it stays so */
+};
+
+struct item {
+    struct slice payload;    /* lent until the next call; with a buf it can be kept without a copy */
+    uint64_t timeout_us;     /* 0: none of its own */
+    Wire__Value **values;    /* lent until the next call */
+    size_t n_values;
 };
 
 struct items_spec {
@@ -31,6 +47,7 @@ struct items_spec {
     char separator;
     uint64_t block_size;
     uint64_t first, count;
+    enum items_result (*next)(void *arg, struct item *ret, struct why *why);     /* with the `arg` of items_new */
 };
 
 struct items;
@@ -45,20 +62,6 @@ void items_destroy(struct items **self_p);
 /* The largest payload that is accepted (WIRE_PAYLOAD until told). -1: why names a file that is larger already. */
 int items_limit(struct items *self, uint64_t max_payload, struct why *why);
 
-struct item {
-    struct slice payload;    /* lent until the next call; with a buf it can be kept without a copy */
-    uint64_t timeout_us;     /* 0: none of its own */
-    Wire__Value **values;    /* lent until the next call */
-    size_t n_values;
-};
-
-enum items_result {
-    ITEMS_ITEM,
-    ITEMS_MORE,              /* nothing yet, but this turn has read enough: ask again in the next */
-    ITEMS_WAIT,              /* nothing yet: ready() will be called */
-    ITEMS_END,
-    ITEMS_BAD,               /* why names the source, the line and what would be right; it stays so */
-};
 enum items_result items_next(struct items *self, struct item *ret, struct why *why);
 
 /* After ITEMS_BAD: an item has more than the limit (and isn't merely malformed). */
