@@ -222,6 +222,31 @@ assert_each_once() {    # FILE N
 }
 verdicts() { jq -r .verdict "$1" | sort | uniq -c | awk '{ printf "%s%s=%d", (NR > 1 ? " " : ""), $2, $1 }'; }
 
+# ---- a network that can be cut ----
+
+# Starts a relay of N ports: what dials 127.0.0.2 at one of them reaches the same port at 127.0.0.1. Its first port is
+# in $port. Then `network NAME stop both` and so on: see relay.c.
+start_relay() {    # NAME N
+    local fd
+    mkfifo "$T/$1.commands"
+    exec {fd}<>"$T/$1.commands"
+    : >"$T/$1.out"
+    "$B/tests/relay" 127.0.0.2 127.0.0.1 "$2" >>"$T/$1.out" 2>>"$T/$1.err" <&"$fd" &
+    PIDS[$1]=$!
+    eval "exec $fd>&-"
+    wait_for 10 "the ready line of $1" ready_or_gone "$1"
+    port=$(ready_field "$1" port)
+    [ -n "$port" ] || fail "$1 is not ready"
+}
+has_lines() { [ "$(wc -l <"$1")" -ge "$2" ]; }
+network() {    # NAME COMMAND...
+    local name=$1 before
+    shift
+    before=$(wc -l <"$T/$name.out")
+    echo "$*" >"$T/$name.commands"
+    wait_for 5 "$name to do '$*'" has_lines "$T/$name.out" $((before + 1))
+}
+
 # ---- chance ----
 
 # What chance decides follows from SEED, which is printed: with it in the environment a test does the same again, as

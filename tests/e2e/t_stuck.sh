@@ -6,31 +6,6 @@
 silence=$((2 * SLOW))
 bounds=(--heartbeat 200ms --loss-grace 1s --silence "${silence}s")
 
-# ---- a network that can be cut ----
-
-# Starts a relay of N ports: what dials 127.0.0.2 at one of them reaches the same port at 127.0.0.1. Its first port is
-# in $port. Then `network NAME stop both` and so on: see relay.c.
-start_relay() {    # NAME N
-    local fd
-    mkfifo "$T/$1.commands"
-    exec {fd}<>"$T/$1.commands"
-    : >"$T/$1.out"
-    "$B/tests/relay" 127.0.0.2 127.0.0.1 "$2" >>"$T/$1.out" 2>>"$T/$1.err" <&"$fd" &
-    PIDS[$1]=$!
-    eval "exec $fd>&-"
-    wait_for 10 "the ready line of $1" ready_or_gone "$1"
-    port=$(ready_field "$1" port)
-    [ -n "$port" ] || fail "$1 is not ready"
-}
-has_lines() { [ "$(wc -l <"$1")" -ge "$2" ]; }
-network() {    # NAME COMMAND...
-    local name=$1 before
-    shift
-    before=$(wc -l <"$T/$name.out")
-    echo "$*" >"$T/$name.commands"
-    wait_for 5 "$name to do '$*'" has_lines "$T/$name.out" $((before + 1))
-}
-
 # A ventilator, a sink, and two workers of which w1 reaches both through relays: `vent` and `results`.
 start_cut_cluster() {
     local first
