@@ -50,10 +50,10 @@ FAULT    := $(FAULT_C:%.c=$(B)/%)
 SIM      := $(if $(SIM_C),$(B)/tests/sim)
 FUZZ     := $(FUZZ_C:%.c=$(B)/%)
 BENCH    := $(BENCH_C:%.c=$(B)/%)
-RELAY    := $(B)/tests/relay
+RELAY    := $(B)/tests/relay $(B)/tests/pretender
 POWERCUT := $(B)/tests/powercut.so
 DISKSHIM := $(B)/tests/disk_shim.so
-SOURCES  := $(BASE) $(PARTS) $(MAINS) $(UNIT_C) $(FAULT_C) $(SIM_C) $(BENCH_C) $(FUZZ_C) $(SUPPORT) tests/e2e/relay.c tests/fault/powercut_shim.c tests/fault/disk_shim.c
+SOURCES  := $(BASE) $(PARTS) $(MAINS) $(UNIT_C) $(FAULT_C) $(SIM_C) $(BENCH_C) $(FUZZ_C) $(SUPPORT) tests/e2e/relay.c tests/e2e/pretender.c tests/fault/powercut_shim.c tests/fault/disk_shim.c
 LIBS     := $(B)/libparts.a $(B)/libbase.a
 SUPPORT_O := $(SUPPORT:%.c=$(B)/obj/%.o)
 
@@ -134,7 +134,7 @@ $(B)/tests/sim: $(SIM_C:%.c=$(B)/obj/%.o) $(SUPPORT_O) $(LIBS)
 	$(Q)$(CC) -o $@ $^ $(LDLIBS)
 
 # A network that the end-to-end tests can cut.
-$(RELAY): $(B)/obj/tests/e2e/relay.o $(LIBS)
+$(RELAY): $(B)/tests/%: $(B)/obj/tests/e2e/%.o $(LIBS)
 	@mkdir -p $(@D)
 	$(SAY) LINK $@
 	$(Q)$(CC) -o $@ $^ $(LDLIBS)
