@@ -596,7 +596,8 @@ void on_forgotten(struct ledger *l, const Wire__Forgotten *m);
 bool purged_short_id(const struct ledger *l, const char *short_id);
 /* Whether a batch of this name, or with this submission, was purged; then why says so. */
 bool purged_find(const struct ledger *l, const char *ref, struct why *why);
-bool purged_submission(const struct ledger *l, const uint8_t submission[WIRE_ID], struct why *why);
+/* Its code: not now, while a crash could still undo the purge. */
+bool purged_submission(const struct ledger *l, const uint8_t submission[WIRE_ID], Wire__RefusedCode *ret_code, struct why *why);
 
 int due_cmp(const struct due *a, const struct due *b);
 int hole_cmp(const struct hole *a, const struct hole *b);

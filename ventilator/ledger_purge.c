@@ -180,15 +180,18 @@ bool purged_find(const struct ledger *l, const char *ref, struct why *why)
     return t != NULL;
 }
 
-bool purged_submission(const struct ledger *l, const uint8_t submission[WIRE_ID], struct why *why)
+bool purged_submission(const struct ledger *l, const uint8_t submission[WIRE_ID], Wire__RefusedCode *ret_code, struct why *why)
 {
     struct tombstone *t;
     char when[32];
     HASH_FIND(hh_submission, l->purges.by_submission, submission, WIRE_ID, t);
     if (t == NULL)
         return false;
+    *ret_code = t->sequence > l->purges.committed ? WIRE__REFUSED_CODE__NOT_NOW : WIRE__REFUSED_CODE__REFUSED;
     wall_text(t->purged, when);
-    if (t->key != NULL)
+    if (*ret_code == WIRE__REFUSED_CODE__NOT_NOW)
+        why_set(why, "this submission is batch %s, which is just being purged; try again in a moment", t->short_id);
+    else if (t->key != NULL)
         why_set(why, "the key '%s' is that of batch %s, which was purged at %s: its tasks have run. To run them once more submit with "
                 "another --key", t->key, t->short_id, when);
     else

@@ -202,8 +202,9 @@ static void on_submit(struct ledger *l, ledger_peer peer, uint64_t request, cons
         return;
     }
     struct why why = {""};
-    if (b == NULL && purged_submission(l, submission, &why)) {
-        reply_refused(l, peer, request, WIRE__REFUSED_CODE__REFUSED, why.text);
+    Wire__RefusedCode code = WIRE__REFUSED_CODE__REFUSED;
+    if (b == NULL && purged_submission(l, submission, &code, &why)) {
+        reply_refused(l, peer, request, code, why.text);
         return;
     }
     if (s->options->halt != NULL && s->options->halt->when != WIRE__HALT_WHEN__HALT_NEVER) {
