@@ -11,7 +11,7 @@
 #define PATIENCE   (6 * S)
 #define MOST_AWAY  3u                  /* chunks without an answer */
 
-enum { ASK_HELLO = 1, ASK_SUBMIT, ASK_CHUNK, ASK_SEAL, ASK_CANCEL, ASK_EXTEND, ASK_STATUS };
+enum { ASK_HELLO = 1, ASK_SUBMIT, ASK_CHUNK, ASK_SEAL, ASK_CANCEL, ASK_EXTEND, ASK_STATUS, ASK_PURGE };
 #define N_ASKED (sizeof((struct client *)0)->asked / sizeof((struct client *)0)->asked[0])
 
 struct plan *plan_of_batch(struct world *w, const uint8_t *id)
@@ -50,7 +50,7 @@ static void start_over(struct client *c)
     for (size_t i = 0; i < MAX_PLANS; i++) {
         struct plan *p = &c->p.world->plans[i];
         p->stage = PLAN_NEW;
-        p->waiting = p->cancel_sent = p->extend_sent = p->status_sent = false;
+        p->waiting = p->cancel_sent = p->extend_sent = p->status_sent = p->purge_sent = false;
         p->on_the_way = 0;
     }
 }
@@ -216,7 +216,26 @@ static void send_status(struct client *c, unsigned i)
     p->status_sent = ask(c, i, ASK_STATUS, &m, (struct slice){0}, false);
 }
 
+static void send_purge(struct client *c, unsigned i)
+{
+    struct plan *p = &c->p.world->plans[i];
+    Wire__Purge purge = WIRE__PURGE__INIT;
+    Wire__Request m = WIRE__REQUEST__INIT;
+    purge.ref = p->short_id;
+    m.what_case = WIRE__REQUEST__WHAT_PURGE;
+    m.purge = &purge;
+    p->purge_sent = ask(c, i, ASK_PURGE, &m, (struct slice){0}, false);
+    p->purge_asked |= p->purge_sent;
+}
+
 /* ---- going on ---- */
+
+/* Nothing more is meant to be done with it but this. */
+static bool may_purge(const struct plan *p)
+{
+    return p->purges && p->status_done && (!p->resubmits || p->resubmitted) && (p->cancel_after == 0 || p->cancel_done)
+           && (p->extend_after == 0 || p->extend_done);
+}
 
 /* Its submitter stops half way. Later somebody goes on with the batch, or ends it. */
 static void die_half_way(struct client *c, struct plan *p)
@@ -244,8 +263,13 @@ static void go_on(struct client *c, unsigned i)
 {
     struct world *w = c->p.world;
     struct plan *p = &w->plans[i];
-    if (w->now < p->dead_until)
+    if (w->now < p->dead_until || p->key_refused)
         return;
+    if (p->purged || p->perhaps_purged) {
+        if (!p->waiting)
+            submit(c, i);
+        return;
+    }
     if (p->stage == PLAN_NEW) {
         if (!p->waiting)
             submit(c, i);
@@ -272,6 +296,8 @@ static void go_on(struct client *c, unsigned i)
         send_status(c, i);
     if (p->status_done && p->resubmits && !p->resubmitted && !p->waiting)
         submit(c, i);
+    if (may_purge(p) && !p->purge_sent && w->now >= p->purge_at)
+        send_purge(c, i);
 }
 
 void client_turn(struct client *c)
@@ -299,6 +325,10 @@ static void on_submitted(struct client *c, unsigned i, const Wire__Submitted *s)
 {
     struct world *w = c->p.world;
     struct plan *p = &w->plans[i];
+    p->perhaps_purged = false;
+    p->status_sent = false;
+    if (p->purged)
+        violated(w, "purge", "batch %s was purged; its submission makes batch %s", p->short_id, s->short_id);
     if (p->known && memcmp(p->id, s->batch.data, WIRE_ID) != 0)
         violated(w, "I1", "submission %u was batch %s and is batch %s now: acknowledged tasks are lost, or run twice", i, p->short_id, s->short_id);
     memcpy(p->id, s->batch.data, WIRE_ID);
@@ -328,11 +358,47 @@ static void on_submitted(struct client *c, unsigned i, const Wire__Submitted *s)
     p->stage = s->state == WIRE__STATE__OPEN ? PLAN_SUBMITTED : PLAN_SEALED;
 }
 
+static void is_purged(struct world *w, struct plan *p, enum cover why)
+{
+    cover(w, why);
+    check_purged(w, p);
+    p->purged = true;
+}
+
+/* false: that it is purged is no reason for this. */
+static bool refused_as_purged(struct client *c, unsigned i, int kind, const Wire__Refused *r)
+{
+    struct world *w = c->p.world;
+    struct plan *p = &w->plans[i];
+    bool may_be = p->purge_asked || (w->retain > 0 && p->known && p->truth->complete);
+    if (kind == ASK_PURGE && r->code == WIRE__REFUSED_CODE__REFUSED) {
+        cover(w, COVER_PURGE_WAITS);            /* a worker holds something of it, or may */
+        p->purge_sent = false;
+        p->purge_at = w->now + S;
+        return true;
+    }
+    if (!may_be || (r->code != WIRE__REFUSED_CODE__UNKNOWN_BATCH && (r->code != WIRE__REFUSED_CODE__REFUSED || kind == ASK_EXTEND)))
+        return false;
+    if (kind != ASK_SUBMIT) {                   /* it may not be on disk yet: nothing depends on it */
+        p->perhaps_purged = true;
+        p->waiting &= kind != ASK_SEAL;
+        return true;
+    }
+    if (!p->purged)
+        is_purged(w, p, p->purge_asked ? COVER_PURGED : COVER_RETAINED);
+    cover(w, COVER_PURGE_KEY);
+    p->key_refused = true;
+    p->waiting = false;
+    return true;
+}
+
 static void on_refused(struct client *c, unsigned i, int kind, const Wire__Refused *r)
 {
     struct world *w = c->p.world;
     struct plan *p = &w->plans[i];
     trace(w, c->p.name, "is refused (%d, code %d): %s", kind, r->code, r->sentence);
+    if (refused_as_purged(c, i, kind, r))
+        return;
     if (r->code == WIRE__REFUSED_CODE__UNKNOWN_BATCH) {
         violated(w, "I1", "batch %s was acknowledged and is unknown now: %s", p->short_id, r->sentence);
     } else if (kind == ASK_EXTEND) {
@@ -389,6 +455,11 @@ static void on_reply(struct client *c, unsigned i, int kind, const Wire__Reply *
             check_status(w, p->truth, m->status->batches[0]);
         }
         break;
+    case WIRE__REPLY__WHAT_PURGED:
+        p->purge_sent = false;
+        if (!p->purged)
+            is_purged(w, p, COVER_PURGED);
+        break;
     default:
         violated(w, "wire", "an answer that nobody asked for: %d", m->what_case);
     }
@@ -429,6 +500,12 @@ bool client_is_done(const struct client *c)
 {
     for (size_t i = 0; i < MAX_PLANS; i++) {
         const struct plan *p = &c->p.world->plans[i];
+        if (p->purged && !purge_is_over(c->p.world, p))
+            return false;
+        if (p->purged && p->key_refused)
+            continue;
+        if (p->purges && p->used && !p->key_refused)
+            return false;
         if (p->used && (!p->known || !p->truth->complete || !p->status_done || (p->cancel_after > 0 && !p->cancel_done)
                         || (p->resubmits && !p->resubmitted)))
             return false;

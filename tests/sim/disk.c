@@ -55,7 +55,11 @@ static enum await where_it_is(const struct disk *d)
 
 void disk_died(struct disk *d)
 {
+    struct world *w = d->owner->world;
     count_await(d, where_it_is(d));
+    for (size_t i = 0; i < MAX_PLANS; i++)
+        if (w->plans[i].purge_asked && !purge_is_over(w, &w->plans[i]))
+            cover(w, COVER_KILL_PURGING);
     if (d->full)
         cover(d->owner->world, COVER_FULL_KILL);
 }
@@ -230,7 +234,13 @@ static void flush_free(struct flush *f)
 
 static void apply(struct disk *d, struct op *op)
 {
+    struct world *w = d->owner->world;
     op->next = NULL;
+    bool kept = op->kind == OP_REMOVE && !is_sink(d) && mutate(w, MUTANT_PURGE_HALF);
+    if (kept || (op->kind == OP_PUT && strncmp(op->key, "purged/", 7) == 0 && mutate(w, MUTANT_TOMBSTONE_LOST))) {
+        op_free(op);
+        return;
+    }
     switch (op->kind) {
     case OP_PUT:           apply_put(d, op); break;
     case OP_REMOVE:        apply_remove(d, op); break;

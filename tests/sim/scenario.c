@@ -61,6 +61,7 @@ static void choose_bounds(struct world *w, struct plan *p)
 static void choose_submitter(struct world *w, struct plan *p)
 {
     p->resubmits = one_in(w, 6);
+    p->purges = one_in(w, 4);
     if (p->range || p->total < 4 || !one_in(w, 5))
         return;
     p->submitter = (int)between(w, DIES_CONTINUED, DIES_SEALED);
@@ -198,6 +199,7 @@ static void choose_speeds(struct world *w)
         slow += w->all[below(w, w->n_all)]->slow = between(w, 10 * MS, 200 * MS);
     if (slow > 0)
         cover(w, COVER_SLOW);
+    w->retain = one_in(w, 25) ? between(w, S, 20 * S) : 0;
     w->slack = 20 * slow + (w->theme == THEME_BACKLOG ? 4 * S : 0);       /* hundreds of retries that wait are closed one by one */
 }
 

@@ -8,7 +8,7 @@
  *   disk.c       what is staged, flushed, committed, lost in a crash
  *   vent.c worker.c sink.c client.c     the four kinds of processes around the cores
  *   scenario.c   what a seed means: the cluster and its batches; faults.c: what goes wrong
- *   check.c      the invariants
+ *   check.c      the invariants; purged.c: of what is purged
  *   cover.c      what was reached, and how often
  *   say.c        messages in the trace
  *   mutants.c    rules that are broken on purpose, and who must notice */
@@ -79,7 +79,9 @@ struct link;
     X(CONTINUED, "... whose batch was continued")                X(CANCELLED_OPEN, "... whose batch was cancelled") \
     X(SEALED_OPEN, "... whose batch was sealed")                 X(RESUBMITTED, "complete batches that were submitted again") \
     X(POISON, "tasks that killed a worker")                      X(POISON_LOST, "of these, judged lost") \
-    X(BACKLOG, "backlogs of more than 100,000 tasks")
+    X(BACKLOG, "backlogs of more than 100,000 tasks")            X(PURGED, "batches that were purged") \
+    X(PURGE_WAITS, "purges refused while something is held")     X(PURGE_KEY, "submissions refused: their batch is purged") \
+    X(KILL_PURGING, "kills while the sink has to forget")        X(RETAINED, "batches purged for their age")
 
 #define COVER_OF(name, text) COVER_##name,
 enum cover { COVERS(COVER_OF) COVER_N };
@@ -242,17 +244,19 @@ struct plan {
     uint64_t dies_at;                  /* its submitter, with so many tasks on the way */
     int64_t dead_for;
     bool resubmits;                    /* the whole, when it is complete */
+    bool purges;                       /* after that, and submits it once more */
+    int64_t purge_at;
     uint64_t poison[3];                /* tasks whose attempts kill their worker */
     size_t n_poison;
 
     /* The client's, lost in its crash. */
     enum { PLAN_NEW, PLAN_SUBMITTED, PLAN_SENT, PLAN_SEALED } stage;
-    bool waiting, sealed_told, cancel_sent, extend_sent, status_sent;
+    bool waiting, sealed_told, cancel_sent, extend_sent, status_sent, purge_sent;
     uint64_t next, digest, on_the_way;
     /* The world's. */
     uint8_t id[WIRE_ID];
     char short_id[16];
-    bool known, cancel_done, extend_done, status_done, died, resubmitted;
+    bool known, cancel_done, extend_done, status_done, died, resubmitted, purge_asked, perhaps_purged, purged, key_refused;
     int64_t asked_at, answered_at, dead_until;
     struct truth *truth;
 };
@@ -312,7 +316,8 @@ enum mutant {
     MUTANT_LANE_REORDERED, MUTANT_RUN_TWICE, MUTANT_SLOT_FREED_EARLY, MUTANT_ROW_FORGOTTEN, MUTANT_RESTORE_SKIPS, MUTANT_CLOSING_LOST,
     MUTANT_TORN_FLUSH, MUTANT_DISK_ERROR_IGNORED,
     MUTANT_CLOCK_FAST, MUTANT_CLOCK_SENT, MUTANT_DEADLINE_FORGOTTEN, MUTANT_REBOOT_UNNOTICED, MUTANT_LEASE_TOO_LONG,
-    MUTANT_DRAIN_KILLS, MUTANT_LOSSES_UNCOUNTED, MUTANT_INNOCENT_BLAMED, MUTANT_CACHE_UNBOUNDED, MUTANT_KEY_FORGOTTEN, MUTANT_ACK_INVENTED, MUTANT_COUNTS_FORGED, MUTANT_OK_INVENTED, MUTANT_RELEASE_LOST, MUTANT_HOLDINGS_HIDDEN, MUTANTS
+    MUTANT_DRAIN_KILLS, MUTANT_LOSSES_UNCOUNTED, MUTANT_INNOCENT_BLAMED, MUTANT_CACHE_UNBOUNDED, MUTANT_KEY_FORGOTTEN,
+    MUTANT_FORGET_LOST, MUTANT_PURGE_HALF, MUTANT_TOMBSTONE_LOST, MUTANT_ACK_INVENTED, MUTANT_COUNTS_FORGED, MUTANT_OK_INVENTED, MUTANT_RELEASE_LOST, MUTANT_HOLDINGS_HIDDEN, MUTANTS
 };
 
 struct world {
@@ -336,6 +341,7 @@ struct world {
     uint64_t next_link;
 
     enum theme theme;
+    int64_t retain;                      /* ns: complete batches are purged after this; 0: never */
     int64_t slack;                       /* for what is slow in this world */
     int64_t wall_offset, wall_most;      /* of the wall clock; the most that it ever was */
     bool wall_stepped, any_doomed;
@@ -458,6 +464,10 @@ void sleep_until(struct process *p, mono_t next);
 void scenario_make(struct world *w);
 void faults_make(struct world *w, int64_t span);
 void fault_kill(struct world *w, struct process *p, const char *why, int64_t down);      /* and starts it again after that */
+
+/* ---- purged.c ---- */
+void check_purged(struct world *w, const struct plan *p);        /* it was acknowledged, or seen */
+bool purge_is_over(struct world *w, const struct plan *p);       /* at the sink */
 
 /* ---- cover.c ---- */
 void cover(struct world *w, enum cover what);

@@ -52,6 +52,8 @@ static int port_down(void *arg, ledger_peer peer, const Wire__Downward *m)
     struct link *l = link_of_peer(v->p.world, LINK_CONTROL, peer);
     if (!port_works(&v->p))
         return 0;
+    if (m->what_case == WIRE__DOWNWARD__WHAT_FORGET && mutate(v->p.world, MUTANT_FORGET_LOST))
+        return 0;
     if (m->what_case == WIRE__DOWNWARD__WHAT_REGISTER)
         check_register(v->p.world, m->register_);
     return l == NULL || link_send(l, LISTENER, &m->base, (struct slice){0}, false) < 0 ? -EHOSTUNREACH : 0;
@@ -289,7 +291,7 @@ void vent_start(struct vent *v)
         .program = "ventilator sim", .session = chance(w) | 1, .heartbeat = S, .loss_grace = LOSS_GRACE, .silence = 10 * S,
         .shutdown_timeout = 30 * S, .max_losses = mutate(w, MUTANT_LOSSES_UNCOUNTED) ? 100 : MAX_LOSSES,
         .max_payload = WIRE_PAYLOAD, .result_credit = 4000, .cache_bytes = mutate(w, MUTANT_CACHE_UNBOUNDED) ? SIZE_MAX : CACHE_BYTES,
-        .wall = wall_of(w),
+        .retain = w->retain, .keep_keys = 30 * 86400 * S, .wall = wall_of(w),
     };
     snprintf(config.boot, sizeof config.boot, "00000000-0000-4000-8000-%012u", mutate(w, MUTANT_REBOOT_UNNOTICED) ? 0 : v->p.boots);
     memcpy(config.journal, journal_id, WIRE_ID);

@@ -332,6 +332,8 @@ void worker_start(struct worker *k)
 void worker_end(struct worker *k)
 {
     for (uint32_t i = 0; i < k->slots; i++) {
+        if (k->runs[i].busy && !k->runs[i].stopping && k->p.world->theme == THEME_GENTLE && !k->p.world->over)
+            violated(k->p.world, "gentle", "%s leaves, and takes task %" PRIu64 " with it that was not told to stop", k->p.name, k->runs[i].index);
         if (k->runs[i].busy && k->runs[i].record != NULL)
             k->runs[i].record->over = true;
         k->runs[i].busy = false;
