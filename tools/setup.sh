@@ -11,7 +11,7 @@ give_up() { say "$*"; exit 1; }
 declare -A groups=(
     [build]="gcc libc6-dev make pkg-config libzmq3-dev libczmq-dev libprotobuf-c-dev
              protobuf-c-compiler libsqlite3-dev libjansson-dev uthash-dev libbsd-dev libcmocka-dev
-             imagemagick jq procps sqlite3 util-linux"
+             imagemagick jq procps python3 sqlite3 util-linux"
     [fuzz]="clang libclang-rt-dev"
     [lint]="clang universal-ctags shellcheck git"
     [containers]="docker.io docker-compose debootstrap git"

@@ -63,14 +63,14 @@ struct agent_run {
 
 /* How it ended, from the shell. */
 struct agent_end {
-    enum { AGENT_EXITED, AGENT_SIGNALLED, AGENT_NOT_STARTED, AGENT_KEEPER_DIED } how;
+    enum { AGENT_EXITED, AGENT_SIGNALLED, AGENT_NOT_STARTED, AGENT_KEEPER_DIED, AGENT_FAULT } how;
     int code;                               /* exit code, signal, or 0 */
     bool term_sent, kill_sent;              /* by us, before the command ended */
     struct slice output, errors;
     bool output_truncated, errors_truncated, swept;
     bool limit;                             /* it hit one of its limits and failed; the sentence says which */
     int64_t run_ns;
-    const char *sentence;                   /* not started, a limit, or keeper died: why; else NULL */
+    const char *sentence;                   /* not started, a fault, a limit, or keeper died: why; a handler's own words; else NULL */
 };
 
 struct agent_ports {

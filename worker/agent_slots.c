@@ -214,6 +214,7 @@ static void own_outcome(const struct agent_end *end, struct outcome *out)
     case AGENT_SIGNALLED: out->reason = WIRE__REASON__SIGNAL; break;
     case AGENT_NOT_STARTED: out->reason = WIRE__REASON__NOT_STARTED; break;
     case AGENT_KEEPER_DIED: out->reason = WIRE__REASON__KEEPER_DIED; break;
+    case AGENT_FAULT: out->reason = WIRE__REASON__HANDLER_FAULT; break;
     }
     if (end->limit) {
         out->verdict = WIRE__VERDICT__FAILED;

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "proto/handler.h"
 #include "tarmac/template.h"
 
 #define VARIABLES (16u + 2 * WIRE_VALUES)
@@ -14,6 +15,7 @@
 /* A handler's template, once for payloads that are arguments and once for those that go to standard input. */
 struct handler {
     const char *name;
+    const char *const *words;        /* persistent: as they are */
     struct template *templates[2];
 };
 
@@ -30,6 +32,9 @@ struct worker_command {
     size_t n;
     bool no_memory;
     char *env[VARIABLES + 1];
+    struct keeper_task task;
+    uint8_t *head;                   /* of the task */
+    size_t head_room;
 };
 
 /* ---- making it ---- */
@@ -54,7 +59,8 @@ struct worker_command *worker_command_new(const struct agent_handler *handlers, 
     for (size_t i = 0; complete && i < n; i++) {
         struct handler *handler = &self->handlers[self->n_handlers++];
         handler->name = handlers[i].name;
-        for (int pipe = 0; pipe < 2; pipe++)
+        handler->words = handlers[i].kind == AGENT_PERSISTENT ? handlers[i].command : NULL;
+        for (int pipe = 0; pipe < 2 && !handler->words; pipe++)
             complete &= template_parse(handlers[i].command, count_words(handlers[i].command), pipe, &handler->templates[pipe], &why) == 0;
     }
     if (!complete)
@@ -76,6 +82,7 @@ void worker_command_destroy(struct worker_command **self_p)
     free(self->handlers);
     free(self->submit_to);
     free(self->text);
+    free(self->head);
     free(self);
 }
 
@@ -163,17 +170,26 @@ static void values(struct worker_command *self, const struct agent_run *run)
 }
 
 /* The attempt's span is a child of the batch's: the same trace and flags, a span of its own. */
-static void trace(struct worker_command *self, const struct agent_run *run)
+static bool child_span(const struct agent_run *run, char ret_id[33], char ret_traceparent[64])
 {
     const char *parent = run->options->traceparent;
-    char id[33], span[17];
+    char span[17];
     if (!wire_traceparent_ok(parent))
-        return;
-    wire_trace_id(parent, id);
+        return false;
+    wire_trace_id(parent, ret_id);
     for (size_t i = 0; i < sizeof run->span_id; i++)
         snprintf(span + 2 * i, 3, "%02x", run->span_id[i]);
+    snprintf(ret_traceparent, 64, "00-%s-%s-%.2s", ret_id, span, parent + 53);
+    return true;
+}
+
+static void trace(struct worker_command *self, const struct agent_run *run)
+{
+    char id[33], traceparent[64];
+    if (!child_span(run, id, traceparent))
+        return;
     variable(self, "TARMAC_TRACE_ID=%s", id);
-    variable(self, "TRACEPARENT=00-%s-%s-%s", id, span, parent + 53);
+    variable(self, "TRACEPARENT=%s", traceparent);
     if (run->options->tracestate[0] != '\0')
         variable(self, "TRACESTATE=%s", run->options->tracestate);
 }
@@ -203,6 +219,98 @@ static int make_environment(struct worker_command *self, const struct agent_run 
     return self->no_memory ? -ENOMEM : 0;
 }
 
+/* ---- a task of a persistent handler ---- */
+
+static size_t list_values(const struct agent_run *run, Tarmac__Handler__Value *list, Tarmac__Handler__Value **pointers)
+{
+    const Wire__Options *options = run->options;
+    size_t n = 0, n_own = run->extra ? run->extra->n_values : 0;
+    for (size_t i = 0; i < options->n_values + n_own; i++) {
+        bool own = i >= options->n_values;
+        const Wire__Value *from = own ? run->extra->values[i - options->n_values] : options->values[i];
+        size_t at = 0;
+        while (at < n && strcmp(list[at].key, from->key) != 0)
+            at++;
+        if (at == n) {
+            tarmac__handler__value__init(&list[n]);
+            pointers[n] = &list[n];
+            n++;
+        }
+        /* The task's own come last and replace the batch's. */
+        list[at].key = from->key;
+        list[at].value = from->value;
+    }
+    return n;
+}
+
+static int pack_task(struct worker_command *self, const Tarmac__Handler__Task *task)
+{
+    size_t size = tarmac__handler__task__get_packed_size(task);
+    if (size > self->head_room) {
+        uint8_t *head = realloc(self->head, size);
+        if (!head)
+            return -ENOMEM;
+        self->head = head;
+        self->head_room = size;
+    }
+    self->task = (struct keeper_task){.head = {.data = self->head, .len = tarmac__handler__task__pack(task, self->head)}};
+    return 0;
+}
+
+static int make_task(struct worker_command *self, const struct agent_run *run)
+{
+    Tarmac__Handler__Value values[2 * WIRE_VALUES], *pointers[2 * WIRE_VALUES];
+    char id[33] = "", traceparent[64] = "", key[64], parent[128], batch[33];
+    wire_id_hex(run->batch, batch);
+    snprintf(key, sizeof key, "%s/%" PRIu64, run->short_id, run->index);
+    snprintf(parent, sizeof parent, "%s/%" PRIu64 "/%" PRIu64 "/%" PRIu32, batch, run->index, run->epoch, run->attempt);
+    bool traced = child_span(run, id, traceparent);
+    Tarmac__Handler__Task task = TARMAC__HANDLER__TASK__INIT;
+    task.batch = (char *)(uintptr_t)run->short_id;
+    task.index = run->index;
+    task.attempt = run->attempt;
+    task.slot = run->slot + 1;
+    task.key = key;
+    task.budget_ms = run->budget < 0 ? -1 : run->budget / NS_PER_MS;
+    task.trace_id = id;
+    task.traceparent = traceparent;
+    task.tracestate = traced ? run->options->tracestate : task.tracestate;
+    task.ventilator = self->submit_to;
+    task.parent = parent;
+    task.n_values = list_values(run, values, pointers);
+    task.values = pointers;
+    return pack_task(self, &task);
+}
+
+static int make_persistent(struct worker_command *self, const struct agent_run *run, const struct handler *handler, struct keeper_run *ret, struct why *why)
+{
+    self->len = self->n = 0;
+    self->no_memory = false;
+    variable(self, "TARMAC_SLOT=%" PRIu32, run->slot + 1);
+    if (self->submit_to[0] != '\0')
+        variable(self, "TARMAC_VENTILATOR=%s", self->submit_to);
+    if (self->no_memory || make_task(self, run) < 0) {
+        why_set(why, "no memory for the context of task %" PRIu64, run->index);
+        return -ENOMEM;
+    }
+    for (size_t i = 0; i < self->n; i++)
+        self->env[i] = self->text + self->at[i];
+    self->env[self->n] = NULL;
+    *ret = (struct keeper_run){
+        .task = &self->task, .argv = (char *const *)(uintptr_t)handler->words, .env = self->env, .input = run->payload, .has_input = true,
+        .max_output = run->options->max_output, .max_errors = WIRE_ERRORS, .grace = (int64_t)run->options->grace_us * NS_PER_US,
+    };
+    return 0;
+}
+
+static const struct handler *find_persistent(const struct worker_command *self, const struct agent_run *run)
+{
+    for (size_t i = 0; run->handler && i < self->n_handlers; i++)
+        if (self->handlers[i].words && strcmp(self->handlers[i].name, run->handler->name) == 0)
+            return &self->handlers[i];
+    return NULL;
+}
+
 /* ---- the words ---- */
 
 static struct template *own_template(struct worker_command *self, const struct agent_run *run, struct why *why)
@@ -229,6 +337,9 @@ static struct template *find_template(struct worker_command *self, const struct 
 
 int worker_command_make(struct worker_command *self, const struct agent_run *run, struct keeper_run *ret, struct why *why)
 {
+    const struct handler *persistent = find_persistent(self, run);
+    if (persistent)
+        return make_persistent(self, run, persistent, ret, why);
     bool pipe = run->options->pipe || (run->handler && run->handler->pipe);
     struct template *template = find_template(self, run, pipe, why);
     if (!template)

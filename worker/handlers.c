@@ -340,12 +340,18 @@ void handlers_complete(struct handlers *self, uint32_t recycle)
     }
 }
 
-struct handler_setup handlers_setup(const struct handlers *self, const char *name)
+int handlers_find(const struct handlers *self, const char *name)
 {
     for (size_t i = 0; name && i < self->n; i++)
         if (strcmp(self->list[i].name, name) == 0)
-            return self->setups[i];
-    return (struct handler_setup){.limits = self->defaults};
+            return (int)i;
+    return -1;
+}
+
+struct handler_setup handlers_setup(const struct handlers *self, const char *name)
+{
+    int at = handlers_find(self, name);
+    return at >= 0 ? self->setups[at] : (struct handler_setup){.limits = self->defaults};
 }
 
 void handlers_release(struct handlers *self)

@@ -31,6 +31,8 @@ int handlers_read_file(struct handlers *self, const char *path, struct why *why)
 int handlers_limit(struct handlers *self, const char *text, struct why *why);
 /* After the last limit: each handler gets those that it has not itself. */
 void handlers_complete(struct handlers *self, uint32_t recycle);
+/* The place of a handler by its name; -1: none, also for NULL. */
+int handlers_find(const struct handlers *self, const char *name);
 /* The setup of a handler by its name; of an ad-hoc command (NULL): one with the defaults. Lent. */
 struct handler_setup handlers_setup(const struct handlers *self, const char *name);
 void handlers_release(struct handlers *self);

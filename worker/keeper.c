@@ -65,7 +65,7 @@ struct keeper {
     size_t in_len;
     bool has_report;
     struct keeper_wire_ended report;
-    struct buf *body;                  /* both outputs; NULL when there are none, or no memory for them */
+    struct buf *body;                  /* both outputs and a sentence; NULL when there are none, or no memory for them */
     size_t body_len, body_got;
 };
 
@@ -370,6 +370,7 @@ static int measure_run(const struct keeper *self, const struct keeper_run *run, 
         self->inherited + weight(bytes, (size_t)head.argc + head.envc) > self->args_most)
         return -E2BIG;
     head.strings_len = bytes;
+    head.task_len = run->task ? run->task->head.len : 0;
     *ret_head = head;
     return 0;
 }
@@ -406,7 +407,7 @@ int keeper_run(struct keeper *self, const struct keeper_run *run)
     if (result < 0)
         return result;
     bool copied = run->input.len <= COPIED_INPUT;
-    result = reserve_out(self, sizeof head + (size_t)head.strings_len + (copied ? run->input.len : 0));
+    result = reserve_out(self, sizeof head + (size_t)(head.strings_len + head.task_len) + (copied ? run->input.len : 0));
     if (result < 0)
         return result;
     struct slice input = copied ? (struct slice){0} : slice_keep(run->input);
@@ -419,11 +420,20 @@ int keeper_run(struct keeper *self, const struct keeper_run *run)
     head.max_output = run->max_output;
     head.max_errors = run->max_errors;
     head.grace = run->grace;
+    if (run->task) {
+        head.persistent = 1;
+        head.protobuf = run->task->protobuf;
+        head.recycle = run->task->recycle;
+    }
     if (run->limits)
         memcpy(head.limits, run->limits->of, sizeof head.limits);
     uint8_t *to = self->out + self->out_len;
     memcpy(to, &head, sizeof head);
     to = put_words(put_words(to + sizeof head, run->argv), run->env);
+    if (head.task_len > 0) {
+        memcpy(to, run->task->head.data, (size_t)head.task_len);
+        to += head.task_len;
+    }
     if (copied && run->input.len > 0) {
         memcpy(to, run->input.data, run->input.len);
         to += run->input.len;
@@ -469,7 +479,11 @@ static void deliver(struct keeper *self)
     struct buf *body = self->body;
     struct slice whole = slice_of(body);
     bool lost = !body && self->body_len > 0;
+    char sentence[KEEPER_SENTENCE_MOST] = "";
+    if (body && report->sentence_len > 0)
+        memcpy(sentence, whole.data + report->output_len + report->errors_len, report->sentence_len);
     struct keeper_end end = {
+        .sentence = report->sentence_len > 0 ? sentence : NULL,
         .how = (enum keeper_how)report->how,
         .code = report->code,
         .term_sent = report->flags & KEEPER_WIRE_TERM_SENT,
@@ -497,10 +511,10 @@ static bool begin_report(struct keeper *self)
     memcpy(&self->report, self->in, sizeof self->report);
     const struct keeper_wire_ended *report = &self->report;
     if (report->kind != KEEPER_WIRE_ENDED || !self->running || self->replacing || report->run != self->run ||
-        report->how > KEEPER_NOT_STARTED || report->limit > LIMIT_KINDS || report->output_len > self->max_output || report->errors_len > self->max_errors)
+        report->how > KEEPER_FAULT || report->sentence_len >= KEEPER_SENTENCE_MOST || report->limit > LIMIT_KINDS || report->output_len > self->max_output || report->errors_len > self->max_errors)
         return false;
     size_t there = self->in_len - sizeof self->report;
-    self->body_len = (size_t)(report->output_len + report->errors_len);
+    self->body_len = (size_t)(report->output_len + report->errors_len + report->sentence_len);
     if (there > self->body_len)
         return false;
     self->has_report = true;

@@ -25,8 +25,16 @@
 
 struct keeper;
 
+/* For a persistent handler: the task, whose payload is the input. Its command runs already, or is started for it. */
+struct keeper_task {
+    struct slice head;             /* packed Task of handler.proto, without id and payload */
+    bool protobuf;                 /* what it speaks; else JSON */
+    uint32_t recycle;              /* replaced after so many tasks; 0: never */
+};
+
 /* What to run. Everything is lent for the length of keeper_run. */
 struct keeper_run {
+    const struct keeper_task *task;    /* NULL: a command. A keeper runs commands, or one persistent handler in its life */
     char *const *argv;             /* NULL-terminated; argv[0] is searched in PATH. Never a shell */
     char *const *env;              /* NULL-terminated "NAME=value", added to the keeper's own environment */
     struct slice input;            /* standard input; empty: /dev/null unless has_input */
@@ -37,12 +45,13 @@ struct keeper_run {
     int64_t grace;                 /* ns between SIGTERM and SIGKILL for what the command leaves running at its own end */
 };
 
-enum keeper_how { KEEPER_EXITED, KEEPER_SIGNALLED, KEEPER_NOT_STARTED };
+enum keeper_how { KEEPER_EXITED, KEEPER_SIGNALLED, KEEPER_NOT_STARTED, KEEPER_FAULT /* a persistent handler's; the sentence says which */ };
 
 struct keeper_end {
     enum keeper_how how;
     int code;                      /* exit code, signal number, or errno of the spawn */
-    bool term_sent, kill_sent;     /* signals that the keeper sent to the command before it ended */
+    const char *sentence;          /* of a persistent handler: its error, or its fault; NULL: none. Lent */
+    bool term_sent, kill_sent;     /* signals (to a persistent handler: the cancel) that the keeper sent to the command before it ended */
     struct slice output, errors;   /* counted: slice_keep what is kept */
     bool output_truncated, errors_truncated;
     int64_t run_ns;                /* from the spawn to the end of the command itself */

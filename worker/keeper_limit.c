@@ -58,7 +58,8 @@ int keeper_limits_begin(struct process *self, struct keeper_limits *ret)
         if (value != 0 && self->control[i].procs >= 0)
             ret->groups[ret->n_groups++] = self->control[i].procs;
     }
-    if (of[LIMIT_CPU] != 0) {
+    /* Of a process that serves many tasks the kernel would count them all: only the group's clock can tell them apart. */
+    if (of[LIMIT_CPU] != 0 && !self->run.persistent) {
         uint64_t s = (of[LIMIT_CPU] + NS_PER_S - 1) / NS_PER_S;
         ret->limits[ret->n_limits++] = (struct spawn_limit){.resource = RLIMIT_CPU, .soft = s, .hard = s + HARD_AFTER};
     }
@@ -82,8 +83,8 @@ bool keeper_limits_spent(struct process *self)
 static bool cpu_was_hit(const struct process *self)
 {
     uint64_t limit = self->run.limits[LIMIT_CPU];
-    if (limit == 0)
-        return false;
+    if (limit == 0 || self->run.persistent)
+        return self->cpu_spent && limit != 0;
     return self->cpu_spent || (self->report.how == KEEPER_SIGNALLED && self->report.code == SIGXCPU)
         || reaped_cpu() - self->reaped_before >= limit;
 }

@@ -35,6 +35,7 @@
 #define FIRST_LOOK (100 * NS_PER_MS)           /* looking again after a kill, in case a signal of ours got lost */
 #define LAST_LOOK (5 * NS_PER_S)
 #define TERM_PASSES 8
+#define STRINGS_MOST (256 * 1024 * 1024)       /* far beyond what any system takes: more is a broken stream */
 
 void keeper_leave(struct process *self, int code)
 {
@@ -49,12 +50,13 @@ void keeper_leave(struct process *self, int code)
 
 void keeper_send(struct process *self, const uint8_t *output, const uint8_t *errors)
 {
-    struct iovec parts[3] = {
+    struct iovec parts[4] = {
         {&self->report, sizeof self->report},
         {(void *)(uintptr_t)output, (size_t)self->report.output_len},
         {(void *)(uintptr_t)errors, (size_t)self->report.errors_len},
+        {self->handler.sentence, self->report.sentence_len},
     };
-    struct msghdr message = {.msg_iov = parts, .msg_iovlen = 3};
+    struct msghdr message = {.msg_iov = parts, .msg_iovlen = 4};
     while (message.msg_iovlen > 0) {
         /* Blocks when the worker is slow: nothing runs now, and its end would be noticed here too. */
         ssize_t put = sendmsg(self->sock, &message, MSG_NOSIGNAL);
@@ -121,19 +123,29 @@ static void finish(struct process *self);
 
 static void start_run(struct process *self)
 {
+    memcpy(&self->run, keeper_need(self, sizeof self->run), sizeof self->run);
+    BUG_IF(self->run.strings_len == 0 || self->run.strings_len > STRINGS_MOST || self->run.argc == 0);
+    if (self->run.persistent)
+        keeper_persistent_prepare(self);
+    self->silent = false;
     self->report = (struct keeper_wire_ended){.kind = KEEPER_WIRE_ENDED};
     self->command_ended = self->childless = self->stuck_told = false;
     self->kill_at = self->look_at = self->cpu_at = MONO_NEVER;
     self->spared = 0;
     capture_begin(&self->output, -1, 0);
     capture_begin(&self->errors, -1, 0);
-    int result = keeper_start(self);
+    int result = self->run.persistent ? keeper_persistent_start(self) : keeper_start(self);
     self->report.run = self->run.run;
     self->phase = PHASE_RUNNING;
     if (result < 0) {
         self->report.how = KEEPER_NOT_STARTED;
         self->report.code = -result;
-        finish(self);
+        if (self->handler.alive) {
+            self->handler.unfit = true;
+            keeper_task_done(self, NULL);
+        } else {
+            finish(self);
+        }
     }
 }
 
@@ -151,19 +163,45 @@ static void send_report(struct process *self)
     keeper_send(self, output, errors);
 }
 
+static void end_persistent(struct process *self)
+{
+    keeper_persistent_gone(self);
+    keeper_persistent_judge(self);
+    self->report.sentence_len = (uint32_t)strlen(self->handler.sentence);
+}
+
 static void finish(struct process *self)
 {
     capture_end(&self->output);
     capture_end(&self->errors);
     cgroup_slot_tidy(&self->group);
     keeper_limits_end(self);
+    if (self->run.persistent)
+        end_persistent(self);
     self->phase = PHASE_IDLE;
+    self->kill_at = self->look_at = MONO_NEVER;
     if (self->orphaned)
         keeper_leave(self, EXIT_STOPPED);
-    send_report(self);
+    if (!self->silent)
+        send_report(self);
     capture_reset(&self->output);
     capture_reset(&self->errors);
     sweep_reset(&self->sweep);
+}
+
+void keeper_task_done(struct process *self, const uint8_t *output)
+{
+    size_t errors_len;
+    capture_end(&self->errors);
+    const uint8_t *errors = capture_kept(&self->errors, &errors_len);
+    keeper_limits_end(self);
+    self->phase = PHASE_IDLE;
+    self->kill_at = self->look_at = MONO_NEVER;
+    self->report.errors_len = errors_len;
+    self->report.sentence_len = (uint32_t)strlen(self->handler.sentence);
+    self->report.flags |= self->errors.cut || self->errors.len > errors_len ? KEEPER_WIRE_ERRORS_CUT : 0U;
+    keeper_send(self, output, errors);
+    capture_reset(&self->errors);
 }
 
 static void kill_again(struct process *self)
@@ -190,7 +228,7 @@ static void count_in_group(void *arg, pid_t pid)
         self->report.swept++;
 }
 
-static void kill_everything(struct process *self)
+void keeper_kill_everything(struct process *self)
 {
     self->phase = PHASE_KILLING;
     self->kill_at = self->cpu_at = MONO_NEVER;
@@ -226,7 +264,7 @@ static void end_the_rest(struct process *self)
 {
     self->kill_at = mono_min(self->kill_at, mono_add(mono_now(), self->run.grace));
     if (self->run.grace <= 0) {
-        kill_everything(self);
+        keeper_kill_everything(self);
         return;
     }
     self->phase = PHASE_ENDING;
@@ -289,15 +327,19 @@ static void stop(struct process *self, int64_t grace)
     if (self->phase == PHASE_KILLING)
         return;
     if (grace <= 0) {
-        kill_everything(self);
+        keeper_kill_everything(self);
         return;
     }
     self->kill_at = mono_min(self->kill_at, mono_add(mono_now(), grace));
     if (self->command_ended || self->report.flags & KEEPER_WIRE_TERM_SENT)
         return;
+    self->report.flags |= KEEPER_WIRE_TERM_SENT;
+    if (self->run.persistent) {
+        keeper_persistent_cancel(self);
+        return;
+    }
     kill(-self->command, SIGTERM);
     kill(-self->command, SIGCONT);             /* what is stopped could not end */
-    self->report.flags |= KEEPER_WIRE_TERM_SENT;
 }
 
 /* ---- the loop ---- */
@@ -316,12 +358,12 @@ static void take_stops(struct process *self)
 
 static void socket_ready(struct process *self)
 {
-    if (keeper_receive(self, MSG_DONTWAIT)) {
+    if (!self->silent && keeper_receive(self, MSG_DONTWAIT)) {
         take_stops(self);
         return;
     }
     self->orphaned = true;
-    kill_everything(self);
+    keeper_kill_everything(self);
 }
 
 static void signal_ready(struct process *self)
@@ -347,19 +389,23 @@ static void check_time(struct process *self)
         return;
     mono_t now = mono_now();
     if (mono_reached(now, self->kill_at) || (mono_reached(now, self->cpu_at) && keeper_limits_spent(self)))
-        kill_everything(self);
+        keeper_kill_everything(self);
     else if (mono_reached(now, self->look_at))
         kill_again(self);
 }
 
 static void wait_and_serve(struct process *self)
 {
-    enum { SOCKET, SIGNALS, OUTPUT, ERRORS, GROUP, COUNT };
+    enum { SOCKET, SIGNALS, OUTPUT, ERRORS, GROUP, TO, FROM, COUNT };
+    const struct persistent *handler = &self->handler;
+    bool in_flight = self->run.persistent && self->phase == PHASE_RUNNING;
     struct pollfd fds[COUNT] = {
-        [SOCKET] = {.fd = self->orphaned ? -1 : self->sock, .events = POLLIN},
+        [SOCKET] = {.fd = self->orphaned ? -1 : self->sock, .events = self->silent ? POLLRDHUP : POLLIN},
         [SIGNALS] = {.fd = self->signals, .events = POLLIN},
         [OUTPUT] = {.fd = self->output.fd, .events = POLLIN},
         [ERRORS] = {.fd = self->errors.fd, .events = POLLIN},
+        [TO] = {.fd = in_flight && handler->out_at < handler->out.len ? handler->to : -1, .events = POLLOUT},
+        [FROM] = {.fd = in_flight ? handler->from : -1, .events = POLLIN},
         [GROUP] = {.fd = self->childless ? self->group.events : -1, .events = POLLPRI},
     };
     mono_t next = mono_min(self->cpu_at, mono_min(self->kill_at, self->look_at));
@@ -376,7 +422,9 @@ static void wait_and_serve(struct process *self)
     if (n > 0) {
         output_ready(&self->output, fds[OUTPUT].revents);
         output_ready(&self->errors, fds[ERRORS].revents);
-        if (fds[SOCKET].revents)
+        if (fds[TO].revents || fds[FROM].revents)
+            keeper_persistent_ready(self, fds[TO].revents, fds[FROM].revents);
+        if (fds[SOCKET].revents && self->phase != PHASE_IDLE)
             socket_ready(self);
         if (fds[SIGNALS].revents && self->phase != PHASE_IDLE)
             signal_ready(self);
@@ -398,8 +446,26 @@ static void serve_next(struct process *self)
     BUG_IF(kind != KEEPER_WIRE_RUN);
     start_run(self);
     take_stops(self);
+    keeper_finish_phases(self);
+    keeper_persistent_retire(self);
+}
+
+void keeper_finish_phases(struct process *self)
+{
     while (self->phase != PHASE_IDLE)
         wait_and_serve(self);
+}
+
+void keeper_orphaned(struct process *self)
+{
+    self->orphaned = true;
+    if (self->handler.alive) {
+        self->silent = true;
+        self->command_ended = self->childless = false;
+        keeper_kill_everything(self);
+        keeper_finish_phases(self);
+    }
+    keeper_leave(self, EXIT_STOPPED);
 }
 
 /* ---- the process ---- */
@@ -471,7 +537,7 @@ int keeper_main(int argc, char **argv)
 {
     static struct process process = {
         .sock = SPAWN_KEPT_FD, .output.fd = -1, .errors = {.fd = -1, .tail = true}, .group = {.dir = -1, .procs = -1, .events = -1},
-        .control = {{.dir = -1, .procs = -1}, {.dir = -1, .procs = -1}},
+        .handler = {.to = -1, .from = -1, .errors = -1}, .control = {{.dir = -1, .procs = -1}, {.dir = -1, .procs = -1}},
     };
     if (!keeper_is_asked_for(argc, argv) || open_process(&process) < 0) {
         fprintf(stderr, "%s: cannot start: %s; it is started by a worker only\n", KEEPER_NAME, strerror(errno));

@@ -2,6 +2,7 @@
  *
  *   keeper_main.c    the process: one attempt at a time, its stop, and the end of all that it leaves
  *   keeper_start.c   what the worker sends, and the start of a command
+ *   keeper_persistent.c    processes that serve many tasks
  *   keeper_limit.c   the limits of an attempt
  *   keeper_clean.c   before the first attempt: the end of what an earlier keeper of the slot has left */
 #ifndef WORKER_KEEPER_PRIVATE_H
@@ -16,6 +17,7 @@
 #include "common/spawn.h"
 #include "worker/capture.h"
 #include "worker/cgroup.h"
+#include "worker/handler_codec.h"
 #include "worker/keeper.h"
 #include "worker/keeper_wire.h"
 #include "worker/sweep.h"
@@ -32,6 +34,18 @@ enum phase {
     PHASE_KILLING,       /* SIGKILL for all that is left, until nothing is */
 };
 
+/* A process for many tasks; between them it lives while the keeper is idle. Its id is `command`. */
+struct persistent {
+    bool alive;
+    bool unfit;                                /* to be replaced before the next task */
+    bool faulty, closed;                       /* broke the rules; closed its output and has not ended yet */
+    int to, from, errors;                      /* our ends of its standard descriptors; -1: closed */
+    struct handler_bytes out, in;
+    size_t out_at;
+    uint32_t served;
+    char sentence[KEEPER_SENTENCE_MOST];
+};
+
 struct process {
     int sock, signals, null;
     bool orphaned;                             /* the worker has closed its end */
@@ -46,12 +60,14 @@ struct process {
     struct keeper_wire_ended report;
     pid_t command;
     bool command_ended;
+    bool silent;                               /* what ends now is no run: nothing is reported */
     bool childless;                            /* no child is left; the group still holds something */
     mono_t started, kill_at, look_at, killed_at;
     bool stuck_told;
     int64_t look_again;                        /* the wait before the next look while killing */
     pid_t spared;                              /* the group that got SIGKILL as a whole while the command lived */
     struct capture output, errors;
+    struct persistent handler;
     struct sweep sweep;
     struct cgroup_slot group;
     struct cgroup_limit control[CONTROLS];
@@ -63,7 +79,12 @@ struct process {
 /* ---- keeper_main.c ---- */
 
 void keeper_leave(struct process *self, int code) __attribute__((noreturn));
-void keeper_send(struct process *self, const uint8_t *output, const uint8_t *errors);    /* the report, with its bodies; blocks */
+void keeper_orphaned(struct process *self) __attribute__((noreturn));    /* idle: ends what lives, and leaves */
+/* The report, with its bodies: the output, the errors, the handler's sentence. Blocks. */
+void keeper_send(struct process *self, const uint8_t *output, const uint8_t *errors);
+void keeper_task_done(struct process *self, const uint8_t *output);    /* the run has ended, its process lives */
+void keeper_kill_everything(struct process *self);
+void keeper_finish_phases(struct process *self);     /* blocks until the phase is idle */
 void keeper_say(struct process *self, enum keeper_note note, const char *format, ...) __attribute__((format(printf, 3, 4)));
 /* Says, once, what of `sweep` is still alive so long after SIGKILL. */
 void keeper_say_stuck(struct process *self);
@@ -73,7 +94,19 @@ void keeper_say_stuck(struct process *self);
 bool keeper_reserve(struct process *self, size_t wanted);        /* of the input's buffer */
 bool keeper_receive(struct process *self, int flags);            /* one receive; false at the end of the stream */
 const uint8_t *keeper_need(struct process *self, size_t wanted); /* blocks until so much is there; leaves when the worker does */
-int keeper_start(struct process *self);                          /* the run whose head is next in the stream: 0 or -errno */
+void keeper_shrink(struct process *self);                        /* gives a large input's memory back */
+int keeper_make_words(struct process *self, char *strings, char ***ret_env);
+int keeper_start(struct process *self);                          /* the command whose run is next in the stream: 0 or -errno */
+
+/* ---- keeper_persistent.c ---- */
+
+void keeper_persistent_prepare(struct process *self);      /* before a task: ends a process that can't take it. Blocks */
+int keeper_persistent_start(struct process *self);         /* the task that is next in the stream: 0 or -errno */
+void keeper_persistent_ready(struct process *self, short to, short from);    /* what poll said of both */
+void keeper_persistent_cancel(struct process *self);
+void keeper_persistent_judge(struct process *self);        /* when it has ended: whose fault */
+void keeper_persistent_gone(struct process *self);
+void keeper_persistent_retire(struct process *self);       /* after a task: when it has served enough. Blocks */
 
 /* ---- keeper_limit.c ---- */
 

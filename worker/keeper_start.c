@@ -14,7 +14,7 @@
 #include "common/spawn.h"
 
 #define PIPE_SURE 4096                         /* what an empty pipe takes under any limit, without blocking */
-#define STRINGS_MOST (256 * 1024 * 1024)       /* far beyond what any system takes: more is a broken stream */
+#define KEPT_ROOM (1024 * 1024)                /* memory that is not given back */
 
 /* ---- receiving ---- */
 
@@ -52,7 +52,7 @@ const uint8_t *keeper_need(struct process *self, size_t wanted)
         keeper_leave(self, KEEPER_NO_MEMORY);                      /* the worker sees that its keeper died, and starts another one */
     while (self->in_len - self->in_at < wanted) {
         if (!keeper_receive(self, 0))
-            keeper_leave(self, EXIT_STOPPED);
+            keeper_orphaned(self);
     }
     return self->in + self->in_at;
 }
@@ -89,7 +89,7 @@ static char **split(char **to, char **text, const char *end, size_t n)
 }
 
 /* argv, NULL, the run's variables, the keeper's own that they don't replace, NULL. */
-static int make_words(struct process *self, char *strings, char ***ret_env)
+int keeper_make_words(struct process *self, char *strings, char ***ret_env)
 {
     const struct keeper_wire_run *run = &self->run;
     size_t room = (size_t)run->argc + run->envc + count(environ) + 2;
@@ -259,17 +259,27 @@ static int spawn_command(struct process *self, char **env, int input)
     return result;
 }
 
+void keeper_shrink(struct process *self)
+{
+    if (self->in_at < self->in_len || self->in_room <= KEPT_ROOM)
+        return;
+    self->in_at = self->in_len = 0;
+    uint8_t *in = realloc(self->in, KEEPER_PIPE_ROOM);
+    if (!in)
+        return;
+    self->in = in;
+    self->in_room = KEEPER_PIPE_ROOM;
+}
+
 int keeper_start(struct process *self)
 {
-    memcpy(&self->run, keeper_need(self, sizeof self->run), sizeof self->run);
-    BUG_IF(self->run.strings_len == 0 || self->run.strings_len > STRINGS_MOST || self->run.argc == 0);
     size_t strings_len = (size_t)self->run.strings_len;
     self->in_at += sizeof self->run;
     keeper_need(self, strings_len);
 
     char *strings = NULL, **env;
     int input = take_input(self, strings_len, &strings);
-    int result = input < 0 ? input : make_words(self, strings, &env);
+    int result = input < 0 ? input : keeper_make_words(self, strings, &env);
     if (result == 0)
         result = spawn_command(self, env, input);
     if (input >= 0 && input != self->null)

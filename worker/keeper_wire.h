@@ -15,6 +15,7 @@
 
 #define KEEPER_MARK "TARMAC_SLOT_MARK"     /* in the environment of every attempt: the same for all of one slot of one worker */
 #define KEEPER_NOTE_MOST 512               /* bytes of a note */
+#define KEEPER_SENTENCE_MOST 1024          /* bytes of a handler's sentence, with its NUL */
 
 enum keeper_wire_kind {
     KEEPER_WIRE_SETUP = 0x53455431, KEEPER_WIRE_RUN = 0x52554e31, KEEPER_WIRE_STOP = 0x53544f31,
@@ -34,8 +35,8 @@ struct keeper_wire_setup {
     char control[CONTROLS][PATH_MAX];    /* its groups for limits; empty: none */
 };
 
-/* Followed by `strings_len` bytes (argc words, then envc of the form NAME=value, each with its NUL),
- * and then by `input_len` bytes. */
+/* Followed by `strings_len` bytes (argc words, then envc of the form NAME=value, each with its NUL), by `task_len` bytes (a
+ * packed task of handler.proto, for a persistent handler), and then by `input_len` bytes. */
 struct keeper_wire_run {
     uint32_t kind;
     uint32_t run;
@@ -44,7 +45,8 @@ struct keeper_wire_run {
     uint64_t max_output, max_errors;
     int64_t grace;
     uint32_t has_input;
-    uint32_t reserved;
+    uint32_t persistent, protobuf, recycle;
+    uint64_t task_len;
     uint64_t limits[LIMIT_KINDS];
 };
 
@@ -58,7 +60,7 @@ enum keeper_wire_flag {
     KEEPER_WIRE_TERM_SENT = 1, KEEPER_WIRE_KILL_SENT = 2, KEEPER_WIRE_OUTPUT_CUT = 4, KEEPER_WIRE_ERRORS_CUT = 8,
 };
 
-/* Followed by `output_len` and `errors_len` bytes. A note has the same head: its enum keeper_note is the code, its sentence the
+/* Followed by `output_len`, `errors_len` and `sentence_len` bytes. A note has the same head: its enum keeper_note is the code, its sentence the
  * errors. So has ready, with nothing behind it. */
 struct keeper_wire_ended {
     uint32_t kind;
@@ -68,7 +70,7 @@ struct keeper_wire_ended {
     uint32_t flags;
     uint32_t swept;
     uint32_t limit;                /* enum limit_kind + 1 of the one that was hit; 0: none */
-    uint32_t reserved;
+    uint32_t sentence_len;
     int64_t run_ns;
     uint64_t output_len, errors_len;
 };

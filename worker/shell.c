@@ -34,7 +34,10 @@
 struct shell_slot {
     struct worker_shell *shell;
     uint32_t number;
-    struct keeper *keeper;                    /* opened when it is needed first */
+    struct keeper *keeper;                    /* of commands; opened when it is needed first */
+    struct keeper **persistent;               /* one for each handler of that kind, likewise; NULL: none yet */
+    struct keeper *current;                   /* of what runs */
+    int handler;                              /* its place; -1: none of the operator's */
     bool running, stuck;
     char program[128];                        /* what runs, for people */
     struct limits limits;                     /* of what runs */
@@ -53,6 +56,7 @@ struct worker_shell {
     struct agent *agent;
     struct worker_command *command;
     struct cgroup_home groups;
+    bool *said_faults;                        /* of each handler */
     struct shell_slot *slots;
     struct shell_slot *failed;
     struct loop_hook hook;
@@ -160,29 +164,52 @@ static void fail_start(struct shell_slot *slot, const char *sentence)
     self->failed = slot;
 }
 
+/* What a handler's operator has to put right is said once for each handler; the records have it each time. */
+static void say_fault(struct shell_slot *slot, const char *sentence)
+{
+    struct worker_shell *self = slot->shell;
+    bool known = slot->handler < 0 || self->said_faults[slot->handler];
+    if (slot->handler >= 0)
+        self->said_faults[slot->handler] = true;
+    log_event(known ? LOG_DEBUG : LOG_WARN, "handler_fault", "handler", slot->handler < 0 ? "" : self->config->handlers.list[slot->handler].name,
+              "slot", log_u64(slot->number + 1), "reason", sentence, NULL);
+}
+
+/* The sentence of an end, for its record; NULL: there is nothing to say. */
+static const char *describe_end(struct shell_slot *slot, const struct keeper_end *end, char *out, size_t size)
+{
+    char limit[64];
+    if (end->how == KEEPER_NOT_STARTED)
+        snprintf(out, size, "worker %s can't start %s: %s; it must be a program in the worker's PATH",
+                 slot->shell->config->name, slot->program, strerror(end->code));
+    else if (end->limit >= 0)
+        snprintf(out, size, "it reached its %s", limit_describe((enum limit_kind)end->limit, slot->limits.of[end->limit], limit, sizeof limit));
+    else if (end->how == KEEPER_FAULT)
+        snprintf(out, size, "handler %s (%s): %s", slot->handler < 0 ? "" : slot->shell->config->handlers.list[slot->handler].name,
+                 slot->program, end->sentence ? end->sentence : "it broke its protocol");
+    else if (end->sentence)
+        snprintf(out, size, "%s", end->sentence);
+    else
+        return NULL;
+    return out;
+}
+
 static void on_ended(void *arg, struct keeper *keeper, const struct keeper_end *end)
 {
     struct shell_slot *slot = arg;
     (void)keeper;
     char sentence[WIRE_SENTENCE];
     struct agent_end how = {
-        .how = end->how == KEEPER_EXITED ? AGENT_EXITED : end->how == KEEPER_SIGNALLED ? AGENT_SIGNALLED : AGENT_NOT_STARTED,
+        .how = end->how == KEEPER_EXITED ? AGENT_EXITED : end->how == KEEPER_SIGNALLED ? AGENT_SIGNALLED
+             : end->how == KEEPER_FAULT ? AGENT_FAULT : AGENT_NOT_STARTED,
         .code = end->code, .term_sent = end->term_sent, .kill_sent = end->kill_sent,
         .output = end->output, .errors = end->errors,
         .output_truncated = end->output_truncated, .errors_truncated = end->errors_truncated, .swept = end->swept > 0,
-        .run_ns = end->run_ns,
+        .run_ns = end->run_ns, .limit = end->limit >= 0, .sentence = describe_end(slot, end, sentence, sizeof sentence),
     };
-    if (end->how == KEEPER_NOT_STARTED) {
-        snprintf(sentence, sizeof sentence, "worker %s can't start %s: %s; it must be a program in the worker's PATH",
-                 slot->shell->config->name, slot->program, strerror(end->code));
-        how.sentence = sentence;
-    } else if (end->limit >= 0) {
-        char limit[64];
-        snprintf(sentence, sizeof sentence, "it reached its %s",
-                 limit_describe((enum limit_kind)end->limit, slot->limits.of[end->limit], limit, sizeof limit));
-        how.sentence = sentence;
-        how.limit = true;
-    }
+    bool persistent = slot->handler >= 0 && slot->shell->config->handlers.list[slot->handler].kind == AGENT_PERSISTENT;
+    if (end->how == KEEPER_FAULT || (persistent && end->how == KEEPER_NOT_STARTED))
+        say_fault(slot, sentence);
     slot->running = false;
     if (slot->stuck)
         log_event(LOG_INFO, "slot_free", "slot", log_u64(slot->number + 1), "reason", "what could not be killed has ended", NULL);
@@ -212,21 +239,39 @@ static void on_died(void *arg, struct keeper *keeper, const char *sentence, bool
     agent_ended(self->agent, loop_now(self->loop), slot->number, &how);
 }
 
-static const char *slot_folder(const struct shell_slot *slot, const char *home, char *out, size_t size)
+static const char *slot_folder(const struct shell_slot *slot, int handler, const char *home, char *out, size_t size)
 {
-    snprintf(out, size, "%s/slot-%u", home, slot->number + 1);
+    if (handler < 0)
+        snprintf(out, size, "%s/slot-%u", home, slot->number + 1);
+    else
+        snprintf(out, size, "%s/slot-%u.%d", home, slot->number + 1, handler + 1);
     return home[0] != '\0' ? out : NULL;
 }
 
-static struct keeper *open_keeper(struct shell_slot *slot, struct why *why)
+/* `handler`: of a persistent one; -1: for commands. */
+static struct keeper *open_keeper(struct shell_slot *slot, int handler, struct why *why)
 {
     struct worker_shell *self = slot->shell;
     const struct keeper_callbacks callbacks = {.ended = on_ended, .died = on_died, .said = on_said, .arg = slot};
     char group[1 + CONTROLS][PATH_MAX + 32];
-    struct keeper_place place = {.slot = slot->number + 1, .group = slot_folder(slot, self->groups.folder, group[0], sizeof group[0])};
+    struct keeper_place place = {.slot = slot->number + 1, .group = slot_folder(slot, handler, self->groups.folder, group[0], sizeof group[0])};
     for (int i = 0; i < CONTROLS; i++)
-        place.control[i] = slot_folder(slot, self->groups.control[i], group[1 + i], sizeof group[1 + i]);
+        place.control[i] = slot_folder(slot, handler, self->groups.control[i], group[1 + i], sizeof group[1 + i]);
     return keeper_open(self->loop, &place, &callbacks, why);
+}
+
+static struct keeper *keeper_for(struct shell_slot *slot, const struct keeper_run *run, struct why *why)
+{
+    struct keeper **place = &slot->keeper;
+    if (run->task && !slot->persistent && !(slot->persistent = calloc(slot->shell->config->handlers.n, sizeof(struct keeper *)))) {
+        why_set(why, "no memory for the keeper of a handler");
+        return NULL;
+    }
+    if (run->task)
+        place = &slot->persistent[slot->handler];
+    if (!*place)
+        *place = open_keeper(slot, run->task ? slot->handler : -1, why);
+    return *place;
 }
 
 static int start(struct shell_slot *slot, const struct agent_run *run, struct why *why)
@@ -235,13 +280,22 @@ static int start(struct shell_slot *slot, const struct agent_run *run, struct wh
     struct keeper_run how;
     if (worker_command_make(self->command, run, &how, why) < 0)
         return -1;
-    slot->limits = handlers_setup(&self->config->handlers, run->handler ? run->handler->name : NULL).limits;
+    const char *name = run->handler ? run->handler->name : NULL;
+    struct handler_setup setup = handlers_setup(&self->config->handlers, name);
+    struct keeper_task task;
+    slot->handler = handlers_find(&self->config->handlers, name);
+    slot->limits = setup.limits;
     how.limits = &slot->limits;
-    if (!slot->keeper)
-        slot->keeper = open_keeper(slot, why);
-    if (!slot->keeper)
+    if (how.task) {
+        task = *how.task;
+        task.protobuf = setup.protobuf;
+        task.recycle = setup.recycle;
+        how.task = &task;
+    }
+    slot->current = keeper_for(slot, &how, why);
+    if (!slot->current)
         return -1;
-    int error = keeper_run(slot->keeper, &how);
+    int error = keeper_run(slot->current, &how);
     if (error < 0)
         return why_set(why, "%s: %s", how.argv[0], error == -E2BIG ? "its arguments and environment are larger than the system takes"
                                                                   : strerror(-error));
@@ -263,7 +317,7 @@ static void port_stop(void *arg, uint32_t number, int64_t grace)
 {
     struct worker_shell *self = arg;
     if (self->slots[number].running)
-        keeper_stop(self->slots[number].keeper, grace);
+        keeper_stop(self->slots[number].current, grace);
 }
 
 /* ---- the agent's other ports ---- */
@@ -405,7 +459,8 @@ static int make_agent(struct worker_shell *self, struct why *why)
     self->command = worker_command_new(self->config->handlers.list, self->config->handlers.n, self->config->submit_to);
     self->slots = calloc(self->config->slots, sizeof *self->slots);
     self->arena = wire_arena_new();
-    if (!self->agent || !self->command || !self->slots || !self->arena)
+    self->said_faults = calloc(self->config->handlers.n + 1, sizeof *self->said_faults);
+    if (!self->said_faults || !self->agent || !self->command || !self->slots || !self->arena)
         return why_set(why, "no memory for %u slots", self->config->slots);
     for (uint32_t i = 0; i < self->config->slots; i++)
         self->slots[i] = (struct shell_slot){.shell = self, .number = i};
@@ -431,15 +486,23 @@ static int find_controls(struct worker_shell *self, struct why *why)
     return 0;
 }
 
+/* The kernel counts a process from its start to its end, not from task to task. */
+static int check_persistent_cpu(const struct worker_shell *self, struct why *why)
+{
+    const struct handlers *handlers = &self->config->handlers;
+    for (size_t i = 0; i < handlers->n; i++)
+        if (handlers->list[i].kind == AGENT_PERSISTENT && handlers->setups[i].limits.of[LIMIT_CPU] != 0 && self->groups.folder[0] == '\0')
+            return why_set(why, "--limit cpu of the persistent handler %s: only the clock of a cgroup2 group can tell its tasks apart, and there is "
+                           "none here; leave that limit out, or see --cgroup", handlers->list[i].name);
+    return 0;
+}
+
 static int open_groups(struct worker_shell *self, struct why *why)
 {
     const char *where = self->config->cgroup[0] != '\0' ? self->config->cgroup : "off";
     if (cgroup_home_open(&self->groups, where, why) < 0)
         return -1;
-    for (size_t i = 0; i < self->config->handlers.n; i++)
-        if (self->config->handlers.list[i].kind == AGENT_PERSISTENT)
-            return why_set(why, "handler %s: persistent handlers are not supported yet", self->config->handlers.list[i].name);
-    if (find_controls(self, why) < 0)
+    if (find_controls(self, why) < 0 || check_persistent_cpu(self, why) < 0)
         return -1;
     log_event(LOG_DEBUG, "slots_end", "by", self->groups.folder[0] != '\0' ? self->groups.folder : "session and /proc", NULL);
     return 0;
@@ -499,6 +562,9 @@ void worker_shell_destroy(struct worker_shell **self_p)
     loop_timer_clear(self->loop, &self->waiting);
     for (uint32_t i = 0; self->slots && i < self->config->slots; i++) {
         keeper_close(&self->slots[i].keeper);
+        for (size_t h = 0; self->slots[i].persistent && h < self->config->handlers.n; h++)
+            keeper_close(&self->slots[i].persistent[h]);
+        free(self->slots[i].persistent);
         free(self->slots[i].failure);
     }
     if (!keepers_wait(self->loop, KEEPERS_WAIT))
@@ -515,6 +581,7 @@ void worker_shell_destroy(struct worker_shell **self_p)
     wire_arena_destroy(&self->arena);
     wire_writer_release(&self->writer);
     free(self->slots);
+    free(self->said_faults);
     free(self);
 }
 

@@ -43,6 +43,8 @@ test_memory_limit() {
 test_what_can_not_be_enforced_is_refused() {
     assert_refused 2 "--limit memory --cgroup off" "$BIN/worker" --cgroup off --limit memory=50M
     assert_refused 2 "--limit processes --cgroup off" "$BIN/worker" --cgroup off --handler x=true --limit x:processes=5
+    printf '{"a": {"kind": "persistent", "command": ["x"], "limits": {"cpu": "1s"}}}' >"$T/handlers.json"
+    assert_refused 2 "--limit cpu handler cgroup2" "$BIN/worker" --cgroup off --handlers "$T/handlers.json"
     assert_refused 2 "--limit nobody handler" "$BIN/worker" --limit nobody:cpu=1s
 }
 
@@ -66,4 +68,103 @@ test_bad_handlers_file_is_refused() {
     printf '{"a": {"command": ["x"]},\n "b" }\n' >"$T/handlers.json"
     assert_refused 2 "--handlers handlers.json:2" "$BIN/worker" --handlers "$T/handlers.json"
     assert_refused 2 "--handlers $T/none" "$BIN/worker" --handlers "$T/none"
+}
+
+# ---- persistent handlers ----
+
+write_handlers() {
+    local examples=$PWD/examples
+    cat >"$T/handlers.json" <<EOF
+{
+  "nap":    {"kind": "persistent", "command": ["python3", "$examples/persistent.py"]},
+  "upper":  {"kind": "persistent", "command": ["python3", "$examples/persistent_short.py"], "recycle": 3},
+  "node":   {"kind": "persistent", "command": ["node", "$examples/persistent.js"]},
+  "talks":  {"kind": "persistent", "command": ["echo", "good morning"]},
+  "absent": {"kind": "persistent", "command": ["$T/no/such/handler"]},
+  "deaf":   {"kind": "persistent", "command": ["sh", "-c", "trap '' TERM; (setsid sleep 6201 &); while :; do sleep 6202; done"]},
+  "eats":   {"kind": "persistent", "command": ["python3", "-c", "import sys; sys.stdin.buffer.read(4)\nwhile True: pass"], "limits": {"cpu": "300ms"}}
+}
+EOF
+}
+
+# Without groups, where the CPU time of one of them could not be seen.
+start_persistent() {
+    write_handlers
+    jq 'del(.eats)' "$T/handlers.json" >"$T/fewer.json"
+    start_with --cgroup off --handlers "$T/fewer.json"
+}
+
+test_persistent_python() {
+    start_persistent
+    assert_exit 0 ventilator submit --wait --ordered --handler upper ::: one two three four five six seven
+    assert_eq "output" "$(paste -sd' ' "$T/out")" "ONE TWO THREE FOUR FIVE SIX SEVEN"
+    assert_exit 0 ventilator submit --wait --format json --value user=ada --handler nap ::: 0.01
+    assert_eq "output" "$(jq -r .stdout "$T/out")" "slept 0.01 s for ada"
+    assert_eq "errors" "$(jq -r '.stderr == "task " + .batch + "/0\n"' "$T/out")" true
+    assert_eq "end of nonsense" "$(one_task nap nonsense)" "failed exit"
+    assert_eq "its code" "$(jq -r .exit "$T/out")" 64
+}
+
+test_persistent_python_is_cancelled() {
+    start_persistent
+    CODE=0 one_task nap 0 >/dev/null
+    local before after
+    before=$(marked_running persistent.py)
+    assert_exit 0 ventilator submit --handler nap --grace 20s ::: 600
+    local batch
+    batch=$(cat "$T/out")
+    wait_for 10 "the task to run" status_reaches "$batch" running 1
+    ventilator cancel "$batch" >"$T/cancel" || fail "the cancel was refused"
+    assert_exit 130 ventilator wait "$batch"
+    assert_exit 0 ventilator results "$batch" --format json
+    assert_eq "verdicts" "$(verdicts "$T/out")" "cancelled=1"
+    CODE=0 one_task nap 0 >/dev/null
+    after=$(marked_running persistent.py)
+    assert_eq "process of the handler" "$after" "$before"
+}
+
+test_persistent_node() {
+    command -v node >/dev/null || { echo "# no node here: its example is not run"; return; }
+    start_persistent
+    assert_exit 0 ventilator submit --wait --ordered --handler node ::: abc "xyz ü"
+    assert_eq "output" "$(paste -sd, "$T/out")" "cba,ü zyx"
+    assert_exit 1 ventilator submit --wait --format json --handler node --timeout 300ms --grace 20s --value delay_ms=600000 ::: abc
+    assert_eq "verdicts" "$(verdicts "$T/out")" "deadline_exceeded=1"
+}
+
+test_persistent_handlers_that_misbehave() {
+    start_persistent
+    local i
+    for i in 1 2 3; do
+        assert_eq "end of the one that talks rubbish" "$(one_task talks x)" "failed handler_fault"
+        assert_contains "$T/out" "good morning"
+    done
+    assert_eq "faults said by the worker" "$(grep -c 'handler_fault.*talks' "$T/w1.err")" 1
+    for i in 1 2; do
+        assert_eq "end of the one that isn't there" "$(one_task absent x)" "failed not_started"
+        assert_contains "$T/out" "$T/no/such/handler"
+    done
+    assert_eq "absences said by the worker" "$(grep -c 'handler_fault.*absent' "$T/w1.err")" 1
+    assert_eq "end of the deaf one" "$(one_task deaf x --timeout 300ms --grace 200ms)" "deadline_exceeded timeout"
+    none_running "sleep 620" || fail "a descendant of the deaf handler is left alive"
+    CODE=0 one_task upper x >/dev/null
+    stop w1 TERM 0
+    none_running persistent || fail "a persistent handler is left alive"
+}
+
+test_persistent_handler_in_a_group() {
+    write_handlers
+    start_ventilator
+    start_sink
+    start w1 "$BIN/worker" --ventilator "$WORKERS" --name w1 --slots 1 --handlers "$T/handlers.json"
+    wait_for 10 "the worker, or its refusal" ready_or_gone w1
+    if ! is_ready w1; then    # no rights for a group
+        ended w1 2
+        assert_contains "$T/w1.err" "--limit cpu"
+        return
+    fi
+    assert_eq "end of the one that eats time" "$(one_task eats x --timeout 60s)" "failed limit"
+    CODE=0 one_task upper x >/dev/null
+    assert_eq "end of the deaf one" "$(one_task deaf x --timeout 300ms --grace 200ms)" "deadline_exceeded timeout"
+    none_running "sleep 620" || fail "a descendant of the deaf handler is left alive"
 }

@@ -268,7 +268,7 @@ struct place {
     int ends, deaths, lost, notes[2];
     char said[KEEPER_NOTE_MOST];
     struct keeper_end end;             /* with outputs kept */
-    char died[200];
+    char died[200], sentence[KEEPER_SENTENCE_MOST];
     int repeat;                        /* runs to start from `ended` itself */
     const struct keeper_run *again;
 };
@@ -309,6 +309,8 @@ static inline void on_ended(void *arg, struct keeper *keeper, const struct keepe
     place->end = *end;
     place->end.output = slice_keep(end->output);
     place->end.errors = slice_keep(end->errors);
+    snprintf(place->sentence, sizeof place->sentence, "%s", end->sentence ? end->sentence : "");
+    place->end.sentence = NULL;
     place->ends++;
     if (place->repeat > 0) {
         place->repeat--;
