@@ -496,10 +496,11 @@ enum db_result db_commit(struct db *self, const struct flush_list *flushes, stru
     return end(self, rc, why);
 }
 
-static int purge_rows(struct db *self, sqlite3_int64 batch, sqlite3_int64 upto)
+/* Deletes rows of one batch; *ret_done: there are no more of them. */
+static int purge_rows(struct db *self, sqlite3_int64 batch, sqlite3_int64 upto, mono_t until, bool *ret_done)
 {
-    mono_t until = mono_add(mono_now(), PURGE_TIME);
-    for (int rows = 0, gone = PURGE_STEP; rows < PURGE_AT_ONCE; rows += gone) {
+    *ret_done = false;
+    for (int rows = 0, gone; rows < PURGE_AT_ONCE; rows += gone) {
         sqlite3_bind_int64(self->statements[PURGE_ROWS], 1, batch);
         sqlite3_bind_int64(self->statements[PURGE_ROWS], 2, upto);
         int rc = run(self, PURGE_ROWS);
@@ -507,6 +508,7 @@ static int purge_rows(struct db *self, sqlite3_int64 batch, sqlite3_int64 upto)
             return rc;
         gone = sqlite3_changes(self->handle);
         if (gone < PURGE_STEP) {
+            *ret_done = true;
             sqlite3_bind_int64(self->statements[PURGE_DONE], 1, batch);
             return run(self, PURGE_DONE);
         }
@@ -516,23 +518,40 @@ static int purge_rows(struct db *self, sqlite3_int64 batch, sqlite3_int64 upto)
     return SQLITE_OK;
 }
 
-enum db_result db_purge_some(struct db *self, bool *ret_more, struct why *why)
+/* SQLITE_ROW: a batch that is to go; SQLITE_DONE: there is none. */
+static int next_purge(struct db *self, sqlite3_int64 *ret_batch, sqlite3_int64 *ret_upto)
 {
     sqlite3_stmt *next = self->statements[NEXT_PURGE];
-    sqlite3_int64 batch = 0, upto = 0;
     int rc = step(self, next);
     if (rc == SQLITE_ROW) {
-        batch = sqlite3_column_int64(next, 0);
-        upto = sqlite3_column_int64(next, 1);
+        *ret_batch = sqlite3_column_int64(next, 0);
+        *ret_upto = sqlite3_column_int64(next, 1);
     }
     done_with(next);
-    *ret_more = rc == SQLITE_ROW;
-    if (rc != SQLITE_ROW)
-        return rc == SQLITE_DONE ? DB_OK : judge(self, rc, why);
-    rc = run(self, BEGIN);
-    if (rc == SQLITE_OK)
-        rc = purge_rows(self, batch, upto);
-    return end(self, rc, why);
+    return rc;
+}
+
+/* One transaction for many small batches: thousands of them would else cost a flush each. */
+enum db_result db_purge_some(struct db *self, bool *ret_more, struct why *why)
+{
+    mono_t until = mono_add(mono_now(), PURGE_TIME);
+    sqlite3_int64 batch, upto;
+    bool done = true;
+    int next = next_purge(self, &batch, &upto);
+    *ret_more = next == SQLITE_ROW;
+    if (next != SQLITE_ROW)
+        return next == SQLITE_DONE ? DB_OK : judge(self, next, why);
+    int rc = run(self, BEGIN);
+    for (int batches = 0; rc == SQLITE_OK && next == SQLITE_ROW && batches < PURGE_AT_ONCE; batches++) {
+        rc = purge_rows(self, batch, upto, until, &done);
+        if (rc != SQLITE_OK || !done || mono_reached(mono_now(), until))
+            break;
+        next = next_purge(self, &batch, &upto);
+        rc = next == SQLITE_ROW || next == SQLITE_DONE ? SQLITE_OK : next;
+    }
+    enum db_result result = end(self, rc, why);
+    *ret_more = result != DB_OK || next == SQLITE_ROW;
+    return result;
 }
 
 enum db_result db_shrink_some(struct db *self, bool *ret_more, struct why *why)

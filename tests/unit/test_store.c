@@ -359,6 +359,28 @@ static void deleted_space_is_given_back(void **state)
     assert_int_equal(store_check(world->store, &world->why), 0);
 }
 
+/* Thousands of small batches go together, some in each turn of the thread. */
+static void many_small_batches_are_deleted(void **state)
+{
+    struct world *world = *state;
+    for (uint64_t batch = 1; batch <= 3000; batch++)
+        world_append(world, batch, 0, 1, 10000, 1);
+    world_append(world, 3001, 0, 1, 100, 1);
+    world_reopen(world);
+    assert_true(world_file_size(world, "journal.db") > 30000000);
+    for (uint64_t batch = 1; batch <= 3000; batch++)
+        store_delete_frames(world->store, batch);
+    mono_t until = mono_add(mono_now(), BOUND);
+    do {
+        store_put(world->store, "beside", "x", 1);
+        world_commit(world);
+    } while (world_file_size(world, "journal.db") > 8 << 20 && mono_before(mono_now(), until));
+    assert_true(world_file_size(world, "journal.db") <= 8 << 20);
+    assert_int_equal(world_count(world, 2999), 0);
+    assert_int_equal(world_count(world, 3001), 1);
+    assert_int_equal(store_check(world->store, &world->why), 0);
+}
+
 /* ---- opening ---- */
 
 static void assert_refused(struct world *world, enum store_refusal refusal, const char *first, const char *second)
@@ -577,6 +599,7 @@ int main(void)
         OPENED(a_deleted_batch_is_gone_at_once),
         OPENED(numbers_are_not_used_again),
         OPENED(deleted_space_is_given_back),
+        OPENED(many_small_batches_are_deleted),
         OPENED(a_second_opener_is_refused),
         CLOSED(a_file_is_no_folder),
         CLOSED(an_unwritable_folder_is_refused),
