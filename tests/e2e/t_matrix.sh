@@ -4,8 +4,8 @@
 # runs something; two tasks of each batch hold the rest back from one kill to the next; and what the processes say
 # shows how far they are. The clock only spreads the kills within a phase.
 
-tasks=$((SLOW > 1 ? 90 : 800))
-rounds=$((SLOW > 1 ? 1 : 3))      # in each cell
+tasks=$((SLOW > 1 ? 240 : 800))
+rounds=$((SLOW > 1 ? 2 : 3))      # in each cell
 slots=3
 holders=$((3 * slots - 2))        # on three workers: one at least on each
 rows=()

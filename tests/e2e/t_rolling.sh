@@ -111,11 +111,13 @@ test_everything_leaves_and_comes_back() {
         for name in sink ventilator; do ended "$name" 0 30; done
         for name in w3 ventilator w1 sink w2; do
             case $name in
-                w?) start "$name" "$BIN/worker" --ventilator "$WORKERS" --name "$name" --slots 2 --shutdown-timeout 20s --allow-commands ;;
+                w?) : >"$T/$name.out"
+                    start "$name" "$BIN/worker" --ventilator "$WORKERS" --name "$name" --slots 2 --shutdown-timeout 20s --allow-commands ;;
                 *) start_again "$name" ;;
             esac
             restarts=$((restarts + 1))
         done
+        for name in w1 w2 w3; do wait_for 20 "$name to be ready" is_ready "$name"; done
         go_on
     done
     end_load
