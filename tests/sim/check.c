@@ -299,13 +299,15 @@ struct task_run *check_run(struct worker *k, const struct agent_run *run)
     return made;
 }
 
-/* From the moment when the ventilator sends the answer: the leases of those that it calls unreachable are over then. Exempt is
- * what had ended otherwise before: an assignment may be stuck on its way longer than its task lives. */
+/* From the moment when the ventilator sends the answer. Exempt: what it calls unreachable, and what had ended
+ * otherwise before: an assignment may be stuck on its way longer than its task lives. */
 void check_cancel_reply(struct world *w, struct plan *plan, const Wire__CancelReport *r)
 {
     struct truth *t = plan->truth;
     trace(w, "check", "cancel of %s is answered: queued=%" PRIu64 " running=%" PRIu64 " finished=%" PRIu64 " unreachable=%" PRIu64, t->short_id,
           r->queued, r->running, r->finished, r->unreachable);
+    if (r->unreachable > 0)
+        return;
     uint64_t first = plan->whole_cancel ? 0 : plan->cancel_span.first;
     uint64_t end = plan->whole_cancel ? (plan->total > t->n ? plan->total : t->n) : first + plan->cancel_span.count;
     for (uint64_t i = first; i < end; i++) {

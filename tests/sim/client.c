@@ -263,7 +263,7 @@ static void go_on(struct client *c, unsigned i)
 {
     struct world *w = c->p.world;
     struct plan *p = &w->plans[i];
-    if (w->now < p->dead_until || p->key_refused)
+    if (w->now < p->dead_until || w->now < p->again_at || p->key_refused)
         return;
     if (p->purged || p->perhaps_purged) {
         if (!p->waiting)
@@ -371,8 +371,8 @@ static bool refused_as_purged(struct client *c, unsigned i, int kind, const Wire
     struct world *w = c->p.world;
     struct plan *p = &w->plans[i];
     bool may_be = p->purge_asked || (w->retain > 0 && p->known && p->truth->complete);
-    if (kind == ASK_PURGE && r->code == WIRE__REFUSED_CODE__REFUSED) {
-        cover(w, COVER_PURGE_WAITS);            /* a worker holds something of it, or may */
+    if (kind == ASK_PURGE && (r->code == WIRE__REFUSED_CODE__REFUSED || r->code == WIRE__REFUSED_CODE__NOT_NOW)) {
+        cover(w, COVER_PURGE_WAITS);            /* a worker holds something of it, or may; or the disk is full */
         p->purge_sent = false;
         p->purge_at = w->now + S;
         return true;
@@ -408,8 +408,10 @@ static void on_refused(struct client *c, unsigned i, int kind, const Wire__Refus
                            (int64_t)p->options.grace_us * US);
     } else if (r->code == WIRE__REFUSED_CODE__OUT_OF_ORDER || r->code == WIRE__REFUSED_CODE__NOT_NOW) {
         p->stage = PLAN_NEW;
-        p->waiting = false;
+        p->waiting = p->cancel_sent = p->extend_sent = p->status_sent = p->purge_sent = false;
         p->on_the_way = 0;
+        p->again_at = w->now + (r->code == WIRE__REFUSED_CODE__NOT_NOW ? between(w, 20 * MS, 500 * MS) : 0);
+        cover(w, COVER_NOT_NOW);
         for (size_t k = 0; k < N_ASKED; k++)
             if (c->asked[k].plan == i && c->asked[k].kind != ASK_HELLO)
                 c->asked[k].id = 0;

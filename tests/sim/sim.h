@@ -81,7 +81,8 @@ struct link;
     X(POISON, "tasks that killed a worker")                      X(POISON_LOST, "of these, judged lost") \
     X(BACKLOG, "backlogs of more than 100,000 tasks")            X(PURGED, "batches that were purged") \
     X(PURGE_WAITS, "purges refused while something is held")     X(PURGE_KEY, "submissions refused: their batch is purged") \
-    X(KILL_PURGING, "kills while the sink has to forget")        X(RETAINED, "batches purged for their age")
+    X(KILL_PURGING, "kills while the sink has to forget")        X(RETAINED, "batches purged for their age") \
+    X(NOT_NOW, "requests refused until later: full, leaving")
 
 #define COVER_OF(name, text) COVER_##name,
 enum cover { COVERS(COVER_OF) COVER_N };
@@ -257,7 +258,7 @@ struct plan {
     uint8_t id[WIRE_ID];
     char short_id[16];
     bool known, cancel_done, extend_done, status_done, died, resubmitted, purge_asked, perhaps_purged, purged, key_refused;
-    int64_t asked_at, answered_at, dead_until;
+    int64_t asked_at, answered_at, dead_until, again_at;
     struct truth *truth;
 };
 
