@@ -11,7 +11,7 @@
  *   check.c      the invariants; purged.c: of what is purged
  *   cover.c      what was reached, and how often
  *   say.c        messages in the trace
- *   mutants.c    rules that are broken on purpose, and who must notice */
+ *   mutants.c    rules that are broken on purpose, and who must notice; bent.c: one inside the ledger */
 #ifndef TESTS_SIM_SIM_H
 #define TESTS_SIM_SIM_H
 
@@ -318,7 +318,7 @@ enum mutant {
     MUTANT_TORN_FLUSH, MUTANT_DISK_ERROR_IGNORED,
     MUTANT_CLOCK_FAST, MUTANT_CLOCK_SENT, MUTANT_DEADLINE_FORGOTTEN, MUTANT_REBOOT_UNNOTICED, MUTANT_LEASE_TOO_LONG,
     MUTANT_DRAIN_KILLS, MUTANT_LOSSES_UNCOUNTED, MUTANT_INNOCENT_BLAMED, MUTANT_CACHE_UNBOUNDED, MUTANT_KEY_FORGOTTEN,
-    MUTANT_FORGET_LOST, MUTANT_PURGE_HALF, MUTANT_TOMBSTONE_LOST, MUTANT_ACK_INVENTED, MUTANT_COUNTS_FORGED, MUTANT_OK_INVENTED, MUTANT_RELEASE_LOST, MUTANT_HOLDINGS_HIDDEN, MUTANTS
+    MUTANT_FORGET_LOST, MUTANT_PURGE_HALF, MUTANT_TOMBSTONE_LOST, MUTANT_COUNTER_BENT, MUTANT_WIRE_BENT, MUTANT_ACK_INVENTED, MUTANT_COUNTS_FORGED, MUTANT_OK_INVENTED, MUTANT_RELEASE_LOST, MUTANT_HOLDINGS_HIDDEN, MUTANTS
 };
 
 struct world {
@@ -506,6 +506,9 @@ const Wire__Lane *mutant_announce(struct vent *v, const Wire__Lane *m);         
 const Wire__Downward *mutant_downward(struct worker *k, const Wire__Downward *m);        /* what comes instead */
 void mutants_forget(struct world *w);                            /* what its events hold */
 bool mutate(struct world *w, enum mutant m);                     /* is it this one? counts */
+
+/* ---- bent.c ---- */
+bool ledger_bend(struct ledger *l);
 
 /* ---- main.c ---- */
 struct world *world_make(uint64_t seed, enum mutant mutant);

@@ -17,6 +17,8 @@ static const uint8_t journal_id[WIRE_ID] = "the-journal's-id";
 void vent_audit(struct vent *v)
 {
     struct why why = {""};
+    if (v->ledger != NULL && v->p.world->mutant == MUTANT_COUNTER_BENT && ledger_bend(v->ledger))
+        mutate(v->p.world, MUTANT_COUNTER_BENT);
     if (v->ledger != NULL && ledger_audit(v->ledger, &why) < 0)
         violated(v->p.world, "audit", "%s", why.text);
 }

@@ -24,6 +24,8 @@ static int port_up(void *arg, const Wire__Upward *m)
         hello.n_holdings = 0;
         copy.hello = &hello;
     }
+    if (m->what_case == WIRE__UPWARD__WHAT_FINISHED && mutate(w, MUTANT_WIRE_BENT))
+        m->finished->fences[0]->count = 0;
     return link_send(k->control.link, DIALER, &copy.base, (struct slice){0}, false);
 }
 
