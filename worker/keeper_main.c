@@ -172,6 +172,8 @@ static void end_persistent(struct process *self)
 
 static void finish(struct process *self)
 {
+    if (self->run.persistent && self->handler.alive && !self->silent && keeper_persistent_again(self))
+        return;
     capture_end(&self->output);
     capture_end(&self->errors);
     cgroup_slot_tidy(&self->group);
@@ -404,7 +406,7 @@ static void wait_and_serve(struct process *self)
         [SIGNALS] = {.fd = self->signals, .events = POLLIN},
         [OUTPUT] = {.fd = self->output.fd, .events = POLLIN},
         [ERRORS] = {.fd = self->errors.fd, .events = POLLIN},
-        [TO] = {.fd = in_flight && handler->out_at < handler->out.len ? handler->to : -1, .events = POLLOUT},
+        [TO] = {.fd = in_flight && !handler->deaf && handler->out_at < handler->out.len ? handler->to : -1, .events = POLLOUT},
         [FROM] = {.fd = in_flight ? handler->from : -1, .events = POLLIN},
         [GROUP] = {.fd = self->childless ? self->group.events : -1, .events = POLLPRI},
     };

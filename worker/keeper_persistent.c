@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -141,18 +142,45 @@ void keeper_persistent_prepare(struct process *self)
 static void send_some(struct process *self)
 {
     struct persistent *handler = &self->handler;
-    while (handler->out_at < handler->out.len) {
+    while (handler->out_at < handler->out.len && !handler->deaf) {
         ssize_t put = write(handler->to, handler->out.data + handler->out_at, handler->out.len - handler->out_at);
         if (put < 0 && errno == EINTR)
             continue;
-        if (put < 0 && errno != EAGAIN) {
-            /* It reads no more: either it is about to end, and that will be seen, or it answers without having read it all. */
-            handler->out_at = handler->out.len;
-        }
+        /* It reads no more: either it is about to end, and that will be seen, or it answers without having read it all. */
+        if (put < 0 && errno != EAGAIN)
+            handler->deaf = true;
         if (put <= 0)
             break;
         handler->out_at += (size_t)put;
     }
+}
+
+/* The words lie in memory of their own, since the stream goes on. */
+static int spawn_anew(struct process *self)
+{
+    char **env;
+    int result = keeper_make_words(self, (char *)self->handler.strings.data, &env);
+    return result < 0 ? result : spawn_handler(self, env);
+}
+
+static int keep_strings(struct persistent *handler, const uint8_t *strings, size_t len)
+{
+    handler->strings.len = 0;
+    if (!handler_bytes_reserve(&handler->strings, len))
+        return -ENOMEM;
+    memcpy(handler->strings.data, strings, len);
+    handler->strings.len = len;
+    return 0;
+}
+
+/* The capture owns a descriptor of its own, since it closes what it has read. */
+static void begin_task(struct process *self)
+{
+    capture_begin(&self->errors, fcntl(self->handler.errors, F_DUPFD_CLOEXEC, 0), self->run.max_errors);
+    self->started = mono_now();
+    self->handler.out_at = 0;
+    self->handler.deaf = false;
+    send_some(self);
 }
 
 int keeper_persistent_start(struct process *self)
@@ -162,26 +190,22 @@ int keeper_persistent_start(struct process *self)
     size_t strings_len = (size_t)run->strings_len, task_len = (size_t)run->task_len, input_len = (size_t)run->input_len;
     size_t total = sizeof *run + strings_len + task_len + input_len;
     const uint8_t *at = keeper_need(self, total) + sizeof *run;
-    char **env = NULL;
     shrink(&handler->out);
-    handler->out_at = 0;
     handler->sentence[0] = '\0';
-    handler->faulty = handler->closed = false;
+    handler->faulty = handler->closed = handler->answered = handler->again = false;
     int result = handler_put_task(&handler->out, run->protobuf, run->run, at + strings_len, task_len, at + strings_len + task_len, input_len);
     struct keeper_limits unused;
+    if (result == 0)
+        result = keep_strings(handler, at, strings_len);
     if (result == 0 && handler->alive)
         result = keeper_limits_begin(self, &unused);
-    else if (result == 0 && (result = keeper_make_words(self, (char *)(uintptr_t)at, &env)) == 0)
-        result = spawn_handler(self, env);
+    else if (result == 0)
+        result = spawn_anew(self);
     self->in_at += total;
     keeper_shrink(self);
-    if (result < 0)
-        return result;
-    self->started = mono_now();
-    /* The capture owns a descriptor of its own, since it closes what it has read. */
-    capture_begin(&self->errors, fcntl(handler->errors, F_DUPFD_CLOEXEC, 0), run->max_errors);
-    send_some(self);
-    return 0;
+    if (result == 0)
+        begin_task(self);
+    return result;
 }
 
 static void take_result(struct process *self, const struct handler_result *result)
@@ -195,6 +219,7 @@ static void take_result(struct process *self, const struct handler_result *resul
     self->report.output_len = cut ? self->run.max_output : result->output_len;
     snprintf(handler->sentence, sizeof handler->sentence, "%s", result->error);
     handler->served++;
+    handler->answered = true;
     keeper_task_done(self, result->output);
     shrink(&handler->in);
 }
@@ -281,6 +306,52 @@ void keeper_persistent_retire(struct process *self)
     self->phase = PHASE_ENDING;
     self->kill_at = mono_add(mono_now(), RETIRE_GRACE);
     keeper_finish_phases(self);
+}
+
+static void read_last_words(struct process *self)
+{
+    struct persistent *handler = &self->handler;
+    struct pollfd from = {.fd = handler->from, .events = POLLIN};
+    while (handler->from >= 0 && !handler->answered && !handler->faulty && poll(&from, 1, 0) == 1 && from.revents & POLLIN)
+        read_some(self);
+}
+
+/* Nothing of the task was read: the process was on its way out when the task came, and may have another one. */
+static bool never_read(const struct process *self)
+{
+    const struct persistent *handler = &self->handler;
+    int unread = -1;
+    return ioctl(handler->to, FIONREAD, &unread) == 0 && unread >= 0 && (size_t)unread == handler->out_at;
+}
+
+bool keeper_persistent_again(struct process *self)
+{
+    struct persistent *handler = &self->handler;
+    read_last_words(self);
+    if (handler->answered) {
+        self->silent = true;       /* what is to be told has been told */
+        return false;
+    }
+    bool stopped = self->report.flags & (KEEPER_WIRE_TERM_SENT | KEEPER_WIRE_KILL_SENT);
+    if (stopped || handler->faulty || handler->again || self->orphaned || handler->in.len > 0 || !never_read(self))
+        return false;
+    capture_end(&self->errors);
+    keeper_persistent_gone(self);
+    handler->again = true;
+    handler->closed = false;
+    int result = spawn_anew(self);
+    if (result < 0) {
+        self->report.how = KEEPER_NOT_STARTED;
+        self->report.code = -result;
+        return false;
+    }
+    self->phase = PHASE_RUNNING;
+    self->command_ended = self->childless = false;
+    self->kill_at = MONO_NEVER;
+    self->report.how = KEEPER_EXITED;
+    self->report.swept = 0;
+    begin_task(self);
+    return true;
 }
 
 /* A process that ended while it had a task: by its own fault, or because it was told to stop. */

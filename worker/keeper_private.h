@@ -38,9 +38,10 @@ enum phase {
 struct persistent {
     bool alive;
     bool unfit;                                /* to be replaced before the next task */
-    bool faulty, closed;                       /* broke the rules; closed its output and has not ended yet */
+    bool faulty, closed, deaf;                 /* broke the rules; closed its output, or its input, and has not ended yet */
     int to, from, errors;                      /* our ends of its standard descriptors; -1: closed */
-    struct handler_bytes out, in;
+    struct handler_bytes out, in, strings;     /* strings: words and variables, for a second start */
+    bool answered, again;                      /* the task has its result; it was begun a second time */
     size_t out_at;
     uint32_t served;
     char sentence[KEEPER_SENTENCE_MOST];
@@ -104,6 +105,8 @@ void keeper_persistent_prepare(struct process *self);      /* before a task: end
 int keeper_persistent_start(struct process *self);         /* the task that is next in the stream: 0 or -errno */
 void keeper_persistent_ready(struct process *self, short to, short from);    /* what poll said of both */
 void keeper_persistent_cancel(struct process *self);
+/* When it has ended with a task: takes what it said last. True: it never read the task, and another process has it now. */
+bool keeper_persistent_again(struct process *self);
 void keeper_persistent_judge(struct process *self);        /* when it has ended: whose fault */
 void keeper_persistent_gone(struct process *self);
 void keeper_persistent_retire(struct process *self);       /* after a task: when it has served enough. Blocks */
