@@ -370,16 +370,16 @@ static int make_folder(const struct store *self, struct why *why)
     return 0;
 }
 
-static void tell_holder(const struct store *self, int fd, struct why *why)
+void store_tell_holder(const char *dir, int fd, struct why *why)
 {
     char pid[24] = "";
     ssize_t n = pread(fd, pid, sizeof pid - 1, 0);
     pid[n > 0 ? n : 0] = '\0';
     pid[strspn(pid, "0123456789")] = '\0';
     if (pid[0])
-        why_set(why, "the folder %s is in use by the process %s; stop that one, or choose another folder", self->dir, pid);
+        why_set(why, "the folder %s is in use by the process %s; stop that one, or choose another folder", dir, pid);
     else
-        why_set(why, "the folder %s is in use by another process; stop that one, or choose another folder", self->dir);
+        why_set(why, "the folder %s is in use by another process; stop that one, or choose another folder", dir);
 }
 
 /* The lock is the kernel's, on the open file: it goes with its process, however that ends. The file stays. */
@@ -397,7 +397,7 @@ static int lock_folder(struct store *self, enum store_refusal *refusal, struct w
         if (errno != EWOULDBLOCK)
             return why_set(why, "the folder %s can't be locked: %s; use a local disk", self->dir, strerror(errno));
         *refusal = STORE_BUSY;
-        tell_holder(self, self->lock_fd, why);
+        store_tell_holder(self->dir, self->lock_fd, why);
         return -1;
     }
     /* The number is for people; on a full disk it is missing, and the lock holds all the same. */

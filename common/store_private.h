@@ -4,6 +4,8 @@
  *   store_thread.c   the two threads: what is written and read when, the full disk, the log's length
  *   store_sql.c      the file: every call of SQLite, the format
  *   store_crc.c      the checksums of its rows
+ *   store_sums.c     the checksums of its pages
+ *   store_inspect.c  a store looked at from outside
  *
  * The loop makes operations and lookups and gives them away through the queues of struct store;
  * from then on they belong to the store thread, but for the fields of a lookup that say otherwise. */
@@ -107,6 +109,8 @@ struct store {
 void flush_destroy(struct flush **self_p);
 void lookup_destroy(struct lookup **self_p);
 int lookup_make_room(struct lookup *self);          /* for one more frame; -1: no memory, said in its damage */
+/* Says who has the folder: `fd` is its lock file. */
+void store_tell_holder(const char *dir, int fd, struct why *why);
 
 /* ---- store_thread.c ---- */
 int store_threads_start(struct store *self, struct why *why);          /* 0, or -1 with why */

@@ -18,6 +18,9 @@
 
 #define WIRE_MAJOR 1u
 #define WIRE_MINOR 0u
+/* Of the records on the disks (docs/disk.md). */
+#define WIRE_JOURNAL_VERSION 1u
+#define WIRE_RESULTS_VERSION 1u
 
 #define WIRE_ID          16u                    /* bytes of a batch id, store id, submission */
 #define WIRE_BLOCK       4096u                  /* indices; no frame crosses a block */

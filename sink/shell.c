@@ -25,7 +25,6 @@
 #include "sink/streams.h"
 
 #define PROGRAM "sink " TARMAC_VERSION
-#define STORE_VERSION 1
 #define SOCKETS 64
 #define PAUSE_AT ((size_t)16 * 1024 * 1024)     /* bytes that wait for the disk */
 #define RESUME_AT ((size_t)8 * 1024 * 1024)
@@ -360,7 +359,7 @@ static int restore(struct shell *self)
 static int open_store(struct shell *self)
 {
     struct store_config config = {
-        .dir = self->config.data, .role = "results", .version = STORE_VERSION,
+        .dir = self->config.data, .role = "results", .version = WIRE_RESULTS_VERSION,
         .committed = store_is_committed, .full = store_became_full, .failed = store_has_failed, .arg = self,
     };
     enum store_refusal refusal = STORE_DISK;

@@ -38,7 +38,7 @@ begin sink --ventilator "ipc://$work/w" --data "$work/s" --results-listen "ipc:/
 begin worker --ventilator "ipc://$work/w" --name golden --slots 1 --allow-commands
 
 # Complete: standard output and errors, a task that failed twice, values.
-a=$(seq 0 5 | submit --name done --value user=ada --retries 1 --backoff 1ms,1,1ms -a - -- sh -c 'echo "out $0"; echo "err $0" >&2; exit $(($0 == 3))' '{}')
+a=$(seq 0 5 | submit --name "done" --value user=ada --retries 1 --backoff 1ms,1,1ms -a - -- sh -c 'echo "out $0"; echo "err $0" >&2; exit $(($0 == 3))' '{}')
 until_holds "the end of the first batch" has "$a" state complete
 # Queued: small payloads and a large one, one of the tasks cancelled.
 b=$({ seq 1 2000; head -c 300000 /dev/zero | tr '\0' x; echo; } | submit --name payloads --require gpu=yes --priority 3 -a - -- true)

@@ -133,7 +133,7 @@ struct cli_command {
 };
 
 extern const struct command_spec submit_command, run_command, wait_command, results_command, status_command, list_command,
-    cancel_command, extend_command, seal_command, explain_command, workers_command, drain_command, purge_command;
+    cancel_command, extend_command, seal_command, explain_command, workers_command, drain_command, purge_command, doctor_command;
 int submit_main(int argc, char **argv);
 int run_main(int argc, char **argv);
 int wait_main(int argc, char **argv);
@@ -147,5 +147,6 @@ int explain_main(int argc, char **argv);
 int workers_main(int argc, char **argv);
 int drain_main(int argc, char **argv);
 int purge_main(int argc, char **argv);
+int doctor_main(int argc, char **argv);
 
 #endif

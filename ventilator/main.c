@@ -21,6 +21,7 @@ static const struct cli_command commands[] = {
     {&workers_command, workers_main},
     {&drain_command, drain_main},
     {&purge_command, purge_main},
+    {&doctor_command, doctor_main},
 };
 #define COMMANDS (sizeof commands / sizeof *commands)
 

@@ -364,7 +364,7 @@ static int open_store(struct serve *s)
 {
     struct why why = {""};
     enum store_refusal refusal = STORE_OK;
-    struct store_config config = {.dir = s->config.data, .role = "journal", .version = 1, .committed = on_committed, .full = on_full,
+    struct store_config config = {.dir = s->config.data, .role = "journal", .version = WIRE_JOURNAL_VERSION, .committed = on_committed, .full = on_full,
                                   .failed = on_failed, .arg = s};
     s->store = store_open(s->loop, &config, &refusal, &why);
     if (s->store == NULL)

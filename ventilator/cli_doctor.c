@@ -1,0 +1,91 @@
+/* The command doctor: its options, its lines, its exit code. */
+#include "ventilator/cli_doctor.h"
+
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+
+#include "common/bug.h"
+#include "ventilator/cli.h"
+
+#define AT(field) offsetof(struct doctor, field)
+
+static const struct option_spec doctor_options[] = {
+    {.name = "data", .type = OPT_STRING, .offset = AT(data), .value = "DIR", .env = "",
+     .help = "Look at this folder of a ventilator or a sink that doesn't run, instead of what runs."},
+    {.name = "quick", .type = OPT_FLAG, .offset = AT(quick), .env = "",
+     .help = "Only whether the ventilator answers: for health checks."},
+    {.name = "ventilator", .type = OPT_STRING, .offset = AT(ventilator), .value = "ENDPOINT", .preset = "tcp://127.0.0.1:5555",
+     .help = "Where the ventilator listens for clients; the port may be left out."},
+    {.name = "connect-timeout", .type = OPT_DURATION, .offset = AT(connect_timeout), .value = "D", .preset = "10s",
+     .help = "How long the first contact may take."},
+    {.name = NULL},
+};
+static const struct option_spec *const doctor_tables[] = {doctor_options, NULL};
+
+const struct command_spec doctor_command = {
+    .program = "ventilator", .name = "doctor", .arguments = "[options]",
+    .summary = "Looks at what runs, or at a folder on the disk, and says what is wrong and what to do.",
+    .details = "One line for each thing: ok, WARN or FAIL. Exit code 0 when nothing has failed, 1 when something has, 3 when the "
+               "ventilator can't be reached. With --data: every page, record and frame of the folder's store is read and compared "
+               "with its checksum, and nothing is changed; exit code 0, 5 when a process has the folder, 6 when it is damaged or "
+               "can't be read.",
+    .tables = doctor_tables,
+};
+
+void doctor_say(struct doctor *self, enum finding finding, const char *format, ...)
+{
+    static const char *const words[] = {[FINDING_OK] = "ok   ", [FINDING_WARN] = "WARN ", [FINDING_FAIL] = "FAIL "};
+    va_list args;
+    self->warnings += finding == FINDING_WARN;
+    self->failures += finding == FINDING_FAIL;
+    printf("%s ", words[finding]);
+    va_start(args, format);
+    vprintf(format, args);
+    va_end(args);
+    putchar('\n');
+}
+
+static int run(struct doctor *self, int rest, int argc)
+{
+    struct why why, inner;
+    if (rest < argc) {
+        cli_refuse_usage("doctor takes options only; see 'ventilator doctor --help'");
+        return EXIT_USAGE;
+    }
+    if (self->data && self->quick) {
+        cli_refuse_usage("--data and --quick: one looks at a folder, the other at what runs; give one of both");
+        return EXIT_USAGE;
+    }
+    if (!self->data && net_endpoint_parse(self->ventilator, 5555, self->endpoint, sizeof self->endpoint, &inner) < 0) {
+        why_set(&why, "--ventilator '%.200s': %s", self->ventilator, inner.text);
+        cli_refuse_usage(why.text);
+        return EXIT_USAGE;
+    }
+    int code = self->data ? doctor_look_at_disk(self) : doctor_reach(self);
+    return fflush(stdout) != 0 && code == CLI_OK ? CLI_NOT_OK : code;
+}
+
+int doctor_main(int argc, char **argv)
+{
+    struct doctor self = {0};
+    struct why why;
+    int rest, code = CLI_OK;
+    bool dashes;
+    switch (options_parse(&doctor_command, argc, argv, &self, &rest, &dashes, &why)) {
+    case OPTIONS_HELP:
+        options_help(&doctor_command, stdout);
+        return CLI_OK;
+    case OPTIONS_VERSION:
+        puts("ventilator " TARMAC_VERSION);
+        return CLI_OK;
+    case OPTIONS_BAD:
+        cli_refuse_usage(why.text);
+        return EXIT_USAGE;
+    case OPTIONS_OK:
+        code = run(&self, rest, argc);
+        break;
+    }
+    options_release(&doctor_command, &self);
+    return code;
+}
