@@ -6,6 +6,7 @@
  * once, after all lower ones; no callback comes for a cancelled lookup or out of store_close. */
 #include "common/store.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -478,10 +479,28 @@ static int migrate(struct store *self, uint32_t from, struct why *why)
     return result == DB_OK ? 0 : -1;
 }
 
+/* Where another role keeps its store there is no place for ours: its process may be away just now. */
+static int look_for_others(const struct store *self, const char *own, struct why *why)
+{
+    DIR *dir = opendir(self->dir);
+    struct dirent *entry;
+    int result = 0;
+    while (dir && result == 0 && (entry = readdir(dir))) {
+        const char *dot = strrchr(entry->d_name, '.');
+        if (dot && strcmp(dot, ".db") == 0 && strcmp(entry->d_name, own) != 0)
+            result = why_set(why, "the folder %s holds %.100s, which is not this program's: it keeps %s; name another folder", self->dir,
+                             entry->d_name, own);
+    }
+    if (dir)
+        closedir(dir);
+    return result;
+}
+
 static int open_files(struct store *self, enum store_refusal *refusal, struct why *why)
 {
     struct db_facts facts;
-    if (make_folder(self, why) < 0 || lock_folder(self, refusal, why) < 0)
+    if (make_folder(self, why) < 0 || lock_folder(self, refusal, why) < 0
+        || look_for_others(self, strrchr(self->path, '/') + 1, why) < 0)
         return -1;
     self->db = db_open(self->path, self->config.role, self->config.version, &facts, why);
     if (!self->db || sync_names(self, why) < 0)
