@@ -158,7 +158,7 @@ static void misbehave(const struct request *request)
     else if (strcmp(what, "exit") == 0)
         _exit(3);
     else if (strcmp(what, "crash") == 0)
-        kill(getpid(), SIGSEGV);
+        kill(getpid(), SIGKILL);
     else if (strcmp(what, "close") == 0)
         close(1);
     wait_for_ever();
@@ -349,7 +349,7 @@ static void test_faults(void **state)
     check_fault(place, "wrong", "for task id");
     check_fault(place, "code", "0 to 255");
     check_fault(place, "exit", "exited with code 3");
-    check_fault(place, "crash", "signal 11");
+    check_fault(place, "crash", "signal 9");
     check_fault(place, "close", "closed its standard output");
     if (!protobuf)
         check_fault(place, "lacking", "\"id\"");
