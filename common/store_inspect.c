@@ -256,10 +256,9 @@ static void take_frame(struct inspection *self, sqlite3_stmt *row, uint64_t numb
     };
     uint64_t crc = (uint64_t)sqlite3_column_int64(row, 5);
     bool whole = (!frame.head.len || frame.head.data) && (!frame.body.len || frame.body.data);
-    uint32_t head = whole ? frame_head_crc(&frame) : 0;
     self->facts.frames++;
     self->facts.frame_bytes += frame.head.len + frame.body.len;
-    if (!whole || frame.number != number || frame.batch != batch || ((uint64_t)frame_body_crc(head, &frame) << 32 | head) != crc)
+    if (!whole || frame.number != number || frame.batch != batch || !frame_is_sound(&frame, crc, true))
         tell_damage(self, "frame %" PRIu64 " of batch %" PRIu64 " doesn't match its checksum", number, batch);
     else if (self->look->frame)
         self->look->frame(self->look->arg, &frame);

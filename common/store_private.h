@@ -3,6 +3,7 @@
  *   store.c          the loop's side: staging, asking, answering, opening and closing
  *   store_thread.c   the two threads: what is written and read when, the full disk, the log's length
  *   store_sql.c      the file: every call of SQLite, the format
+ *   store_error.c    what its codes mean, in words
  *   store_crc.c      the checksums of its rows
  *   store_sums.c     the checksums of its pages
  *   store_inspect.c  a store looked at from outside
@@ -119,8 +120,9 @@ void store_threads_stop(struct store *self, int64_t wait_ns);
 
 /* ---- store_crc.c ---- */
 uint32_t record_crc(const char *key, size_t key_len, const void *value, size_t len);
-uint32_t frame_head_crc(const struct store_frame *frame);                       /* all fields and the head */
-uint32_t frame_body_crc(uint32_t head_crc, const struct store_frame *frame);   /* goes on over the body */
+/* In the lower half over all fields and the head, in the upper half going on over the body. */
+uint64_t frame_crc(const struct store_frame *frame);
+bool frame_is_sound(const struct store_frame *frame, uint64_t crc, bool with_body);
 
 /* ---- store_sql.c ---- */
 

@@ -14,12 +14,12 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <sqlite3.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
 
 #include "common/clock.h"
+#include "common/store_error.h"
 #include "common/store_format.h"
 #include "common/store_sums.h"
 
@@ -41,66 +41,38 @@ struct db {
 
 /* ---- errors ---- */
 
-/* A lack of room that showed up while writing. One that a flush reports is not here: after a failed
- * flush nobody knows which pages are on the disk, so it must not be tried again. */
-static bool is_full(const struct db *self, int rc)
+static struct store_error error_of(const struct db *self, int rc)
 {
-    if ((rc & 0xff) == SQLITE_FULL)
-        return true;
-    int error = self->system_error;
-    return (error == ENOSPC || error == EDQUOT) && (rc == SQLITE_IOERR_WRITE || rc == SQLITE_IOERR_SHMSIZE);
+    return (struct store_error){.path = self->path, .rc = rc, .system_error = self->system_error,
+                                .page = rc == SQLITE_IOERR_DATA ? sums_damaged_page(self->handle) : 0};
 }
 
-/* What went wrong, in SQLite's codes. It calls a file damaged that the disk can't read: that is the disk's fault. */
 static int kind_of(const struct db *self, int rc)
 {
-    if (rc == SQLITE_IOERR_NOMEM)
-        return SQLITE_NOMEM;
-    if (rc == SQLITE_IOERR_DATA)
-        return SQLITE_CORRUPT;
-    bool unreadable = self->system_error == EIO || self->system_error == ENXIO;
-    return (rc & 0xff) == SQLITE_CORRUPT && unreadable ? SQLITE_IOERR : rc & 0xff;
+    struct store_error error = error_of(self, rc);
+    return store_error_kind(&error);
 }
 
-/* SQLite's own words, or ours where it has none. */
 static const char *words_of(struct db *self, int rc)
 {
-    if (rc != SQLITE_IOERR_DATA)
-        return sqlite3_errstr(rc);
-    snprintf(self->words, sizeof self->words, "page %" PRIu64 " doesn't match its checksum", sums_damaged_page(self->handle));
-    return self->words;
+    struct store_error error = error_of(self, rc);
+    return store_error_words(&error, self->words);
 }
 
-/* Says why SQLite refused what was tried: "opened", "written". Returns -1. */
-static int tell(struct db *self, int rc, const char *doing, struct why *why)
+static int tell(const struct db *self, int rc, const char *doing, struct why *why)
 {
-    int error = self->system_error;
-    const char *what = words_of(self, rc);
-    if (is_full(self, rc))
-        return why_set(why, "%s can't be %s: no room is left on the disk; make room there", self->path, doing);
-    switch (kind_of(self, rc)) {
-    case SQLITE_NOTADB:
-        return why_set(why, "%s is not a store of Tarmac: it is no SQLite database; move it away or choose another folder", self->path);
-    case SQLITE_CORRUPT:
-        return why_set(why, "%s is damaged (%s); restore the folder from a backup, or move it away to begin anew", self->path, what);
-    case SQLITE_NOMEM:
-        return why_set(why, "%s can't be %s: no memory is left; raise the limit of this process, or run less beside it", self->path, doing);
-    case SQLITE_CANTOPEN: case SQLITE_READONLY: case SQLITE_PERM: case SQLITE_AUTH:
-        return why_set(why, "%s can't be %s: %s (%s); the file and its folder must be writable for this user", self->path, doing, what,
-                       error ? strerror(error) : "no error of the system");
-    default:
-        return why_set(why, "%s can't be %s: %s, error %d (%s); look after the disk, then start again", self->path, doing, what, rc,
-                       error ? strerror(error) : "no error of the system");
-    }
+    struct store_error error = error_of(self, rc);
+    return store_error_tell(&error, doing, why);
 }
 
-static enum db_result judge(struct db *self, int rc, struct why *why)
+static enum db_result judge(const struct db *self, int rc, struct why *why)
 {
+    struct store_error error = error_of(self, rc);
     if (rc == SQLITE_OK)
         return DB_OK;
-    if (is_full(self, rc))
+    if (store_error_is_full(&error))
         return DB_FULL;
-    tell(self, rc, "written", why);
+    store_error_tell(&error, "written", why);
     return DB_FAILED;
 }
 
@@ -436,13 +408,12 @@ static int put(struct db *self, const struct op *op)
 static int append(struct db *self, const struct store_frame *frame)
 {
     sqlite3_stmt *statement = self->statements[APPEND];
-    uint32_t head = frame_head_crc(frame);
     bind_number(statement, 1, frame->number);
     bind_number(statement, 2, frame->batch);
     bind_number(statement, 3, frame->first);
     bind_number(statement, 4, frame->count);
     bind_number(statement, 5, frame->kind);
-    bind_number(statement, 6, (uint64_t)frame_body_crc(head, frame) << 32 | head);
+    bind_number(statement, 6, frame_crc(frame));
     bind_bytes(statement, 7, frame->head.data, frame->head.len);
     bind_bytes(statement, 8, frame->body.data, frame->body.len);
     return run(self, APPEND);
@@ -619,12 +590,6 @@ static bool take_fields(sqlite3_stmt *row, struct store_frame *frame)
     return true;
 }
 
-static bool is_sound(const struct store_frame *frame, uint64_t crc, bool with_body)
-{
-    uint32_t head = frame_head_crc(frame);
-    return head == (uint32_t)crc && (!with_body || frame_body_crc(head, frame) == (uint32_t)(crc >> 32));
-}
-
 /* The frame of the present row, with a buffer of its own. 0, or -1 with why. */
 static int take_frame(const struct db *self, sqlite3_stmt *row, uint64_t number, uint64_t batch, bool with_body,
                       struct store_frame *ret_frame, struct why *why)
@@ -639,7 +604,7 @@ static int take_frame(const struct db *self, sqlite3_stmt *row, uint64_t number,
     if (with_body)
         frame.body = take_blob(row, 7, buf, head_len);
     if (!take_fields(row, &frame) || frame.number != number || frame.batch != batch ||
-        !is_sound(&frame, (uint64_t)sqlite3_column_int64(row, 5), with_body)) {
+        !frame_is_sound(&frame, (uint64_t)sqlite3_column_int64(row, 5), with_body)) {
         buf_unref(&buf);
         return why_set(why, "%s is damaged: in table frames, number %" PRIu64 " of batch %" PRIu64
                        " doesn't match its checksum; restore the folder from a backup, or purge the batch", self->path, number, batch);
