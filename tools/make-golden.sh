@@ -72,7 +72,8 @@ mkdir -p "$out"
 for pair in v:journal s:results; do
     db=$work/${pair%%:*}/${pair##*:}.db
     [ ! -s "$db-wal" ] || { echo "make-golden: $db has a log still" >&2; exit 1; }
-    name=$out/${pair##*:}-$(sqlite3 "$db" "SELECT (SELECT value FROM meta WHERE name = 'format') || '.' || (SELECT value FROM meta WHERE name = 'version')").db.gz
+    said=$("$B/bin/ventilator" doctor --data "${db%/*}")
+    name=$out/${pair##*:}-$(sed -n 's/.*, format \([0-9]*\), records of version \([0-9]*\),.*/\1.\2/p' <<<"$said").db.gz
     gzip -9nc "$db" >"$name"
     printf '%s: %s bytes, %s unpacked\n' "$name" "$(stat -c %s "$name")" "$(stat -c %s "$db")"
 done
