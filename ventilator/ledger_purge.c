@@ -292,7 +292,7 @@ static bool is_asked_about(const struct ledger *l, const struct batch *b)
 /* Workers may hold attempts of it. */
 static bool is_held(const struct ledger *l, struct batch *b)
 {
-    return l->waiting_for_workers || !RB_EMPTY(&b->flights) || is_asked_about(l, b);
+    return l->waiting_for_workers || !RB_EMPTY(&b->flights) || worker_awaits_release(l, b) || is_asked_about(l, b);
 }
 
 static void refuse_held(struct ledger *l, struct batch *b, ledger_peer client, uint64_t request)
@@ -308,6 +308,9 @@ static void refuse_held(struct ledger *l, struct batch *b, ledger_peer client, u
     else if (l->waiting_for_workers)
         snprintf(sentence, sizeof sentence, "workers that were here before the ventilator's restart are not back yet and may hold attempts of "
                  "batch %s; purge it in a few seconds", b->short_id);
+    else if (worker_awaits_release(l, b))
+        snprintf(sentence, sizeof sentence, "a worker that has just come back still holds results of batch %s; purge it in a few seconds",
+                 b->short_id);
     else
         snprintf(sentence, sizeof sentence, "another request about batch %s is not answered yet; purge it in a moment", b->short_id);
     reply_refused(l, client, request, WIRE__REFUSED_CODE__REFUSED, sentence);
@@ -330,7 +333,6 @@ static uint64_t purge_batch(struct ledger *l, struct batch *b, const char *by)
     batch_unjournal(l, b);
     t->sequence = tombstone_journal(l, t);
     note(l, LOG_INFO, "batch_purged", "batch=%s tasks=%" PRIu64 " by=%s", b->short_id, b->admitted, by);
-    worker_flush_releases(l);               /* they point to the batch's id */
     batch_free(l, b);
     tombstone_add(l, t);
     return t->sequence;
@@ -342,6 +344,7 @@ static bool purge_some(struct ledger *l, int64_t age, const char *by, struct swe
 {
     struct batch *b, *next;
     unsigned n = 0;
+    worker_flush_releases(l);               /* as in purge_begin */
     *ret_held = 0;
     *ret_next = -1;
     TAILQ_FOREACH_SAFE(b, &l->purges.complete, open_link, next) {
@@ -480,6 +483,7 @@ void purge_begin(struct ledger *l, ledger_peer client, uint64_t request, const W
         purge_older(l, client, request, m->older_than);
         return;
     }
+    worker_flush_releases(l);               /* those that can go: they hold nothing up */
     struct batch *b = batch_find(l, m->ref, &why);
     const struct tombstone *t = b == NULL ? tombstone_find(l, m->ref) : NULL;
     if (t != NULL) {                        /* asked for again: the answer was lost */
