@@ -406,7 +406,7 @@ static void tell_retire(struct ledger *l, struct batch *b)
 
 static void batch_complete(struct ledger *l, struct batch *b)
 {
-    worker_flush_releases(l);               /* they point to the batch's id: nothing may come after retire */
+    worker_flush_releases(l);               /* nothing may come after retire */
     batch_clear(l, b);
     b->complete = true;
     TAILQ_REMOVE(&l->open, b, open_link);

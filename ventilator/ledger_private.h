@@ -219,6 +219,12 @@ struct announced {
     uint64_t number;                    /* of the batch */
 };
 
+/* With an id of its own: its batch may be purged before the lane is up. */
+struct release {
+    Wire__Fence fence;
+    uint8_t batch[WIRE_ID];
+};
+
 enum worker_state { WORKER_OPENING, WORKER_READY, WORKER_AWAY /* its lane broke */ };
 
 struct worker {
@@ -267,7 +273,7 @@ struct worker {
     struct due due;                     /* opening, away and silence, by state */
     mono_t leased;                      /* when its lease was renewed last: it may start things for lease_ns after that */
     uint64_t place_told;                /* version of the sink's place that it knows */
-    Wire__Fence *releases;              /* to be sent at the end of the turn; owned array, ids are the batches' */
+    struct release *releases;           /* to be sent at the end of the turn, or when its lane is up; owned array */
     size_t n_releases, room_releases;
 };
 

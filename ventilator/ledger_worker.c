@@ -671,14 +671,15 @@ void worker_release(struct ledger *l, uint64_t session, const Wire__Fence *fence
         return;             /* it sends the result again, and is answered then */
     if (w->n_releases == w->room_releases) {
         size_t room = w->room_releases > 0 ? 2 * w->room_releases : 16;
-        Wire__Fence *grown = realloc(w->releases, room * sizeof *grown);
+        struct release *grown = realloc(w->releases, room * sizeof *grown);
         if (grown == NULL)
             return;
         w->releases = grown;
         w->room_releases = room;
     }
-    w->releases[w->n_releases] = *fence;
-    w->releases[w->n_releases++].batch = wire_id_bytes(b->id);
+    struct release *r = &w->releases[w->n_releases++];
+    r->fence = *fence;
+    memcpy(r->batch, b->id, WIRE_ID);
 }
 
 void worker_release_ended(struct ledger *l, const struct flight *f, uint64_t first, uint32_t count)
@@ -711,8 +712,10 @@ static void flush_worker(struct ledger *l, struct worker *w)
     Wire__Fence *fences[256];
     for (size_t at = 0; at < w->n_releases;) {
         size_t n = 0;
-        for (; n < sizeof fences / sizeof *fences && at < w->n_releases; n++)
-            fences[n] = &w->releases[at++];
+        for (; n < sizeof fences / sizeof *fences && at < w->n_releases; n++, at++) {
+            w->releases[at].fence.batch = wire_id_bytes(w->releases[at].batch);
+            fences[n] = &w->releases[at].fence;
+        }
         Wire__Release release = WIRE__RELEASE__INIT;
         release.n_fences = n;
         release.fences = fences;

@@ -239,6 +239,28 @@ static void a_late_result_of_a_purged_batch_is_released(void **state)
     EXPECT(w, "L1 release 0+2\n");
 }
 
+/* The release of its results waits for the lane of their worker: it outlives the batch. */
+static void a_release_outlives_its_batch(void **state)
+{
+    struct world *w = *state;
+    Wire__Holding h = WIRE__HOLDING__INIT, *held = &h;
+    cluster(w);
+    batch(w, &(Wire__Options)WIRE__OPTIONS__INIT, "ab");
+    ledger_lane(w->ledger, w->now, lane_of(1), false);
+    Wire__Fence f = fence_of(w, 0, 2, 1);
+    h.fence = &f;
+    h.state = WIRE__HOLDING_STATE__ENDED;
+    worker_hello(w, 11, "w1", 2, &held, 1);
+    recorded(w, 11, 0, 2, 1, WIRE__RESULT_KIND__IS_VERDICT, WIRE__VERDICT__OK, true);
+    tick(w);
+    purge(w, w->short_id, 0);
+    committed(w);
+    w->trace[0] = '\0';
+    worker_opened(w, 11, 2);
+    tick(w);
+    EXPECT(w, "L2 open\nL2 release 0+2\n");
+}
+
 static void the_sink_is_not_flooded(void **state)
 {
     struct world *w = *state;
@@ -611,6 +633,7 @@ int main(void)
         KEEPING(what_was_purged_is_called_so),
         TEST(a_crash_leaves_no_half),
         TEST(a_late_result_of_a_purged_batch_is_released),
+        TEST(a_release_outlives_its_batch),
         TEST(the_sink_is_not_flooded),
         TEST(complete_batches_are_retained_for_a_while),
         TEST(tombstones_are_bounded),
