@@ -78,8 +78,10 @@ static ssize_t read_some(struct capture *self)
         self->len += (size_t)got;
     else if (got > 0)
         self->cut = true;
-    if (got < 0 && errno != EAGAIN)
-        got = 0;                   /* a pipe that can't be read has ended as far as we are concerned */
+    if (got < 0 && errno != EAGAIN) {
+        self->cut = true;          /* a pipe that can't be read has ended as far as we are concerned */
+        got = 0;
+    }
     return got;
 }
 

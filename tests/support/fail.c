@@ -164,7 +164,7 @@ static void *map_hits(const char *file, int flags)
 void fail_import(void)
 {
     const char *text = getenv(PLAN_VARIABLE);
-    struct fail_plan wanted;
+    struct fail_plan wanted = {0};
     char file[200];
     if (!text || sscanf(text, "%u %ld %ld %d %199s", &wanted.kinds, &wanted.after, &wanted.times, &wanted.error, file) != 5)
         return;
@@ -411,10 +411,10 @@ WRAPS(int, epoll_create1, int flags) { return FAILS(FAIL_OPEN) ?: __real_epoll_c
 WRAPS(int, timerfd_create, int clock, int flags) { return FAILS(FAIL_OPEN) ?: __real_timerfd_create(clock, flags); }
 WRAPS(int, signalfd, int fd, const sigset_t *set, int flags) { return FAILS(FAIL_OPEN) ?: __real_signalfd(fd, set, flags); }
 
-/* Taking a watch back can't fail in the kernel, and nobody asks whether it did. */
+/* Only a new watch needs anything of the kernel: changing one, and taking it back, can't fail. */
 WRAPS(int, epoll_ctl, int epoll, int what, int fd, struct epoll_event *event)
 {
-    return (what != EPOLL_CTL_DEL && refused(FAIL_CONTROL)) ? -1 : __real_epoll_ctl(epoll, what, fd, event);
+    return (what == EPOLL_CTL_ADD && refused(FAIL_CONTROL)) ? -1 : __real_epoll_ctl(epoll, what, fd, event);
 }
 
 REAL(int, clone, int (*run)(void *), void *stack, int flags, void *arg, ...);
@@ -448,9 +448,10 @@ static ssize_t allowed(unsigned kind, size_t len)
     return -1;
 }
 
+/* What a signalfd has comes whole. */
 WRAPS(ssize_t, read, int fd, void *to, size_t len)
 {
-    ssize_t n = allowed(FAIL_READ, len);
+    ssize_t n = len == sizeof(struct signalfd_siginfo) && plan.error == FAIL_SHORT ? (ssize_t)len : allowed(FAIL_READ, len);
     return n < 0 ? n : __real_read(fd, to, (size_t)n);
 }
 
