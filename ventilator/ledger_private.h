@@ -498,7 +498,6 @@ void worker_release(struct ledger *l, uint64_t session, const Wire__Fence *fence
  * them again after its pause. Who leaves waits for nothing else. */
 void worker_release_ended(struct ledger *l, const struct flight *f, uint64_t first, uint32_t count);
 void worker_flush_releases(struct ledger *l);
-bool worker_awaits_release(const struct ledger *l, const struct batch *b);      /* some worker does, until its lane is up */
 void worker_free(struct ledger *l, struct worker *w);
 void worker_tell_drain(struct ledger *l, struct worker *w);      /* tells it to leave */
 void worker_cancel(struct ledger *l, struct worker *w, struct batch *b, const Wire__Span *spans, size_t n,

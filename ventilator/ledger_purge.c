@@ -292,7 +292,7 @@ static bool is_asked_about(const struct ledger *l, const struct batch *b)
 /* Workers may hold attempts of it. */
 static bool is_held(const struct ledger *l, struct batch *b)
 {
-    return l->waiting_for_workers || !RB_EMPTY(&b->flights) || worker_awaits_release(l, b) || is_asked_about(l, b);
+    return l->waiting_for_workers || !RB_EMPTY(&b->flights) || is_asked_about(l, b);
 }
 
 static void refuse_held(struct ledger *l, struct batch *b, ledger_peer client, uint64_t request)
@@ -308,9 +308,6 @@ static void refuse_held(struct ledger *l, struct batch *b, ledger_peer client, u
     else if (l->waiting_for_workers)
         snprintf(sentence, sizeof sentence, "workers that were here before the ventilator's restart are not back yet and may hold attempts of "
                  "batch %s; purge it in a few seconds", b->short_id);
-    else if (worker_awaits_release(l, b))
-        snprintf(sentence, sizeof sentence, "a worker that has just come back still holds results of batch %s; purge it in a few seconds",
-                 b->short_id);
     else
         snprintf(sentence, sizeof sentence, "another request about batch %s is not answered yet; purge it in a moment", b->short_id);
     reply_refused(l, client, request, WIRE__REFUSED_CODE__REFUSED, sentence);
@@ -344,7 +341,6 @@ static bool purge_some(struct ledger *l, int64_t age, const char *by, struct swe
 {
     struct batch *b, *next;
     unsigned n = 0;
-    worker_flush_releases(l);               /* as in purge_begin */
     *ret_held = 0;
     *ret_next = -1;
     TAILQ_FOREACH_SAFE(b, &l->purges.complete, open_link, next) {
@@ -483,7 +479,6 @@ void purge_begin(struct ledger *l, ledger_peer client, uint64_t request, const W
         purge_older(l, client, request, m->older_than);
         return;
     }
-    worker_flush_releases(l);               /* those that can go: they hold nothing up */
     struct batch *b = batch_find(l, m->ref, &why);
     const struct tombstone *t = b == NULL ? tombstone_find(l, m->ref) : NULL;
     if (t != NULL) {                        /* asked for again: the answer was lost */

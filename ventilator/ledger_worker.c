@@ -698,15 +698,6 @@ void worker_release_ended(struct ledger *l, const struct flight *f, uint64_t fir
     }
 }
 
-bool worker_awaits_release(const struct ledger *l, const struct batch *b)
-{
-    for (const struct worker *w = l->by_session; w != NULL; w = w->hh.next)
-        for (size_t i = 0; i < w->n_releases; i++)
-            if (w->releases[i].batch.data == b->id)
-                return true;
-    return false;
-}
-
 static void flush_worker(struct ledger *l, struct worker *w)
 {
     Wire__Fence *fences[256];
