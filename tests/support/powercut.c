@@ -304,7 +304,8 @@ static void put(struct bytes *bytes, uint64_t offset, const uint8_t *data, size_
 {
     if (offset + len > bytes->len)
         set_len(bytes, (size_t)offset + len);
-    memcpy(bytes->data + offset, data, len);
+    if (len > 0)
+        memcpy(bytes->data + offset, data, len);
 }
 
 static void apply_op(struct bytes *bytes, const struct op *op)
@@ -539,7 +540,7 @@ static void write_file(struct powercut *self, const struct file *file, const cha
     const struct op *op;
     size_t sector = one_in(self, 2) ? 512 : 4096, done = 0;
     bool long_files = how == POWERCUT_SOME && one_in(self, 3);
-    put(&bytes, 0, file->durable.len ? file->durable.data : (const uint8_t *)"", file->durable.len);
+    put(&bytes, 0, file->durable.data, file->durable.len);
     if (how != POWERCUT_LOST)
         STAILQ_FOREACH(op, &file->pending, link)
             apply_perhaps(self, &bytes, op, how, sector, long_files);
