@@ -561,6 +561,9 @@ static void a_forgotten_batch_leaves_a_tombstone(void **state)
     DELIVER(w, .first = 0, .count = 3);
     send_forget(w, BATCH_ID);
     assert_null(register_find(w->registry, "b1"));
+    struct register_counts counts;
+    register_count(w->registry, &counts);
+    assert_true(counts.batches == 0 && counts.open_batches == 0 && counts.bitmap_bytes == 0);
     assert_true(register_was_forgotten(w->registry, "b1"));
     assert_true(register_was_forgotten(w->registry, "62617463682d6261"));
     assert_false(register_was_forgotten(w->registry, "b2"));
