@@ -64,7 +64,7 @@ static void choose_submitter(struct world *w, struct plan *p)
     p->purges = one_in(w, 4);
     if (p->range || p->total < 4 || !one_in(w, 5))
         return;
-    p->submitter = (int)between(w, DIES_CONTINUED, DIES_SEALED);
+    p->submitter = (unsigned)between(w, DIES_CONTINUED, DIES_SEALED);
     p->dies_at = 1 + below(w, p->total - 2);
     p->dead_for = between(w, 200 * MS, one_in(w, 3) ? 30 * S : 5 * S);
     p->never_sealed = false;
