@@ -42,8 +42,9 @@ struct store_config {
 
     /* On the loop's thread: everything up to and with flush `sequence` is on disk. */
     void (*committed)(void *arg, uint64_t sequence);
-    /* The disk became full (true) or has room again (false). Take nothing new in while it is full: a reserve of 4 MiB, kept as
-     * a file beside the store, is let go for what ends meanwhile; then flushes wait and are tried again; nothing is lost. */
+    /* The disk became full (true: little is left, 32 MiB or an eighth of a small one) or has room again (false). Take nothing
+     * new in while it is full: what is left is for what is on its way and for what ends meanwhile. When that is used up, a
+     * reserve of 4 MiB, kept as a file beside the store, is let go; then flushes wait and are tried again; nothing is lost. */
     void (*full)(void *arg, bool is_full);
     /* A write or flush failed in any other way: nothing more will be written. Say so and exit with EXIT_DISK. */
     void (*failed)(void *arg, const char *sentence);

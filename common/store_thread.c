@@ -32,8 +32,8 @@
 #define LOG_BOUND (64 * MIB)                 /* the log is begun anew when the checkpoint thread is idle … */
 #define LOG_LIMIT (128 * MIB)                /* … or in any case */
 #define RESERVE (4 * MIB)
-#define LOW (16 * MIB)                       /* less free than this, or than an eighth of the disk, is full … */
-#define ENOUGH (20 * MIB)                    /* … and this, or a fifth, is room again */
+#define LOW (32 * MIB)                       /* less free than this, or than an eighth of the disk, is full … */
+#define ENOUGH (40 * MIB)                    /* … and this, or a fifth, is room again */
 #define RETRY (500 * NS_PER_MS)
 #define LOOKUP_TIME (2 * NS_PER_MS)          /* of lookups between two commits */
 
@@ -231,7 +231,9 @@ static void mind_room(struct store *self, struct work *work)
     uint64_t free_bytes, size;
     if (work->full || !work->reserve || !look_at_disk(self, &free_bytes, &size))
         return;
-    if (free_bytes >= LOW || free_bytes >= size / 8)
+    /* The log needs as much again in the file before its own space is any use: where neither has room, both are lost. */
+    uint64_t log = db_log_bytes(self->db);
+    if (free_bytes >= log + LOW || free_bytes >= log + size / 8)
         return;
     cut_log(self, work);
     if (work->failed || has_room(self, 0))
@@ -323,7 +325,9 @@ static enum db_result commit_somehow(struct store *self, struct work *work, stru
         let_reserve_go(work);
         tell_full(self, work, true);
         work->regain_at = mono_add(mono_now(), RETRY);
-        result = db_commit(self->db, &work->group, why);
+        catch_up(self, work);                /* with the reserve it may come to the log's end: then that is room */
+        if (!work->failed)
+            result = db_commit(self->db, &work->group, why);
     }
     return result;
 }

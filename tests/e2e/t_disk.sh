@@ -22,9 +22,10 @@ small_disk() {    # FOLDER SIZE
 on_disk() { "$T/bin/on_disk" "$@"; }
 on_small_disk() { local BIN=$T/bin; "$@"; }    # start_ventilator or start_sink: there
 free_kb() { stat -f -c '%a %S' "$DISK" | awk '{ print int($1 * $2 / 1024) }'; }
-fill_but() {    # KB: leaves so much
-    rm -f "$DISK/ballast"
-    head -c $((($(free_kb) - $1) * 1024)) /dev/zero >"$DISK/ballast" || fail "the ballast doesn't fit"
+fill_but() {    # KB [NAME]: leaves so much
+    local ballast=$DISK/${2:-ballast}
+    rm -f "$ballast"
+    head -c $((($(free_kb) - $1) * 1024)) /dev/zero >"$ballast" || fail "the ballast doesn't fit"
 }
 
 says() { grep -qE -- "$2" "$T/$1.err"; }    # NAME WORDS
@@ -60,7 +61,8 @@ test_full_disk_of_the_ventilator() {
     assert_exit 4 "$BIN/ventilator" submit --reconnect-timeout 1s -- true ::: 1
     assert_contains "$T/err" "the disk of the ventilator is full"
     assert_contains "$T/err" "--reconnect-timeout"
-    # What ends finds the room that was kept for it.
+    # What ends finds the room that was kept for it, even when somebody else takes all the rest of the disk.
+    fill_but 0 more_ballast
     assert_exit 0 timeout $((10 * SLOW)) "$BIN/ventilator" cancel "$ending"
     wait_for 5 "the cancelled batch to be complete" is_complete "$ending"
     wait_for 15 "the batch with a deadline to be complete" is_complete "$timed"
@@ -69,7 +71,7 @@ test_full_disk_of_the_ventilator() {
     status_is "$ending" journal_full true || fail "there is room again, and nobody has made any"
 
     # Room: everything goes on by itself.
-    rm "$DISK/ballast"
+    rm "$DISK/ballast" "$DISK/more_ballast"
     ended big 0 30
     assert_exit 0 ventilator wait "$big"
     assert_eq "total" "$(status_of "$big" total)" 400
@@ -117,6 +119,7 @@ test_full_disk_of_the_sink() {
     says ventilator sink_full || fail "the ventilator's log doesn't tell of the full disk"
     # The worker runs the rest and keeps the results; it isn't blamed for them.
     wait_for 20 "all tasks to have run" ran_least "$T/ran" 300
+    fill_but 0 more_ballast
     assert_exit 0 timeout $((10 * SLOW)) "$BIN/ventilator" cancel "$ending"
     wait_for 5 "the cancelled batch to be complete" is_complete "$ending"
     wait_for 15 "the batch with a deadline to be complete" is_complete "$timed"
@@ -126,7 +129,7 @@ test_full_disk_of_the_sink() {
     assert_eq "verdicts" "$(verdicts "$T/out")" "cancelled=5"
     status_is "$big" sink_full true || fail "there is room again, and nobody has made any"
 
-    rm "$DISK/ballast"
+    rm "$DISK/ballast" "$DISK/more_ballast"
     assert_exit 0 timeout $((60 * SLOW)) "$BIN/ventilator" wait "$big"
     assert_all_ok "$big" 300 "$T/ran"
     assert_eq "runs beyond the tasks" "$extra" 0
