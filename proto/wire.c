@@ -145,6 +145,8 @@ void wire_arena_destroy(struct wire_arena **self_p)
     free(self);
 }
 
+bool wire_arena_starved(const struct wire_arena *self) { return self->starved; }
+
 size_t wire_text_len(const char *text)
 {
     if (text == protobuf_c_empty_string)    /* an absent one */

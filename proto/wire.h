@@ -54,6 +54,8 @@
 struct wire_arena;
 struct wire_arena *wire_arena_new(void);
 void wire_arena_destroy(struct wire_arena **self_p);
+/* Whether its last read failed for want of memory: the message may be right. */
+bool wire_arena_starved(const struct wire_arena *self);
 
 /* Reads one head. On success *ret is valid until the next read with this arena or its end; it points
  * into the arena, not into `head`. On failure -1: why says which message and field broke which rule.

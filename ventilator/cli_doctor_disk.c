@@ -9,6 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+
+#define HASH_NONFATAL_OOM 1                 /* a failed HASH_ADD leaves the handle's tbl NULL */
 #include <uthash.h>
 
 #include "common/bug.h"
@@ -76,6 +78,11 @@ static struct patient *patient_of(struct examination *self, uint64_t number, boo
     p->number = number;
     snprintf(p->name, sizeof p->name, "number %" PRIu64, number);
     HASH_ADD(hh, self->patients, number, sizeof p->number, p);
+    if (p->hh.tbl == NULL) {
+        self->no_memory = true;
+        free(p);
+        return NULL;
+    }
     return p;
 }
 

@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#define HASH_NONFATAL_OOM 1                 /* a failed HASH_ADD leaves the handle's tbl NULL */
 #include <uthash.h>
 
 struct lane {
@@ -101,6 +103,11 @@ int lanes_open(struct lanes *l, uint64_t number, uint32_t *ret_port, const char 
         return -error;
     }
     HASH_ADD(hh, l->all, number, sizeof lane->number, lane);
+    if (lane->hh.tbl == NULL) {
+        net_close(&lane->socket);
+        free(lane);
+        return -ENOMEM;
+    }
     *ret_port = net_port(lane->socket);
     *ret_endpoint = l->endpoint;
     return 0;

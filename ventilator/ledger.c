@@ -44,8 +44,7 @@ void due_set(struct ledger *l, struct due *d, mono_t at, void (*fire)(struct led
 struct pending *pend(struct ledger *l, enum pending_kind kind, uint64_t sequence)
 {
     struct pending *p = calloc(1, sizeof *p);
-    if (p == NULL)
-        return NULL;
+    BUG_IF_NO_MEMORY(p);
     p->kind = kind;
     p->sequence = sequence;
     TAILQ_INSERT_TAIL(&l->pendings, p, link);
@@ -309,9 +308,7 @@ void ledger_restored(struct ledger *l, mono_t now)
     l->now = now;
     purge_restored(l);
     l->epoch++;
-    uint64_t sequence;
-    if (state_journal(l, &sequence) == 0)
-        pend(l, PENDING_EPOCH, sequence);
+    pend(l, PENDING_EPOCH, state_journal(l));
     l->waiting_for_workers = l->awaited != NULL;
     if (l->waiting_for_workers)
         due_set(l, &l->workers_due, mono_add(now, 2 * l->config.loss_grace), workers_due, NULL);

@@ -225,7 +225,7 @@ static uint64_t put_record(struct ledger *l, const char *folder, uint64_t number
     return l->port.put(l->port.arg, key, l->writer.bytes, l->writer.len);
 }
 
-int state_journal(struct ledger *l, uint64_t *ret_sequence)
+uint64_t state_journal(struct ledger *l)
 {
     Wire__JournalState s = WIRE__JOURNAL_STATE__INIT;
     s.epoch = l->epoch;
@@ -233,9 +233,8 @@ int state_journal(struct ledger *l, uint64_t *ret_sequence)
     if (l->sink_store_known)
         s.sink = wire_id_bytes(l->sink_store);
     if (wire_write(&l->writer, &s.base) < 0)
-        return -1;
-    *ret_sequence = l->port.put(l->port.arg, "meta/state", l->writer.bytes, l->writer.len);
-    return 0;
+        out_of_memory();
+    return l->port.put(l->port.arg, "meta/state", l->writer.bytes, l->writer.len);
 }
 
 uint64_t batch_journal(struct ledger *l, struct batch *b)
@@ -256,8 +255,7 @@ uint64_t batch_journal(struct ledger *l, struct batch *b)
         r.deadline = &left;
     }
     r.admitted_wall_ns = b->created_wall.ns;
-    uint64_t ignored;
-    state_journal(l, &ignored);             /* next_batch must not be given twice */
+    state_journal(l);                       /* next_batch must not be given twice */
     return put_record(l, "batch", b->number, &r.base);
 }
 
@@ -281,7 +279,9 @@ uint64_t batch_tally(struct ledger *l, struct batch *b)
         t.completed_wall_ns = b->completed.ns;
     }
     Wire__Span **spans = NULL;
-    if (b->n_cancelled_tasks > 0 && (spans = calloc(b->n_cancelled_tasks, sizeof *spans)) != NULL) {
+    if (b->n_cancelled_tasks > 0) {
+        spans = calloc(b->n_cancelled_tasks, sizeof *spans);
+        BUG_IF_NO_MEMORY(spans);            /* a tally without them would undo their cancel */
         for (size_t i = 0; i < b->n_cancelled_tasks; i++)
             spans[i] = &b->cancelled_tasks[i];
         t.n_cancelled_tasks = b->n_cancelled_tasks;
@@ -326,7 +326,11 @@ int restore_batch(struct ledger *l, const Wire__JournalBatch *r, struct why *why
         return why_set(why, "no memory for the journal's batches");
     memcpy(b->submission, r->submission.data, WIRE_ID);
     snprintf(b->short_id, sizeof b->short_id, "%s", r->short_id);
-    b->key = r->key[0] != '\0' ? strdup(r->key) : NULL;
+    if (r->key[0] != '\0' && (b->key = strdup(r->key)) == NULL) {
+        wire_free(&b->options);
+        free(b);
+        return why_set(why, "no memory for the journal's batches");
+    }
     b->created_wall.ns = r->admitted_wall_ns;
     b->recovery = RECOVER_ASK;
     b->restored = b->durable = true;
@@ -348,7 +352,8 @@ int restore_tally(struct ledger *l, const Wire__JournalTally *t, struct why *why
     b->seal_staged = b->sealed = t->sealed;
     b->cancelled = t->cancelled;
     b->cancel_reason = t->cancel_reason;
-    b->cancel_sentence = t->cancel_sentence[0] != '\0' ? strdup(t->cancel_sentence) : NULL;
+    if (t->cancel_sentence[0] != '\0' && (b->cancel_sentence = strdup(t->cancel_sentence)) == NULL)
+        return why_set(why, "no memory for the journal's cancels");
     b->retried = t->retried;
     b->duplicates = t->duplicates;
     if (t->n_cancelled_tasks > 0) {

@@ -11,8 +11,8 @@ void worker_cancel(struct ledger *l, struct worker *w, struct batch *b, const Wi
                    bool silent, uint64_t number)
 {
     Wire__Span **pointers = n > 0 ? calloc(n, sizeof *pointers) : NULL;
-    if (n > 0 && pointers == NULL)
-        return;
+    if (n > 0)
+        BUG_IF_NO_MEMORY(pointers);
     for (size_t i = 0; i < n; i++)
         pointers[i] = (Wire__Span *)(uintptr_t)&spans[i];
     Wire__CancelTasks m = WIRE__CANCEL_TASKS__INIT;
@@ -246,7 +246,6 @@ void cancel_begin(struct ledger *l, ledger_peer client, uint64_t request, const 
     }
     batch_ready(l, b);
     struct pending *p = pend(l, PENDING_CANCEL, batch_tally(l, b));
-    BUG_IF_NO_MEMORY(p);
     p->client = client;
     p->request = request;
     p->batch = b->number;

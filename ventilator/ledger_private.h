@@ -20,6 +20,9 @@
 
 #include <bsd/sys/queue.h>
 #include <bsd/sys/tree.h>
+
+/* Left to itself, uthash exits without a word. */
+#define uthash_fatal(message) out_of_memory()
 #include <uthash.h>
 
 #include "common/log_level.h"
@@ -462,7 +465,7 @@ bool batch_task_cancelled(const struct batch *b, uint64_t index);
 uint64_t batch_cancelled_run(const struct batch *b, uint64_t first, uint64_t count, bool *ret_cancelled);
 /* Adds single cancels. false: they would be more than a lane's message, and the journal's record, has room for. */
 bool batch_cancel_tasks(struct batch *b, const Wire__Span *spans, size_t n);
-int state_journal(struct ledger *l, uint64_t *ret_sequence);
+uint64_t state_journal(struct ledger *l);
 int restore_batch(struct ledger *l, const Wire__JournalBatch *r, struct why *why);
 size_t spans_merge(Wire__Span *spans, size_t n);        /* sorts; those that touch become one; how many are left */
 int restore_tally(struct ledger *l, const Wire__JournalTally *r, struct why *why);

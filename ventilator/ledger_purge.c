@@ -420,7 +420,6 @@ void purge_answer(struct ledger *l, struct pending *p)
 static struct pending *pend_answer(struct ledger *l, uint64_t sequence, ledger_peer client, uint64_t request, uint64_t batches)
 {
     struct pending *p = pend(l, PENDING_PURGE, sequence);
-    BUG_IF_NO_MEMORY(p);
     p->client = client;
     p->request = request;
     p->upto = batches;

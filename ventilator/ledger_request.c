@@ -126,8 +126,6 @@ static void say_hello(struct ledger *l, ledger_peer peer, uint64_t request)
 static void pend_for(struct ledger *l, enum pending_kind kind, uint64_t sequence, ledger_peer peer, uint64_t request, const struct batch *b)
 {
     struct pending *p = pend(l, kind, sequence);
-    if (p == NULL)
-        return;                 /* the client asks again when it hears nothing */
     p->client = peer;
     p->request = request;
     p->batch = b->number;
@@ -178,17 +176,38 @@ static bool some_worker_can(const struct ledger *l, const struct batch *b)
     return false;
 }
 
-static void set_trace(struct ledger *l, struct batch *b)
+static void unmake_batch(struct batch *b)
+{
+    wire_free(&b->options);
+    free(b->key);
+    free(b);
+}
+
+static int set_trace(struct ledger *l, struct batch *b)
 {
     if (b->options->traceparent[0] != '\0')
-        return;
+        return 0;
     uint8_t ids[24];
     char text[56];
     l->port.random(l->port.arg, ids, sizeof ids);
     wire_traceparent_make(ids, ids + 16, text);
     char *copy = strdup(text);
-    if (copy != NULL)
-        b->options->traceparent = copy;     /* freed with the options: wire_copy allocates its strings one by one */
+    if (copy == NULL)
+        return -1;
+    b->options->traceparent = copy;         /* freed with the options: wire_copy allocates its strings one by one */
+    return 0;
+}
+
+/* A batch that is not in any table yet. NULL: no memory. */
+static struct batch *make_batch(struct ledger *l, const uint8_t id[WIRE_ID], const Wire__Submit *s)
+{
+    struct batch *b = batch_new(l, l->next_batch, id, s->options);
+    if (b == NULL)
+        return NULL;
+    if ((s->key[0] == '\0' || (b->key = strdup(s->key)) != NULL) && set_trace(l, b) == 0)
+        return b;
+    unmake_batch(b);
+    return NULL;
 }
 
 static void on_submit(struct ledger *l, ledger_peer peer, uint64_t request, const Wire__Submit *s)
@@ -213,7 +232,7 @@ static void on_submit(struct ledger *l, ledger_peer peer, uint64_t request, cons
         return;
     }
     l->port.random(l->port.arg, id, sizeof id);
-    b = batch_new(l, l->next_batch, id, s->options);
+    b = make_batch(l, id, s);
     if (b == NULL) {
         reply_refused(l, peer, request, WIRE__REFUSED_CODE__NOT_NOW, "the ventilator has no memory for another batch now; try again later");
         return;
@@ -222,14 +241,11 @@ static void on_submit(struct ledger *l, ledger_peer peer, uint64_t request, cons
         char sentence[WIRE_SENTENCE];
         batch_note(l, b, sentence, sizeof sentence);
         reply_refused(l, peer, request, WIRE__REFUSED_CODE__NO_WORKER, sentence);
-        wire_free(&b->options);
-        free(b);
+        unmake_batch(b);
         return;
     }
     l->next_batch++;
     memcpy(b->submission, submission, WIRE_ID);
-    b->key = s->key[0] != '\0' ? strdup(s->key) : NULL;
-    set_trace(l, b);
     b->pass = l->pass;
     batch_index(l, b);
     if (b->options->deadline != NULL)

@@ -471,7 +471,6 @@ static void deadline_seals(struct ledger *l, struct batch *b)
         return;
     b->seal_staged = true;
     struct pending *p = pend(l, PENDING_QUIET, batch_tally(l, b));
-    BUG_IF_NO_MEMORY(p);
     p->batch = b->number;
     p->upto = b->staged;
     p->seals = b->seal_staged;

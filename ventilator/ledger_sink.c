@@ -369,8 +369,7 @@ static void on_hello(struct ledger *l, ledger_peer peer, const char *address, ui
     if (!l->sink_store_known || memcmp(l->sink_store, h->store.data, WIRE_ID) != 0) {
         memcpy(l->sink_store, h->store.data, WIRE_ID);
         l->sink_store_known = true;
-        uint64_t ignored;
-        state_journal(l, &ignored);
+        state_journal(l);
     }
     Wire__SinkWelcome w = WIRE__SINK_WELCOME__INIT;
     w.major = WIRE_MAJOR;

@@ -130,7 +130,8 @@ void ledger_loaded(struct ledger *l, mono_t now, uint64_t number, const struct l
     for (size_t i = 0; i < n; i++) {
         const Wire__Tasks *tasks;
         if (wire_read_tasks(l->arena, frames[i].head.data, frames[i].head.len, frames[i].body.len, &tasks, &why) < 0) {
-            damage = why.text;
+            if (!wire_arena_starved(l->arena))      /* without memory it is read again, later */
+                damage = why.text;
             break;
         }
         supply_add(l, b, tasks, frames[i].body, MONO_NEVER);

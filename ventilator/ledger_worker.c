@@ -401,9 +401,10 @@ static void on_hello(struct ledger *l, ledger_peer peer, const char *address, ui
         return;
     Wire__WorkerHello *copy = (Wire__WorkerHello *)wire_copy(&h->base);
     Wire__Fence *room = calloc(WIRE_FENCES, sizeof *room);
-    struct dropped d = {.fences = room, .room = room != NULL ? WIRE_FENCES : 0};
-    if (copy == NULL) {
+    struct dropped d = {.fences = room, .room = WIRE_FENCES};
+    if (copy == NULL || room == NULL) {
         free(room);
+        wire_free(&copy);
         if (w->hello == NULL)
             worker_free(l, w);              /* just made */
         refuse_peer(l, peer, WIRE__REFUSED_CODE__NOT_NOW, "the ventilator has no memory for another worker now");

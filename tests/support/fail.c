@@ -54,6 +54,9 @@ long fail_disarm(void)
     return atomic_load(&hits);
 }
 
+void fail_pause(void) { atomic_store(&armed, 0); }
+void fail_resume(void) { atomic_store(&armed, plan.kinds); }
+
 long fail_hits(void) { return atomic_load(&hits); }
 
 long fail_calls_since(unsigned kinds)

@@ -42,6 +42,8 @@ struct fail_plan {
 
 void fail_arm(const struct fail_plan *plan);
 long fail_disarm(void);        /* how many calls failed; idempotent */
+void fail_pause(void);         /* nothing is counted until fail_resume */
+void fail_resume(void);
 long fail_hits(void);          /* the same, without an end */
 long fail_calls_since(unsigned kinds);     /* of these kinds, whether they are in the plan or not, since the first that failed */
 
