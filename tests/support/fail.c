@@ -51,6 +51,7 @@ void fail_arm(const struct fail_plan *wanted)
 long fail_disarm(void)
 {
     atomic_store(&armed, 0);
+    plan.kinds = 0;          /* for fail_resume */
     return atomic_load(&hits);
 }
 
