@@ -1,4 +1,4 @@
-/* What SQLite's codes mean here, and in words. For store_sql.c only. */
+/* What SQLite's codes mean here, and in words. For store_sql.c and store_inspect.c. */
 #ifndef COMMON_STORE_ERROR_H
 #define COMMON_STORE_ERROR_H
 

@@ -1,4 +1,4 @@
-/* The format of the store's file, as text: its tables, and every statement that is run on them. For store_sql.c only. */
+/* The format of the store's file, as text: its tables, and every statement that is run on them. For store_sql.c and store_inspect.c. */
 #ifndef COMMON_STORE_FORMAT_H
 #define COMMON_STORE_FORMAT_H
 

@@ -14,6 +14,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "common/store_error.h"
 #include "common/store_format.h"
 #include "common/store_private.h"
 #include "common/store_sums.h"
@@ -46,10 +47,8 @@ static void tell_damage(struct inspection *self, const char *format, ...)
 
 static const char *words_of(struct inspection *self, int rc)
 {
-    if (rc != SQLITE_IOERR_DATA)
-        return sqlite3_errstr(rc);
-    snprintf(self->words, sizeof self->words, "page %" PRIu64 " doesn't match its checksum", sums_damaged_page(self->db));
-    return self->words;
+    struct store_error error = {.path = self->path, .rc = rc, .page = rc == SQLITE_IOERR_DATA ? sums_damaged_page(self->db) : 0};
+    return store_error_words(&error, self->words);
 }
 
 /* ---- opening ---- */

@@ -99,5 +99,8 @@ test_everything_acknowledged_ends_once_after_a_power_cut() {
         stop w1 TERM 0
         stop ventilator TERM 0
         stop sink TERM 0
+        # And each byte of what they leave: among others that no task has two verdicts.
+        assert_exit 0 "$BIN/ventilator" doctor --data "$T/data-ventilator"
+        assert_exit 0 "$BIN/ventilator" doctor --data "$T/data-sink"
     done
 }
