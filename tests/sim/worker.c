@@ -131,7 +131,11 @@ static void choose_end(struct world *w, struct run *r)
 /* The attempt takes the whole worker with it. */
 static void poisoned(struct world *w, struct event *e)
 {
-    if (!e->b)
+    const struct worker *k = (const struct worker *)e->target;
+    const struct run *r = &k->runs[e->b >> 1 & 0x7F];
+    if (!r->busy || r->epoch != e->b >> 40 || r->attempt != (e->b >> 8 & 0xFFFFFFFF) || r->index != e->a)
+        return;                         /* it was stopped before */
+    if (!(e->b & 1))
         check_killed(w, e->p, e->a);
     process_doom(e->target, between(w, 20 * MS, 800 * MS));
 }
@@ -171,7 +175,7 @@ static void port_run(void *arg, const struct agent_run *run)
         struct event *kill = after(w, between(w, 0, 30 * MS), &k->p, poisoned);
         kill->p = truth_of(w, run->batch);
         kill->a = run->index;
-        kill->b = blamed && !is_poison(plan, run->index);
+        kill->b = run->epoch << 40 | (uint64_t)run->attempt << 8 | run->slot << 1 | (blamed && !is_poison(plan, run->index));
         return;
     }
     bool stuck = plan != NULL && plan->may_get_stuck && run->budget >= 0 && one_in(w, 12);
