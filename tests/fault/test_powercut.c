@@ -22,7 +22,7 @@
 #define FRAMES (FLUSHES * 4)
 #define VALUE_MOST 3000
 #define BODY_MOST 20000
-#define CUTS_DEFAULT 50
+#define CUTS_DEFAULT 30
 #define REOPEN_EVERY 140
 #define FULL_AT 40
 #define STEP (4 << 20)                       /* the store checkpoints after each so much of log */
@@ -532,7 +532,7 @@ static bool is_sync(const struct powercut *cut, size_t at)
  * removal of a file, and a sample of the others. */
 static uint8_t *choose(const struct powercut *cut, uint64_t seed, size_t *ret_syncs)
 {
-    size_t n = powercut_entries(cut), syncs = 0, near = 40, len;
+    size_t n = powercut_entries(cut), syncs = 0, near = 36, len;
     uint64_t offset, wanted = number_of("CUTS", CUTS_DEFAULT);
     uint8_t *chosen = test_calloc(n, 1);
     for (size_t at = 0; at < n; at++)
