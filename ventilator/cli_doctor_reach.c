@@ -20,6 +20,7 @@
 #define SINK_TIME (2 * NS_PER_S)         /* for one address of the sink */
 #define SOCKETS 16
 #define CANDIDATES 16
+#define PAGE 1000u                       /* workers of one reply, at most */
 #define SLOW NS_PER_S                    /* a round trip that is worth a warning */
 
 enum asked { ASKED_HELLO, ASKED_STATUS, ASKED_WHERE, ASKED_WORKERS };
@@ -123,6 +124,7 @@ static void ask_workers(struct visit *self, uint64_t after)
     Wire__Workers workers = WIRE__WORKERS__INIT;
     Wire__Request m = WIRE__REQUEST__INIT;
     workers.after = after;
+    workers.most = PAGE;
     m.what_case = WIRE__REQUEST__WHAT_WORKERS;
     m.workers = &workers;
     ask(self, ASKED_WORKERS, &m);

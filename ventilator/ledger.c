@@ -67,6 +67,12 @@ int64_t lease_ns(const struct ledger *l)
     return l->config.loss_grace / 4 * 3;
 }
 
+/* 1 MB/s. */
+int64_t line_ns(uint64_t bytes)
+{
+    return us_to_ns(bytes < UINT32_MAX ? bytes : UINT32_MAX);
+}
+
 int64_t us_to_ns(uint64_t us)
 {
     return us > (uint64_t)INT64_MAX / 4000 ? INT64_MAX / 4 : (int64_t)us * NS_PER_US;
@@ -147,8 +153,8 @@ void ledger_committed(struct ledger *l, mono_t now, uint64_t sequence)
         TAILQ_REMOVE(&l->pendings, p, link);
         if (p->kind == PENDING_EPOCH) {
             l->epoch_committed = true;
-            struct batch *b;
-            TAILQ_FOREACH(b, &l->open, open_link)
+            struct batch *b, *next;
+            TAILQ_FOREACH_SAFE(b, &l->open, open_link, next)
                 batch_moved(l, b);
         } else if (p->kind == PENDING_PURGE) {
             purge_answer(l, p);

@@ -9,9 +9,6 @@
 
 #include <inttypes.h>
 
-/* A large result on a slow line is no reason: so much time for each byte that is on its way (1 MB/s). */
-#define BYTE_NS (NS_PER_US)
-
 void owed_recorded(struct ledger *l, struct worker *w)
 {
     w->owed_since = l->now;
@@ -82,8 +79,7 @@ void owed_judge(struct ledger *l, struct worker *w)
         w->owed_since = l->now;         /* who waits for a sink that stands still is not cut off from it */
         return;
     }
-    int64_t patience = l->config.silence + (int64_t)(w->unreleased_bytes < UINT32_MAX ? w->unreleased_bytes : UINT32_MAX) * BYTE_NS;
-    if (!w->cut_off && mono_since(l->now, w->owed_since) < patience)
+    if (!w->cut_off && mono_since(l->now, w->owed_since) < l->config.silence + line_ns(w->unreleased_bytes))
         return;
     if (!w->cut_off)
         note(l, LOG_WARN, "worker_cut_off", "worker=%s unreleased_bytes=%" PRIu64 " reason=\"none of its results reached the sink for %" PRId64

@@ -409,6 +409,7 @@ void note(struct ledger *l, int level, const char *event, const char *format, ..
 int64_t us_to_ns(uint64_t us);          /* saturating */
 uint64_t ns_to_us(int64_t ns);          /* negative is 0 */
 int64_t lease_ns(const struct ledger *l);
+int64_t line_ns(uint64_t bytes);        /* how long they may be on their way: who sends much on a slow line isn't silent */
 
 /* ---- ledger_move.c ---- */
 struct flight *flight_at(struct batch *b, uint64_t index);

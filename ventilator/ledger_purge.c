@@ -443,7 +443,8 @@ static void sweep_due(struct ledger *l, void *unused)
     int64_t next;
     if (!purge_some(l, s->age, "age", s, &held, &next)) {
         struct pending answered = {.client = s->client, .request = s->request, .upto = s->purged}, *p = &answered;
-        if (s->purged > 0)
+        /* What its last step purged may be on disk by now: then nothing more might ever be flushed. */
+        if (s->sequence > l->purges.committed)
             p = pend_answer(l, s->sequence, s->client, s->request, s->purged);
         p->purge.held = held;
         p->purge.open = count_open(l, s->age);

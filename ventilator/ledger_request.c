@@ -1,5 +1,5 @@
-/* What clients ask: hello, submissions chunk by chunk, seal, extend, drain. (Cancels: ledger_settle.c;
- * reports: ledger_report.c.) */
+/* What clients ask: hello, submissions chunk by chunk, seal, extend, drain. (Cancels: ledger_cancel.c;
+ * purges: ledger_purge.c; reports: ledger_report.c.) */
 #include "ventilator/ledger_private.h"
 
 #include <inttypes.h>
@@ -474,7 +474,7 @@ static void on_where(struct ledger *l, ledger_peer peer, uint64_t request)
 
 static bool takes_in(const Wire__Request *m)
 {
-    return m->what_case == WIRE__REQUEST__WHAT_SUBMIT || m->what_case == WIRE__REQUEST__WHAT_CHUNK || m->what_case == WIRE__REQUEST__WHAT_PURGE;
+    return m->what_case == WIRE__REQUEST__WHAT_SUBMIT || m->what_case == WIRE__REQUEST__WHAT_CHUNK;
 }
 
 void ledger_request(struct ledger *l, mono_t now, ledger_peer peer, const Wire__Request *m, struct slice body)
@@ -491,11 +491,11 @@ void ledger_request(struct ledger *l, mono_t now, ledger_peer peer, const Wire__
         return;
     }
     c->heard = now;
-    if (l->draining && takes_in(m)) {
+    if (l->draining && (takes_in(m) || m->what_case == WIRE__REQUEST__WHAT_PURGE)) {
         reply_refused(l, peer, m->id, WIRE__REFUSED_CODE__NOT_NOW, "the ventilator is leaving; try again when it is back");
         return;
     }
-    /* What was taken in before has its room; endings must find theirs. */
+    /* What was taken in before has its room; endings must find theirs; and purges are what makes room. */
     if (l->full && takes_in(m)) {
         reply_refused(l, peer, m->id, WIRE__REFUSED_CODE__NOT_NOW, "the disk of the ventilator is full: nothing new is taken in until there is room");
         return;

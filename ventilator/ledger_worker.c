@@ -187,7 +187,8 @@ static void worker_due(struct ledger *l, void *owner)
         return;
     }
     bool speaks = mono_since(l->now, w->heard) < 3 * l->config.heartbeat;
-    if (speaks && w->sequence > w->sequence_read && mono_since(l->now, w->moved) >= l->config.silence) {
+    bool stands_still = mono_since(l->now, w->moved) >= l->config.silence + line_ns(w->held_bytes);
+    if (speaks && w->sequence > w->sequence_read && stands_still) {
         ledger_peer peer = w->peer;
         go_away(l, w, "its lane stands still while its control goes on");
         worker_say_hello(l, peer);

@@ -296,6 +296,39 @@ static void the_sink_is_not_flooded(void **state)
     assert_false(has_row(w, "purged/"));
 }
 
+/* Its first step is on disk before its last one finds nothing to purge: no flush comes that would bring the answer. */
+static void a_purge_is_answered_when_its_last_step_has_nothing_to_do(void **state)
+{
+    struct world *w = *state;
+    char key[20];
+    sink_hello(w);
+    for (int i = 0; i < 257; i++) {
+        snprintf(key, sizeof key, "k%d", i);
+        complete_key(w, key);
+        w->trace[0] = '\0';
+    }
+    purge(w, NULL, 0);
+    tick(w);
+    committed(w);
+    w->trace[0] = '\0';
+    cancel(w, 0, 0);                          /* somebody asks about the last of them: it is held */
+    pass(w, 100 * MS);
+    EXPECT(w, "purged 256 open=0 held=1 at_sink=256\n");
+}
+
+static void a_full_disk_is_purged(void **state)
+{
+    struct world *w = *state;
+    Wire__Options o = WIRE__OPTIONS__INIT;
+    complete_batch(w, &o);
+    ledger_full(w->ledger, w->now, true);
+    submit_key(w, "new");
+    EXPECT(w, "refused 4 next=0\n");
+    purge(w, w->short_id, 0);
+    committed(w);
+    EXPECT(w, "remove frames of b1\npurged 1 open=0 held=0 at_sink=1\nforget\n");
+}
+
 /* ---- retention ---- */
 
 static void complete_batches_are_retained_for_a_while(void **state)
@@ -635,6 +668,8 @@ int main(void)
         TEST(a_late_result_of_a_purged_batch_is_released),
         TEST(a_release_outlives_its_batch),
         TEST(the_sink_is_not_flooded),
+        TEST(a_purge_is_answered_when_its_last_step_has_nothing_to_do),
+        TEST(a_full_disk_is_purged),
         TEST(complete_batches_are_retained_for_a_while),
         TEST(tombstones_are_bounded),
         TEST(damaged_records_are_refused),

@@ -251,6 +251,51 @@ static void no_lease_while_the_lane_stands_still(void **state)
     assert_non_null(strstr(w->trace, "L1 close\n11: say hello\n"));
 }
 
+/* One task of a mebibyte, which may be a second on its way. */
+static void large_chunk(struct world *w)
+{
+    static char item[(1 << 20) + 1];
+    uint32_t len = sizeof item - 1;
+    Wire__Tasks t = WIRE__TASKS__INIT;
+    Wire__Chunk c = WIRE__CHUNK__INIT;
+    Wire__Request m = WIRE__REQUEST__INIT;
+    memset(item, 'x', len);
+    t.count = 1;
+    t.n_lengths = 1;
+    t.lengths = &len;
+    c.batch = wire_id_bytes(w->batch);
+    c.tasks = &t;
+    c.digest_after = 1;
+    c.last = true;
+    w->total = 1;
+    m.what_case = WIRE__REQUEST__WHAT_CHUNK;
+    m.chunk = &c;
+    request(w, &m, item);
+}
+
+static void a_large_payload_on_a_slow_line_is_waited_for(void **state)
+{
+    struct world *w = *state;
+    Wire__Options o = WIRE__OPTIONS__INIT;
+    cluster(w);
+    submit(w, &o, 'x');
+    committed(w);
+    registered(w);
+    large_chunk(w);
+    committed(w);
+    registered(w);
+    tick(w);
+    forget(w);
+    for (uint64_t n = 1; n <= 22; n++) {      /* 11 s */
+        beats(w, n, 1);
+        pass(w, NS_PER_S / 2);
+    }
+    EXPECT(w, "");
+    beats(w, 23, 1);
+    pass(w, NS_PER_S);
+    assert_non_null(strstr(w->trace, "L1 close\n11: say hello\n"));
+}
+
 static void a_cancel_is_not_answered_while_a_lease_may_last(void **state)
 {
     struct world *w = *state;
@@ -418,6 +463,7 @@ int main(void)
         TEST(a_loss_that_is_forgiven_has_its_backoff),
         TEST(losses_are_judged_when_the_sink_has_told),
         TEST(no_lease_while_the_lane_stands_still),
+        TEST(a_large_payload_on_a_slow_line_is_waited_for),
         TEST(a_cancel_is_not_answered_while_a_lease_may_last),
         TEST(a_cancel_in_a_recovery_is_answered_after_it),
         TEST(what_waits_is_closed_in_few_rows),
