@@ -2,6 +2,7 @@
  * reconnect comes a hello, and after its welcome everything that is kept, in the order of asking. */
 #include "tarmac/client.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,11 +10,13 @@
 #include "common/options.h"
 #include "tarmac/client_private.h"
 
+#define SEND_AGAIN (100 * NS_PER_MS)
+
 struct outstanding {
     uint64_t id;
     struct buf *packed;
     struct slice body;
-    bool with_body;
+    bool with_body, unsent;
     enum client_again again;
     client_reply *reply;
     void *arg;
@@ -54,6 +57,7 @@ static void fail(struct client *self, enum client_end end, const char *sentence)
         return;
     self->failed = true;
     loop_timer_clear(self->loop, &self->patience);
+    loop_timer_clear(self->loop, &self->later);
     self->config.failed(self->config.arg, end, sentence);
 }
 
@@ -115,7 +119,7 @@ static int send_frame(struct client *self, uint64_t id, const uint8_t *packed, s
     if (self->frame_room < len + 16) {
         uint8_t *frame = realloc(self->frame, 2 * len + 16);
         if (!frame)
-            return -1;
+            return -ENOMEM;
         self->frame = frame;
         self->frame_room = 2 * len + 16;
     }
@@ -124,10 +128,20 @@ static int send_frame(struct client *self, uint64_t id, const uint8_t *packed, s
     return net_send(self->socket, 0, self->frame, n + len, body, with_body);
 }
 
+static void send_later(struct client *self)
+{
+    if (self->later.place == 0 && loop_timer_set(self->loop, &self->later, mono_add(mono_now(), SEND_AGAIN)) < 0)
+        fail(self, CLIENT_UNREACHABLE, "there is no memory left");
+}
+
+/* What can't be sent because nobody is there is sent after the next welcome. What there is no memory for is tried again
+ * soon, and what comes behind it waits, so that the order stays. */
 static void send_one(struct client *self, struct outstanding *o)
 {
-    /* What can't be sent now is sent after the next welcome. */
-    send_frame(self, o->id, buf_bytes(o->packed), buf_len(o->packed), o->body, o->with_body);
+    o->unsent = self->later.place != 0 ||
+                send_frame(self, o->id, buf_bytes(o->packed), buf_len(o->packed), o->body, o->with_body) == -ENOMEM;
+    if (o->unsent)
+        send_later(self);
 }
 
 static void say_hello(struct client *self)
@@ -141,9 +155,20 @@ static void say_hello(struct client *self)
     m.hello = &hello;
     self->welcomed = false;
     self->hello_id = self->next_id++;
-    if (wire_write(&self->writer, &m.base) == 0)
-        send_frame(self, self->hello_id, self->writer.bytes, self->writer.len, (struct slice){0}, false);
+    if (wire_write(&self->writer, &m.base) < 0 ||
+        send_frame(self, self->hello_id, self->writer.bytes, self->writer.len, (struct slice){0}, false) == -ENOMEM)
+        send_later(self);
     watch_patience(self);
+}
+
+static void send_again(void *arg)
+{
+    struct client *self = arg;
+    if (self->up && !self->welcomed)
+        say_hello(self);
+    for (struct outstanding *o = self->welcomed ? self->first : NULL; o; o = o->next)
+        if (o->unsent)
+            send_one(self, o);
 }
 
 uint64_t client_post(struct client *self, struct buf *packed, struct slice body, bool with_body, enum client_again again,
@@ -157,6 +182,11 @@ uint64_t client_post(struct client *self, struct buf *packed, struct slice body,
     o->id = self->next_id++;
     o->packed = buf_ref(packed);
     o->body = slice_keep(body);
+    if (body.len > 0 && o->body.len == 0) {
+        buf_unref(&o->packed);
+        free(o);
+        return 0;
+    }
     o->with_body = with_body;
     o->again = again;
     o->reply = reply;
@@ -197,6 +227,7 @@ static void on_welcome(struct client *self, const Wire__ClientWelcome *welcome)
     self->window_chunks = welcome->window_chunks ? welcome->window_chunks : 1;
     self->window_bytes = welcome->window_bytes;
     watch_patience(self);
+    loop_timer_clear(self->loop, &self->later);
     for (o = self->first; o; o = next) {
         next = o->next;
         if (o->again == CLIENT_ONCE)
@@ -236,6 +267,10 @@ static void on_message(void *arg, struct net_socket *socket, const struct net_me
     if (self->failed)
         return;
     if (wire_read_reply(self->arena, message->head, message->head_len, message->body.len, &reply, &why) < 0) {
+        if (wire_arena_starved(self->arena)) {
+            fail(self, CLIENT_UNREACHABLE, "there is no memory left");
+            return;
+        }
         why_set(&whole, "the ventilator at %s has sent what breaks the protocol: %s", self->ventilator, why.text);
         fail(self, CLIENT_UNREACHABLE, whole.text);
         return;
@@ -281,6 +316,7 @@ struct client *client_new(struct loop *loop, struct net *net, const struct clien
     self->next_id = 1;
     self->away_since = mono_now();
     self->patience = (struct loop_timer){.fire = out_of_patience, .arg = self};
+    self->later = (struct loop_timer){.fire = send_again, .arg = self};
     self->ventilator = strdup(config->ventilator);
     self->program = strdup(config->program);
     self->arena = wire_arena_new();
@@ -304,6 +340,7 @@ void client_destroy(struct client **self_p)
     while (self->first)
         drop(self, self->first);
     loop_timer_clear(self->loop, &self->patience);
+    loop_timer_clear(self->loop, &self->later);
     if (self->socket)
         net_close(&self->socket);
     wire_arena_destroy(&self->arena);

@@ -20,6 +20,7 @@ struct client {
     char *ventilator, *program;
     struct net_socket *socket;
     struct loop_timer patience;          /* set while the ventilator is away and wanted */
+    struct loop_timer later;             /* set while there was no memory to send: then it is tried again */
     mono_t away_since;
     bool up, welcomed, ever_welcomed, failed;
     int wanted;                          /* by submissions and streams, beside what is outstanding */

@@ -71,6 +71,8 @@ static void fail(struct stream *self, enum client_end end, const char *sentence)
     self->config.failed(self->config.arg, end, sentence);
 }
 
+static void out_of_memory(struct stream *self) { fail(self, CLIENT_UNREACHABLE, "there is no memory left"); }
+
 static void out_of_patience(void *arg)
 {
     struct stream *self = arg;
@@ -190,12 +192,12 @@ static void on_next_try(void *arg)
 
 /* ---- queries ---- */
 
-static void send_query(struct stream *self, Wire__Query *query)
+/* false: there was no memory to send it. What can't be sent because nobody is there is said anew once somebody is. */
+static bool send_query(struct stream *self, Wire__Query *query)
 {
     query->id = self->id;
-    /* What can't be sent is said anew once the connection is there again. */
-    if (wire_write(&self->writer, &query->base) == 0)
-        net_send(self->socket, 0, self->writer.bytes, self->writer.len, (struct slice){0}, false);
+    return wire_write(&self->writer, &query->base) == 0 &&
+           net_send(self->socket, 0, self->writer.bytes, self->writer.len, (struct slice){0}, false) != -ENOMEM;
 }
 
 static void say_hello(struct stream *self)
@@ -209,7 +211,8 @@ static void say_hello(struct stream *self)
     m.hello = &hello;
     self->welcomed = false;
     self->id++;
-    send_query(self, &m);
+    if (!send_query(self, &m))
+        out_of_memory(self);
 }
 
 static void subscribe(struct stream *self)
@@ -228,7 +231,8 @@ static void subscribe(struct stream *self)
     m.subscribe = &s;
     self->owed = 0;
     self->id++;
-    send_query(self, &m);
+    if (!send_query(self, &m))
+        out_of_memory(self);
 }
 
 static void give_credit(struct stream *self, uint64_t bytes)
@@ -241,13 +245,12 @@ static void give_credit(struct stream *self, uint64_t bytes)
     credit.bytes = self->owed;
     m.what_case = WIRE__QUERY__WHAT_CREDIT;
     m.credit = &credit;
-    self->owed = 0;
-    send_query(self, &m);
+    /* Without memory it is given with the next: most of the credit is still under way. */
+    if (send_query(self, &m))
+        self->owed = 0;
 }
 
 /* ---- answers ---- */
-
-static void out_of_memory(struct stream *self) { fail(self, CLIENT_UNREACHABLE, "there is no memory left"); }
 
 static void keep_row(struct stream *self, const Wire__StreamRow *row, const struct net_message *message)
 {
