@@ -132,6 +132,7 @@ static struct answer *answer_part(struct part *part, const uint8_t id[WIRE_ID])
         records.counts = batch->counts;
         records.n_counts = WIRE_VERDICTS;
         records.duplicates = batch->seen.duplicates;
+        records.by_deadline = batch->by_deadline;
         records.whole_cancelled = batch->whole && (batch->whole_closed || batch->counts[WIRE__VERDICT__CANCELLED] > 0);
         records.attempts = part->note_pointers;
         records.n_attempts = part->n_notes;

@@ -430,6 +430,7 @@ void batch_moved(struct ledger *l, struct batch *b)
 {
     if (b->complete)
         return;
+    halt_judge(l, b);
     if (b->sealed && b->settled == b->admitted && b->staged == b->admitted && b->recovery == RECOVERED
         && b->registered && b->total_told) {
         batch_complete(l, b);

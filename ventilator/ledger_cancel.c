@@ -212,6 +212,33 @@ static bool take_spans(struct batch *b, struct cancel *c, const Wire__Cancel *m)
     return batch_cancel_tasks(b, c->tasks, c->n_tasks);
 }
 
+void cancel_whole(struct batch *b, Wire__Reason reason, const char *sentence)
+{
+    free(b->cancel_sentence);
+    b->cancelled = b->seal_staged = true;
+    b->cancel_reason = reason;
+    b->cancel_sentence = sentence[0] != '\0' ? strdup(sentence) : NULL;
+}
+
+static struct pending *pend_cancel(struct ledger *l, struct batch *b, struct cancel *c)
+{
+    batch_ready(l, b);
+    struct pending *p = pend(l, PENDING_CANCEL, batch_tally(l, b));
+    BUG_IF_NO_MEMORY(p);
+    p->batch = b->number;
+    p->upto = b->staged;
+    p->seals = b->seal_staged;
+    p->cancel = c;
+    return p;
+}
+
+void cancel_by_itself(struct ledger *l, struct batch *b, Wire__Reason reason, const char *sentence)
+{
+    struct cancel *c = cancel_new(l, b, reason);
+    cancel_whole(b, reason, sentence);
+    pend_cancel(l, b, c);
+}
+
 /* Takes a cancel in: from here on nothing of it is dispatched; the rest follows when it is in the journal. */
 void cancel_begin(struct ledger *l, ledger_peer client, uint64_t request, const Wire__Cancel *m)
 {
@@ -239,19 +266,12 @@ void cancel_begin(struct ledger *l, ledger_peer client, uint64_t request, const 
                       "for more (4,096 ranges); cancel wider ranges, or the whole batch");
         return;
     }
-    if (m->n_tasks == 0 && !b->complete && !b->cancelled) {
-        b->cancelled = b->seal_staged = true;
-        b->cancel_reason = WIRE__REASON__CANCEL;
-        b->cancel_sentence = m->reason[0] != '\0' ? strdup(m->reason) : NULL;
-    }
-    batch_ready(l, b);
-    struct pending *p = pend(l, PENDING_CANCEL, batch_tally(l, b));
+    /* One that is halted may still run things: somebody wants these to stop as well. */
+    if (m->n_tasks == 0 && !b->complete && (!b->cancelled || is_halted(b)))
+        cancel_whole(b, WIRE__REASON__CANCEL, m->reason);
+    struct pending *p = pend_cancel(l, b, c);
     p->client = client;
     p->request = request;
-    p->batch = b->number;
-    p->upto = b->staged;
-    p->seals = b->seal_staged;
-    p->cancel = c;
 }
 
 static void cancel_answered(struct ledger *l, struct cancel *c)
@@ -351,11 +371,12 @@ void cancel_worker_gone(struct ledger *l, struct worker *w)
 
 void cancel_reapply(struct ledger *l, struct batch *b)
 {
-    if (!b->cancelled && b->n_cancelled_tasks == 0)
+    bool whole = b->cancelled && !halt_lets_finish(b);
+    if (!whole && b->n_cancelled_tasks == 0)
         return;
-    struct cancel *c = cancel_new(l, b, b->cancelled ? b->cancel_reason : WIRE__REASON__CANCEL_TASK);
+    struct cancel *c = cancel_new(l, b, whole ? b->cancel_reason : WIRE__REASON__CANCEL_TASK);
     c->replied = true;
-    if (!b->cancelled) {
+    if (!whole) {
         c->tasks = calloc(b->n_cancelled_tasks, sizeof *c->tasks);
         BUG_IF_NO_MEMORY(c->tasks);
         memcpy(c->tasks, b->cancelled_tasks, b->n_cancelled_tasks * sizeof *c->tasks);

@@ -12,6 +12,7 @@
  *   ledger_dispatch.c  which task goes to which worker, and how many
  *   ledger_quarantine.c  tasks on their last chance: alone at an empty worker
  *   ledger_settle.c    verdicts: recorded, closings, deadlines; ledger_cancel.c: cancels
+ *   ledger_halt.c      batches that are ended by their own failures
  *   ledger_sink.c      the sink's connection, registration and recovery
  *   ledger_purge.c     what becomes of complete batches: retained, purged, remembered by their keys
  */
@@ -183,6 +184,7 @@ struct batch {
     uint64_t in_closings;
     uint64_t counts[WIRE_VERDICTS];
     uint64_t settled;                   /* = sum of counts */
+    uint64_t by_deadline;               /* of those that ended DEADLINE_EXCEEDED: by the batch's, not by an attempt's timeout */
     uint64_t duplicates, retried;
 
     mono_t deadline;                    /* MONO_NEVER: none */
@@ -282,7 +284,7 @@ struct worker {
 
 /* Something that waits for its flush. */
 enum pending_kind { PENDING_SUBMIT, PENDING_CHUNK, PENDING_SEAL, PENDING_CANCEL, PENDING_EXTEND, PENDING_EPOCH, PENDING_QUIET,
-                    PENDING_PURGE };
+                    PENDING_PURGE, PENDING_HALT };
 struct pending {
     TAILQ_ENTRY(pending) link;
     enum pending_kind kind;
@@ -577,6 +579,18 @@ void cancel_worker_gone(struct ledger *l, struct worker *w);
 void cancels_recovered(struct ledger *l, struct batch *b);  /* the sink has told what is recorded of it */
 void cancel_free(struct ledger *l, struct cancel *c);
 void cancel_reapply(struct ledger *l, struct batch *b);             /* after a restart */
+void cancel_whole(struct batch *b, Wire__Reason reason, const char *sentence);     /* from here on nothing of it is dispatched */
+/* The same, journaled and carried through like a client's cancel, though nobody waits for an answer. */
+void cancel_by_itself(struct ledger *l, struct batch *b, Wire__Reason reason, const char *sentence);
+
+/* ---- ledger_halt.c ---- */
+void halt_judge(struct ledger *l, struct batch *b);         /* its counts have changed: is it to be halted? */
+void halt_journaled(struct ledger *l, struct batch *b);
+void halt_recall(struct ledger *l, struct worker *w, struct batch *b);     /* takes back what has not started there */
+bool is_halted(const struct batch *b);
+bool halt_lets_finish(const struct batch *b);               /* is halted, and what runs may go on */
+uint64_t halt_failures(const struct batch *b);
+bool is_by_deadline(Wire__Verdict verdict, Wire__Reason reason);           /* of the batch, not by an attempt's timeout */
 
 /* ---- ledger_sink.c ---- */
 void sink_upward(struct ledger *l, ledger_peer peer, const char *address, const Wire__Upward *m, struct slice body);

@@ -64,7 +64,9 @@ void batch_note(struct ledger *l, const struct batch *b, char *out, size_t size)
 {
     const char *label = NULL;
     out[0] = '\0';
-    if (b->complete)
+    if (is_halted(b))
+        snprintf(out, size, "%s", b->cancel_sentence != NULL ? b->cancel_sentence : "halted");
+    if (b->complete || is_halted(b))
         return;
     bool able = some_worker_can(l, b, &label);
     if (b->damage != NULL)
@@ -137,7 +139,7 @@ static void fill_status(struct ledger *l, struct batch *b, struct status_row *ro
     batch_note(l, b, row->note, sizeof row->note);
     s->note = row->note;
     s->traceparent = b->options->traceparent;
-    s->whole_cancelled = b->cancelled;
+    s->whole_cancelled = b->cancelled && !is_halted(b);
     int64_t age = l->config.wall.ns + mono_since(l->now, l->started) - b->created_wall.ns;
     s->age_us = ns_to_us(age);
 }
@@ -216,7 +218,7 @@ static void add_row(struct ledger *l, struct batch *b, struct batch_page *to)
 
 static size_t length_of(const struct batch *b)
 {
-    return ROW_BYTES + strlen(b->options->name) + (b->complete ? 0 : WIRE_SENTENCE);
+    return ROW_BYTES + strlen(b->options->name) + (b->complete && !is_halted(b) ? 0 : WIRE_SENTENCE);
 }
 
 /* NULL: no memory, and it was said. */
@@ -455,7 +457,7 @@ void reply_explain(struct ledger *l, ledger_peer client, uint64_t request, const
     batch_note(l, b, text, sizeof text);
     if (text[0] != '\0')
         tell(&s, "%.230s", text);
-    if (b->cancelled)
+    if (b->cancelled && !is_halted(b))
         tell(&s, "cancelled: %.200s", b->cancel_sentence != NULL ? b->cancel_sentence : "no reason was given");
     if (e->index != NULL)
         explain_task(l, b, e->index->n, &s);

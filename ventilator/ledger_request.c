@@ -226,11 +226,6 @@ static void on_submit(struct ledger *l, ledger_peer peer, uint64_t request, cons
         reply_refused(l, peer, request, code, why.text);
         return;
     }
-    if (s->options->halt != NULL && s->options->halt->when != WIRE__HALT_WHEN__HALT_NEVER) {
-        reply_refused(l, peer, request, WIRE__REFUSED_CODE__REFUSED,
-                      "this ventilator does not halt batches by their failures yet; submit without a halt rule (--halt), and cancel by hand");
-        return;
-    }
     l->port.random(l->port.arg, id, sizeof id);
     b = make_batch(l, id, s);
     if (b == NULL) {
@@ -380,6 +375,9 @@ void request_committed(struct ledger *l, struct pending *p)
         break;
     case PENDING_CANCEL:
         cancel_journaled(l, p->cancel);
+        break;
+    case PENDING_HALT:
+        halt_journaled(l, b);
         break;
     case PENDING_EXTEND: {
         Wire__Extended e = WIRE__EXTENDED__INIT;

@@ -29,7 +29,7 @@ static int send_closing(struct ledger *l, struct batch *b, struct closing *c)
     m.reason = c->reason;
     m.sentence = c->sentence != NULL ? c->sentence : (char *)(uintptr_t)"";
     m.session = l->config.session;
-    m.whole = b->cancelled && c->verdict == WIRE__VERDICT__CANCELLED;
+    m.whole = b->cancelled && !is_halted(b) && c->verdict == WIRE__VERDICT__CANCELLED;
     int rc = sink_closing(l, &m);
     c->sent = rc == 0;
     c->sent_at = l->now;
@@ -278,15 +278,25 @@ uint64_t settle_span(struct ledger *l, struct batch *b, uint64_t first, uint64_t
     return settled + take_waiting(l, b, first, end, NULL) + settle_closings(b, first, end);
 }
 
+static Wire__Reason reason_at(const Wire__RecordedResult *r, uint64_t i)
+{
+    return r->n_reasons == 0 ? WIRE__REASON__REASON_NONE : r->reasons[r->n_reasons == 1 ? 0 : i];
+}
+
 static void count_verdicts(struct batch *b, const Wire__RecordedResult *r, uint64_t first, uint64_t n)
 {
+    Wire__Verdict one = r->n_verdicts == 0 ? WIRE__VERDICT__VERDICT_NONE : r->verdicts[0];
     b->settled += n;
-    if (r->n_verdicts <= 1) {
-        b->counts[r->n_verdicts == 0 ? WIRE__VERDICT__VERDICT_NONE : r->verdicts[0]] += n;
+    if (r->n_verdicts <= 1 && (r->n_reasons <= 1 || one != WIRE__VERDICT__DEADLINE_EXCEEDED)) {
+        b->counts[one] += n;
+        b->by_deadline += is_by_deadline(one, reason_at(r, 0)) ? n : 0;
         return;
     }
-    for (uint64_t i = first - r->fence->first; n > 0; n--, i++)
-        b->counts[r->verdicts[i]]++;
+    for (uint64_t i = first - r->fence->first; n > 0; n--, i++) {
+        Wire__Verdict v = r->n_verdicts > 1 ? r->verdicts[i] : one;
+        b->counts[v]++;
+        b->by_deadline += is_by_deadline(v, reason_at(r, i));
+    }
 }
 
 static void record_fresh(struct ledger *l, struct batch *b, const Wire__RecordedResult *r, uint64_t first, uint64_t count)
@@ -384,6 +394,7 @@ static void record_closing(struct ledger *l, struct batch *b, const Wire__Record
         return;
     }
     b->counts[c->verdict] += r->closed;
+    b->by_deadline += is_by_deadline(c->verdict, c->reason) ? r->closed : 0;
     b->settled += r->closed;
     l->counts.recorded += r->closed;
     drop_closing(l, b, c);

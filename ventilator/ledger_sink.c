@@ -265,6 +265,7 @@ static void on_records(struct ledger *l, const Wire__BatchRecords *m, struct sli
         b->counts[i] = i < m->n_counts ? m->counts[i] : 0;
         b->settled += b->counts[i];
     }
+    b->by_deadline = m->by_deadline;
     b->duplicates = m->duplicates;
     struct closing *c, *next;
     TAILQ_FOREACH_SAFE(c, &b->closings, link, next)

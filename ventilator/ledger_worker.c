@@ -560,9 +560,11 @@ static void on_opened(struct ledger *l, struct worker *w)
         last = b;
         if (!b->complete)
             worker_announce(l, w, b);       /* its deadline may have been moved meanwhile, or be moved from now on */
-        if (b->cancelled)
+        if (halt_lets_finish(b))
+            halt_recall(l, w, b);
+        else if (b->cancelled)
             worker_cancel(l, w, b, NULL, 0, b->cancel_reason, false, 0);
-        else if (b->n_cancelled_tasks > 0)
+        if (b->n_cancelled_tasks > 0 && (!b->cancelled || halt_lets_finish(b)))
             worker_cancel(l, w, b, b->cancelled_tasks, b->n_cancelled_tasks, WIRE__REASON__CANCEL_TASK, false, 0);
     }
     if (w->draining)

@@ -448,9 +448,10 @@ static inline void finished(struct world *w, ledger_peer peer, unsigned lane, ui
     upward(w, peer, peer, lane_of(lane), &m);
 }
 
-static inline void recorded(struct world *w, ledger_peer worker, uint64_t first, uint32_t count, uint32_t attempt, Wire__ResultKind kind, Wire__Verdict v, bool fresh)
+static inline void recorded_with(struct world *w, ledger_peer worker, const Wire__Fence *fence, Wire__ResultKind kind, Wire__Verdict v,
+                                 Wire__Reason reason, bool fresh)
 {
-    Wire__Fence f = fence_of(w, first, count, attempt);
+    Wire__Fence f = *fence;
     Wire__RecordedResult r = WIRE__RECORDED_RESULT__INIT, *results = &r;
     Wire__Recorded x = WIRE__RECORDED__INIT;
     Wire__Upward m = WIRE__UPWARD__INIT;
@@ -459,12 +460,26 @@ static inline void recorded(struct world *w, ledger_peer worker, uint64_t first,
     r.kind = kind;
     r.n_verdicts = 1;
     r.verdicts = &v;
+    r.n_reasons = reason != WIRE__REASON__REASON_NONE;
+    r.reasons = &reason;
     r.all_fresh = fresh;
     x.n_results = 1;
     x.results = &results;
     m.what_case = WIRE__UPWARD__WHAT_RECORDED;
     m.recorded = &x;
     upward(w, SINK, 900, 0, &m);
+}
+
+static inline void recorded(struct world *w, ledger_peer worker, uint64_t first, uint32_t count, uint32_t attempt, Wire__ResultKind kind, Wire__Verdict v, bool fresh)
+{
+    Wire__Fence f = fence_of(w, first, count, attempt);
+    recorded_with(w, worker, &f, kind, v, WIRE__REASON__REASON_NONE, fresh);
+}
+
+static inline void recorded_as(struct world *w, ledger_peer worker, uint64_t first, uint32_t count, uint32_t attempt, Wire__Verdict v, Wire__Reason reason)
+{
+    Wire__Fence f = fence_of(w, first, count, attempt);
+    recorded_with(w, worker, &f, WIRE__RESULT_KIND__IS_VERDICT, v, reason, true);
 }
 
 static inline void recorded_closing(struct world *w, uint64_t number, uint64_t closed)
@@ -583,6 +598,27 @@ static inline void records(struct world *w, uint64_t first, uint64_t ok, uint64_
     r.duplicates = duplicates;
     r.n_attempts = attempts > 0;
     r.attempts = &notes;
+    m.what_case = WIRE__UPWARD__WHAT_RECORDS;
+    m.records = &r;
+    upward(w, SINK, 900, 0, &m);
+    tick(w);
+}
+
+/* The same: tasks of a span are recorded, with these verdicts. */
+static inline void records_are(struct world *w, uint64_t first, uint64_t count, uint64_t counts[WIRE_VERDICTS], uint64_t by_deadline)
+{
+    Wire__Span span = WIRE__SPAN__INIT, *spans = &span;
+    Wire__BatchRecords r = WIRE__BATCH_RECORDS__INIT;
+    Wire__Upward m = WIRE__UPWARD__INIT;
+    span.first = first;
+    span.count = count;
+    r.batch = wire_id_bytes(w->batch);
+    r.known = true;
+    r.n_spans = 1;
+    r.spans = &spans;
+    r.n_counts = WIRE_VERDICTS;
+    r.counts = counts;
+    r.by_deadline = by_deadline;
     m.what_case = WIRE__UPWARD__WHAT_RECORDS;
     m.records = &r;
     upward(w, SINK, 900, 0, &m);

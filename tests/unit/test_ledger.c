@@ -326,18 +326,6 @@ static void two_workers_of_one_name(void **state)
     EXPECT(w, "12: refused 0\n");
 }
 
-static void what_is_not_built_is_refused_and_not_ignored(void **state)
-{
-    struct world *w = *state;
-    Wire__HaltRule halt = WIRE__HALT_RULE__INIT;
-    Wire__Options o = WIRE__OPTIONS__INIT;
-    halt.when = WIRE__HALT_WHEN__HALT_SOON;
-    halt.failures = 1;
-    o.halt = &halt;
-    submit(w, &o, 1);
-    EXPECT(w, "refused 0 next=0\n");
-}
-
 static void another_protocol_is_refused_in_words(void **state)
 {
     struct world *w = *state;
@@ -497,7 +485,6 @@ int main(void)
         TEST(a_silent_worker_is_lost_but_not_by_our_own_sleep),
         TEST(a_worker_whose_results_never_arrive_is_given_up),
         TEST(two_workers_of_one_name),
-        TEST(what_is_not_built_is_refused_and_not_ignored),
         TEST(another_protocol_is_refused_in_words),
         TEST(a_restart_asks_before_it_flies),
         TEST(what_the_sink_tells_of_is_released),

@@ -1,0 +1,87 @@
+# shellcheck shell=bash
+# Batches that are ended by their own failures.
+
+complete() { [ "$(status_of "$1" state)" = complete ]; }
+sleeps() { some_running "sleep $1"; }
+
+# Items: a number is slept, `bad` fails when the file is there.
+# shellcheck disable=SC2016
+fails_at_go='case $0 in bad) while [ ! -e "$1" ]; do sleep 0.05; done; exit 7 ;; *) exec sleep "$0" ;; esac'
+
+test_soon_lets_what_runs_finish() {
+    start_cluster 2
+    local batch
+    batch=$(submit --halt soon,fail=1 -- sh -c 'case $0 in bad) exit 7 ;; *) while [ ! -e "$1" ]; do sleep 0.05; done ;; esac' \
+        {} "$T/go" ::: bad hold a b c d e f g h)
+    wait_for 10 "the halt" status_reaches "$batch" cancelled 7
+    assert_eq "note" "$(status_of "$batch" note)" "halted: 1 task failed"
+    assert_eq "state" "$(status_of "$batch" state)" "cancelling"
+    touch "$T/go"
+    assert_exit 1 ventilator wait "$batch"
+    assert_exit 0 ventilator results "$batch" --format json
+    assert_each_once "$T/out" 10
+    [ "$(jq -r 'select(.index == 1).verdict' "$T/out")" = ok ] || fail "the task that ran did not finish: $(verdicts "$T/out")"
+    [ "$(jq -r 'select(.verdict == "cancelled").reason' "$T/out" | sort -u)" = halt ] || fail "a cancelled task has another reason"
+    assert_eq "note in the end" "$(status_of "$batch" note)" "halted: 1 task failed"
+    assert_exit 0 ventilator explain "$batch"
+    assert_contains "$T/out" "halted: 1 task failed"
+}
+
+test_now_stops_what_runs() {
+    start_cluster 2
+    local batch
+    batch=$(submit --halt now,fail=1 --grace 1s -- sh -c "$fails_at_go" {} "$T/go" ::: bad 641 642 643 644)
+    wait_for 10 "the second task to run" sleeps 641
+    touch "$T/go"
+    assert_exit 1 ventilator wait "$batch"
+    none_running "sleep 64" || fail "a sleep is left alive"
+    assert_exit 0 ventilator results "$batch" --format json
+    assert_each_once "$T/out" 5
+    assert_eq "verdicts" "$(verdicts "$T/out")" "cancelled=4 failed=1"
+    assert_eq "reason of the one that ran" "$(jq -r 'select(.index == 1).reason' "$T/out")" halt
+}
+
+test_percent_and_the_exit_code_of_whoever_waits() {
+    start_cluster 1
+    # 3 of 20 are 15%: the third failure halts it, and 17 or fewer follow.
+    assert_exit 1 ventilator submit --wait --format json --halt soon,fail=15% -- sh -c 'exit 1' {} ::: {1..20}
+    assert_each_once "$T/out" 20
+    local failed
+    failed=$(jq -r .verdict "$T/out" | grep -c failed)
+    assert_between "failed tasks" "$failed" 3 12
+    assert_exit 1 ventilator submit --wait --format json --halt now,fail=100% -- sh -c 'exit 1' {} ::: 1 2 3 4
+    assert_exit 0 ventilator submit --wait --format json --halt now,fail=1 -- true {} ::: 1 2 3 4
+    assert_eq "verdicts" "$(verdicts "$T/out")" "ok=4"
+}
+
+test_the_input_ends_too() {
+    start_cluster 1
+    local code=0
+    { seq 5; wait_for 10 "the halt" test -e "$T/failed"; nap 0.5; seq 6 100000; } |
+        ventilator submit --wait --format none --halt now,fail=1 -- sh -c ': >"$1"; exit 3' {} "$T/failed" >"$T/out" 2>"$T/err" || code=$?
+    assert_eq "exit code" "$code" 1
+}
+
+test_a_restart_keeps_the_halt() {
+    start_cluster 1
+    local batch
+    batch=$(submit --halt soon,fail=1 -- sh -c 'case $0 in bad) exit 7 ;; *) while [ ! -e "$1" ]; do sleep 0.05; done; echo "$0" >>"$1" ;; esac' \
+        {} "$T/go" ::: hold bad a b c d)
+    batch2=$(submit --halt now,fail=2 -- sh -c 'exit 1' {} ::: 1 2 3 4 5 6)
+    touch "$T/go"
+    wait_for 10 "the second batch to be halted" complete "$batch2"
+    stop ventilator KILL 137
+    start_ventilator
+    assert_exit 1 ventilator wait "$batch"
+    assert_exit 1 ventilator wait "$batch2"
+    assert_eq "note" "$(status_of "$batch2" note | tr -d 0-9)" "halted:  tasks failed"
+    assert_exit 0 ventilator results "$batch2" --format json
+    assert_each_once "$T/out" 6
+}
+
+test_run_halts() {
+    assert_exit 1 ventilator run --slots 1 --format json --halt now,fail=1 -- sh -c 'exit 5' {} ::: 1 2 3 4 5 6 7 8
+    assert_each_once "$T/out" 8
+    grep -q '"reason":"halt"' "$T/out" || fail "nothing was halted: $(verdicts "$T/out")"
+    assert_refused 2 "--halt never" ventilator run --halt sometimes -- true
+}
