@@ -97,6 +97,8 @@ struct stream_task {
     uint32_t signal;                     /* 0: none */
     bool output_cut, errors_cut;
     uint64_t queued_us, run_us;
+    uint32_t slot;                       /* from 1; 0: none */
+    uint64_t bytes;                      /* of output and errors that are kept, also when they aren't here */
     const uint8_t *output, *errors;
     size_t output_len, errors_len;
     Wire__Value *const *values;          /* its own */

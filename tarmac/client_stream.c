@@ -525,6 +525,8 @@ static void describe_report(struct stream *self, struct row *row, struct stream_
         .errors_cut = (flags & 2) != 0,
         .queued_us = wire_u64(r->queued_us, r->n_queued_us, i),
         .run_us = wire_u64(r->run_us, r->n_run_us, i),
+        .slot = wire_u32(r->slots, r->n_slots, i),
+        .bytes = (uint64_t)wire_u32(r->output_lengths, r->n_output_lengths, i) + wire_u32(r->error_lengths, r->n_error_lengths, i),
         .sentence = "",
     };
     if (!self->config.heads_only && row->body.len > 0) {

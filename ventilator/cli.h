@@ -37,7 +37,7 @@ struct cli_options {
     bool files_given, null, json_lines, blocks_given;
     uint64_t blocks;
     /* What comes out. */
-    const char *out_dir, *out_name;
+    const char *out_dir, *out_name, *joblog;
     uint32_t verdicts;                   /* bit v: verdict v is wanted; 0: all */
     int format;
     bool format_given, wait, follow, ordered, bar, bar_given, dry_run, json;

@@ -25,6 +25,7 @@ struct follow {
     char *short_id;
     Wire__Options *options;                  /* of the batch, once it is known */
     struct render_batch batch;
+    struct joblog *log;
     bool stream_ended;
 };
 
@@ -53,6 +54,8 @@ static void put_text(struct follow *self, const struct stream_task *task)
 static int put_task(struct follow *self, const struct stream_task *task)
 {
     struct why why;
+    if (self->log)
+        joblog_put(self->log, task, wall_now());
     if (!self->config.results || !wanted(self, task))
         return 0;
     if (self->config.files && out_files_put(self->config.files, task, &why) < 0) {
@@ -98,26 +101,43 @@ static void finish(struct follow *self)
 
 /* ---- the pace ---- */
 
+static void fail_to_write(struct follow *self, const char *what, int error)
+{
+    struct why why;
+    why_set(&why, "%s can't be written: %s", what, strerror(error));
+    cli_fail(self->cli, EXIT_DISK, why.text);
+}
+
+static size_t log_pending(const struct follow *self)
+{
+    return self->log ? writer_pending(joblog_writer(self->log)) : 0;
+}
+
 static void write_out(struct follow *self)
 {
     if (writer_pending(&self->err) > 0 || (self->out_is_terminal && writer_pending(&self->out) > 0))
         bar_clear(self->cli->bar);
     writer_push(&self->out);
     writer_push(&self->err);
+    if (self->log) {
+        writer_push(joblog_writer(self->log));
+        if (joblog_writer(self->log)->broken) {
+            fail_to_write(self, "the file of --joblog", joblog_writer(self->log)->error);
+            return;
+        }
+    }
     if (!self->out.broken)
         return;
     if (self->out.error == EPIPE) {
         cli_end(self->cli, CLI_NOT_OK);    /* Whoever read has seen enough. */
     } else {
-        struct why why;
-        why_set(&why, "standard output can't be written: %s", strerror(self->out.error));
-        cli_fail(self->cli, EXIT_DISK, why.text);
+        fail_to_write(self, "standard output", self->out.error);
     }
 }
 
 static bool has_room(const struct follow *self)
 {
-    return writer_pending(&self->out) <= PENDING_MOST && writer_pending(&self->err) <= PENDING_MOST;
+    return writer_pending(&self->out) <= PENDING_MOST && writer_pending(&self->err) <= PENDING_MOST && log_pending(self) <= PENDING_MOST;
 }
 
 /* At the end of each turn: takes tasks while what they print finds a place. */
@@ -136,7 +156,7 @@ static bool pump(void *arg)
             return false;
     }
     write_out(self);
-    bool drained = writer_pending(&self->out) == 0 && (writer_pending(&self->err) == 0 || self->err.broken);
+    bool drained = writer_pending(&self->out) == 0 && (writer_pending(&self->err) == 0 || self->err.broken) && log_pending(self) == 0;
     if (self->stream_ended && drained)
         finish(self);
     /* Without room the writers go on by themselves, and call for a turn when they have. */
@@ -156,6 +176,8 @@ static void on_begun(void *arg, const Wire__StreamBegin *begin)
     }
     self->batch = (struct render_batch){.short_id = self->short_id, .traceparent = self->options->traceparent,
                                         .values = self->options->values, .n_values = self->options->n_values};
+    if (self->log)
+        joblog_of_batch(self->log, self->options);
 }
 
 static void on_ready(void *arg) { (void)arg; }    /* The hook looks in this very turn. */
@@ -190,14 +212,17 @@ struct follow *follow_new(const struct follow_config *config, struct why *why)
     self->out_is_terminal = isatty(STDOUT_FILENO);
     writer_open(&self->out, self->cli->loop, STDOUT_FILENO);
     writer_open(&self->err, self->cli->loop, STDERR_FILENO);
+    if (config->log >= 0)
+        self->log = joblog_new(self->cli->loop, &(struct joblog_config){.fd = config->log, .admitted = config->admitted,
+                                                 .live = config->from_the_start, .items = config->items, .n_items = config->n_items});
     loop_add_hook(self->cli->loop, &self->hook);
     struct stream_config stream = {
         .batch = config->batch, .follow = config->follow, .place = config->place, .credit = CREDIT,
         .ordered = config->results && self->cli->options->ordered,
-        .heads_only = self->format == FORMAT_NONE && !config->files, .end_only = !config->results,
+        .heads_only = (self->format == FORMAT_NONE || !config->results) && !config->files, .end_only = !config->results && !self->log,
         .begun = on_begun, .ready = on_ready, .progress = on_progress, .failed = on_failed, .arg = self,
     };
-    if (!self->short_id)
+    if (!self->short_id || (config->log >= 0 && !self->log))
         why_set(why, "there is no memory left");
     else
         self->stream = stream_new(self->cli->client, &stream, why);
@@ -220,6 +245,7 @@ void follow_destroy(struct follow **self_p)
     stream_destroy(&self->stream);
     writer_close(&self->out);
     writer_close(&self->err);
+    joblog_destroy(&self->log);
     wire_free(&self->options);
     free(self->short_id);
     free(self);

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "common/bug.h"
 #include "tarmac/template.h"
@@ -33,7 +34,7 @@ bool job_parse(struct job *self, const struct command_spec *command, int argc, c
     struct cli_options *o = &self->options;
     int n, rest;
     bool dashes;
-    *self = (struct job){.command = command};
+    *self = (struct job){.command = command, .log = -1};
     self->argv = cli_gather_files(argc, argv, &n);
     if (!self->argv) {
         why_set(&why, "there is no memory left");
@@ -57,6 +58,9 @@ bool job_parse(struct job *self, const struct command_spec *command, int argc, c
 void job_release(struct job *self)
 {
     out_files_destroy(&self->files);
+    if (self->log >= 0)
+        close(self->log);
+    self->log = -1;
     cli_batch_release(&self->batch);
     if (self->prepared)
         options_release(self->command, &self->options);
@@ -215,7 +219,12 @@ static void begin_following(struct job *self, const Wire__Submitted *s)
 {
     struct why why;
     struct follow_config config = {.cli = &self->cli, .batch = self->id, .short_id = self->short_id, .place = s->sink,
-                                   .follow = true, .results = true, .code_by_end = true, .files = self->files};
+                                   .follow = true, .results = true, .code_by_end = true, .files = self->files, .log = self->log,
+                                   .admitted = wall_now().ns - (int64_t)s->age_us * NS_PER_US, .from_the_start = s->next_index == 0};
+    if (self->spec.kind == ITEMS_WORDS) {
+        config.items = self->spec.words;
+        config.n_items = self->spec.n_words;
+    }
     self->follow = follow_new(&config, &why);
     if (!self->follow)
         cli_fail(&self->cli, CLI_NOT_OK, why.text);
@@ -311,9 +320,26 @@ static void on_items_ready(void *arg)
 
 /* ---- all of it ---- */
 
+static int open_log(struct job *self, struct why *why)
+{
+    const char *path = self->options.joblog;
+    if (!path)
+        return 0;
+    if (!self->wait)
+        return why_set(why, "--joblog %.300s: without --wait nothing is known of how tasks end; 'ventilator results BATCH --joblog FILE' "
+                       "writes it later", path);
+    self->log = joblog_open(path, why);
+    return self->log < 0 ? -1 : 0;
+}
+
 int job_open(struct job *self, void (*on_signal)(void *arg, int number), void *arg)
 {
     struct why why;
+    if (open_log(self, &why) < 0) {
+        cli_refuse_usage(why.text);
+        self->cli.code = EXIT_USAGE;
+        return -1;
+    }
     if (cli_open(&self->cli, &self->options, on_signal, arg) < 0)
         return -1;
     if (self->spec.kind == ITEMS_RANGE)

@@ -14,6 +14,7 @@ struct job {
     struct items_spec spec;
     struct cli_batch batch;
     struct out_files *files;
+    int log;                             /* of the jobs; below 0: none */
     struct items *items;
     struct submission *submission;
     struct follow *follow;

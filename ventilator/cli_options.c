@@ -107,7 +107,12 @@ const struct option_spec cli_wait_options[] = {
     {.name = NULL},
 };
 
-const struct option_spec cli_follow_options[] = {BAR_OPTIONS, {.name = NULL}};
+const struct option_spec cli_follow_options[] = {
+    {.name = "joblog", .type = OPT_STRING, .offset = AT(joblog), .value = "FILE",
+     .help = "Write a line for each task that ends, in the columns of GNU parallel's --joblog."},
+    BAR_OPTIONS,
+    {.name = NULL},
+};
 
 /* ---- parsing ---- */
 

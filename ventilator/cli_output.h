@@ -64,6 +64,24 @@ void out_files_destroy(struct out_files **self_p);
 int out_files_name(struct out_files *self, const struct stream_task *task, char out[256], struct why *why);
 int out_files_put(struct out_files *self, const struct stream_task *task, struct why *why);
 
+/* ---- the log of the jobs (cli_joblog.c) ---- */
+
+struct joblog;
+struct joblog_config {
+    int fd;                              /* lent */
+    int64_t admitted;                    /* of the batch: wall clock, ns */
+    bool live;                           /* tasks are put when they have just ended */
+    const char *const *items;            /* lent: those that are known, from the first on */
+    size_t n_items;
+};
+/* The file, emptied; -1: why says what is wrong. */
+int joblog_open(const char *path, struct why *why);
+struct joblog *joblog_new(struct loop *loop, const struct joblog_config *config);      /* NULL: no memory */
+void joblog_destroy(struct joblog **self_p);
+void joblog_of_batch(struct joblog *self, const Wire__Options *options);      /* lent; before the first task */
+void joblog_put(struct joblog *self, const struct stream_task *task, wall_t now);
+struct writer *joblog_writer(struct joblog *self);      /* to push, and to ask for what is pending */
+
 /* ---- progress (cli_bar.c) ---- */
 
 struct bar_state {
@@ -96,6 +114,11 @@ struct follow_config {
     bool code_by_end;                    /* the exit code tells how the batch ended; else 0 */
     int least_code;                      /* the exit code when every task is ok */
     struct out_files *files;             /* lent; may be NULL */
+    int log;                             /* descriptor of the log of the jobs, lent; below 0: none. What follows is for it */
+    int64_t admitted;                    /* of the batch: wall clock, ns */
+    bool from_the_start;                 /* nothing of the batch had ended before we looked on */
+    const char *const *items;            /* lent: those that are known, from the first on */
+    size_t n_items;
 };
 struct follow *follow_new(const struct follow_config *config, struct why *why);
 void follow_destroy(struct follow **self_p);

@@ -1,6 +1,7 @@
 /* submit, wait and results: a batch goes in, or what came of one comes out. */
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "common/bug.h"
 #include "ventilator/cli_job.h"
@@ -95,6 +96,7 @@ struct reading {
     struct cli cli;
     struct cli_options options;
     struct out_files *files;
+    int log;                             /* of the jobs; below 0: none */
     struct follow *follow;
     bool wait;
 };
@@ -121,7 +123,8 @@ static void on_status(void *arg, const Wire__Reply *reply)
     const Wire__BatchStatus *s = reply->status->batches[0];
     struct follow_config config = {.cli = &self->cli, .batch = s->batch.data, .short_id = s->short_id,
                                    .follow = self->wait || self->options.follow, .results = !self->wait,
-                                   .code_by_end = self->wait, .files = self->files};
+                                   .code_by_end = self->wait, .files = self->files, .log = self->log,
+                                   .admitted = wall_now().ns - (int64_t)s->age_us * NS_PER_US};
     self->follow = follow_new(&config, &why);
     if (!self->follow)
         cli_fail(&self->cli, CLI_NOT_OK, why.text);
@@ -150,7 +153,7 @@ static int read_batch(struct reading *self, const char *ref)
 
 static int reading_main(const struct command_spec *command, bool wait, int argc, char **argv)
 {
-    struct reading self = {.wait = wait};
+    struct reading self = {.wait = wait, .log = -1};
     struct cli_options *o = &self.options;
     struct why why;
     int code, rest;
@@ -161,11 +164,15 @@ static int reading_main(const struct command_spec *command, bool wait, int argc,
     if (rest + 1 != argc)
         cli_refuse_usage(rest == argc ? "which batch? give the id that submit printed; 'ventilator list' shows them"
                                       : "one batch at a time: give one id");
+    else if (o->joblog && (self.log = joblog_open(o->joblog, &why)) < 0)
+        cli_refuse_usage(why.text);
     else if (o->out_dir && !(self.files = out_files_new(o->out_dir, o->out_name, &why)))
         cli_refuse_usage(why.text);
     else
         code = read_batch(&self, argv[rest]);
     out_files_destroy(&self.files);
+    if (self.log >= 0)
+        close(self.log);
     options_release(command, o);
     return code;
 }

@@ -332,6 +332,8 @@ int restore_batch(struct ledger *l, const Wire__JournalBatch *r, struct why *why
         return why_set(why, "no memory for the journal's batches");
     }
     b->created_wall.ns = r->admitted_wall_ns;
+    if (l->config.wall.ns > r->admitted_wall_ns)        /* else tasks would have been queued since this start only */
+        b->created = mono_add(l->now, r->admitted_wall_ns - l->config.wall.ns);
     b->recovery = RECOVER_ASK;
     b->restored = b->durable = true;
     batch_index(l, b);

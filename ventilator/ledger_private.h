@@ -493,6 +493,7 @@ void reply_workers(struct ledger *l, ledger_peer client, uint64_t request, const
 void reply_explain(struct ledger *l, ledger_peer client, uint64_t request, const Wire__Explain *e);
 void request_committed(struct ledger *l, struct pending *p);
 void batch_note(struct ledger *l, const struct batch *b, char *out, size_t size);   /* what people should know of it */
+uint64_t batch_age_us(const struct ledger *l, const struct batch *b);       /* since its admission */
 void rate_sample(struct ledger *l);
 
 /* ---- ledger_worker.c ---- */

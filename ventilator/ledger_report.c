@@ -106,6 +106,11 @@ struct status_row {
     char note[WIRE_SENTENCE];
 };
 
+uint64_t batch_age_us(const struct ledger *l, const struct batch *b)
+{
+    return ns_to_us(l->config.wall.ns + mono_since(l->now, l->started) - b->created_wall.ns);
+}
+
 static void fill_status(struct ledger *l, struct batch *b, struct status_row *row)
 {
     Wire__BatchStatus *s = &row->status;
@@ -140,8 +145,7 @@ static void fill_status(struct ledger *l, struct batch *b, struct status_row *ro
     s->note = row->note;
     s->traceparent = b->options->traceparent;
     s->whole_cancelled = b->cancelled && !is_halted(b);
-    int64_t age = l->config.wall.ns + mono_since(l->now, l->started) - b->created_wall.ns;
-    s->age_us = ns_to_us(age);
+    s->age_us = batch_age_us(l, b);
 }
 
 static void fill_system(const struct ledger *l, Wire__SystemStatus *s)

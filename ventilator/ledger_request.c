@@ -56,6 +56,7 @@ void reply_submitted(struct ledger *l, ledger_peer client, uint64_t request, str
     s.sink = &place;
     s.note = text;
     s.traceparent = b->options->traceparent;
+    s.age_us = batch_age_us(l, b);
     Wire__Reply m = WIRE__REPLY__INIT;
     m.id = request;
     m.what_case = WIRE__REPLY__WHAT_SUBMITTED;
