@@ -145,8 +145,8 @@ test_sink_that_is_gone_for_long() {
     echo "# a batch whose deadline passed while its sink was away for 16 s: complete $(($(now_ms) - since)) ms after its return"
     assert_exit 0 ventilator results "$batch" --format json
     assert_each_once "$T/out" 100
-    # What ended in time was kept by its worker for as long as it took.
-    assert_between "tasks that ended ok" "$(jq -r 'select(.verdict == "ok") | .index' "$T/out" | wc -l)" 12 "$(runs_of "$T/ran")"
+    # What ended in time was kept by its worker, and races with the verdict of the deadline: the first one recorded stands.
+    assert_between "tasks that ended ok" "$(jq -r 'select(.verdict == "ok") | .index' "$T/out" | wc -l)" 6 "$(runs_of "$T/ran")"
     ! says ventilator 'worker_lost|worker_cut_off' || fail "a worker was given up although the sink was away"
 }
 
