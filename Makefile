@@ -53,7 +53,8 @@ BENCH    := $(BENCH_C:%.c=$(B)/%)
 RELAY    := $(B)/tests/relay $(B)/tests/pretender
 POWERCUT := $(B)/tests/powercut.so
 DISKSHIM := $(B)/tests/disk_shim.so
-SOURCES  := $(BASE) $(PARTS) $(MAINS) $(UNIT_C) $(FAULT_C) $(SIM_C) $(BENCH_C) $(FUZZ_C) $(SUPPORT) tests/e2e/relay.c tests/e2e/pretender.c tests/fault/powercut_shim.c tests/fault/disk_shim.c
+WALLCLOCK := $(B)/tests/wallclock.so
+SOURCES  := $(BASE) $(PARTS) $(MAINS) $(UNIT_C) $(FAULT_C) $(SIM_C) $(BENCH_C) $(FUZZ_C) $(SUPPORT) tests/e2e/relay.c tests/e2e/pretender.c tests/fault/powercut_shim.c tests/fault/disk_shim.c tests/e2e/wallclock_shim.c
 LIBS     := $(B)/libparts.a $(B)/libbase.a
 SUPPORT_O := $(SUPPORT:%.c=$(B)/obj/%.o)
 
@@ -64,7 +65,7 @@ BUILD = $(MAKE) --no-print-directory $(if $(findstring -j,$(MAKEFLAGS)),,-j$(JOB
 all: programs library    ## the three programs, in build/bin, and the library, in build/lib (the default)
 programs: $(BINS)
 library: $(LIBTARMAC)    ## libtarmac, static and shared
-tests: $(UNIT) $(FAULT) $(SIM) $(RELAY) $(POWERCUT) $(DISKSHIM)    ## builds the test programs, runs nothing
+tests: $(UNIT) $(FAULT) $(SIM) $(RELAY) $(POWERCUT) $(DISKSHIM) $(WALLCLOCK)    ## builds the test programs, runs nothing
 
 help:    ## this list
 	@printf 'make TARGET [B=build-folder] [SAN=address,undefined|thread] [SEEDS=10000] [V=1] [PREFIX=/usr/local] [DESTDIR=]\n\n'
@@ -150,6 +151,11 @@ $(DISKSHIM): tests/fault/disk_shim.c
 	$(SAY) LINK $@
 	$(Q)$(CC) -std=gnu17 $(WARN) $(CFLAGS) $(CPPFLAGS) -fPIC -shared -pthread -o $@ $<
 
+$(WALLCLOCK): tests/e2e/wallclock_shim.c
+	@mkdir -p $(@D)
+	$(SAY) LINK $@
+	$(Q)$(CC) -std=gnu17 $(WARN) $(CFLAGS) $(CPPFLAGS) -fPIC -shared -o $@ $<
+
 # Needs clang: the fuzzer is its run-time library.
 $(FUZZ): $(B)/%: %.c $(SUPPORT_O) $(LIBS)
 	@mkdir -p $(@D)
@@ -174,7 +180,7 @@ fault: $(FAULT) $(POWERCUT)    ## the fault sweeps only
 	@$(RUN_TESTS) fault
 sim: $(SIM)    ## the simulation only; SEEDS=1000000 for a night
 	@SEEDS=$(SEEDS) $(RUN_TESTS) sim
-e2e: programs $(RELAY) $(POWERCUT) $(DISKSHIM) $(B)/tests/fault/test_powercut    ## the end-to-end tests only
+e2e: programs $(RELAY) $(POWERCUT) $(DISKSHIM) $(WALLCLOCK) $(B)/tests/fault/test_powercut    ## the end-to-end tests only
 	@$(RUN_TESTS) e2e
 
 # The sanitizers' builds run the same tests; the end-to-end ones without those that measure memory.
