@@ -130,6 +130,7 @@ enum db_result {
     DB_OK,
     DB_FULL,                          /* no room; rolled back; may be tried again */
     DB_FAILED,                        /* anything else, with why; rolled back; nobody may try again */
+    DB_DAMAGED,                       /* of a purge or a shrinking: it came upon damage, with why; rolled back */
 };
 
 struct db;

@@ -502,6 +502,12 @@ static int next_purge(struct db *self, sqlite3_int64 *ret_batch, sqlite3_int64 *
     return rc;
 }
 
+/* Damage is no reason to end for what is only tidied up: the same would be found at each start. */
+static enum db_result unless_damaged(const struct db *self, int rc, enum db_result result)
+{
+    return result == DB_FAILED && kind_of(self, rc) == SQLITE_CORRUPT ? DB_DAMAGED : result;
+}
+
 /* One transaction for many small batches: thousands of them would else cost a flush each. */
 enum db_result db_purge_some(struct db *self, bool *ret_more, struct why *why)
 {
@@ -511,7 +517,7 @@ enum db_result db_purge_some(struct db *self, bool *ret_more, struct why *why)
     int next = next_purge(self, &batch, &upto);
     *ret_more = next == SQLITE_ROW;
     if (next != SQLITE_ROW)
-        return next == SQLITE_DONE ? DB_OK : judge(self, next, why);
+        return next == SQLITE_DONE ? DB_OK : unless_damaged(self, next, judge(self, next, why));
     int rc = run(self, BEGIN);
     for (int batches = 0; rc == SQLITE_OK && next == SQLITE_ROW && batches < PURGE_AT_ONCE; batches++) {
         rc = purge_rows(self, batch, upto, until, &done);
@@ -520,7 +526,7 @@ enum db_result db_purge_some(struct db *self, bool *ret_more, struct why *why)
         next = next_purge(self, &batch, &upto);
         rc = next == SQLITE_ROW || next == SQLITE_DONE ? SQLITE_OK : next;
     }
-    enum db_result result = end(self, rc, why);
+    enum db_result result = unless_damaged(self, rc, end(self, rc, why));
     *ret_more = result != DB_OK || next == SQLITE_ROW;
     return result;
 }
@@ -536,7 +542,7 @@ enum db_result db_shrink_some(struct db *self, bool *ret_more, struct why *why)
             rc = run_number(self, FREE_PAGES, &after);
         *ret_more = rc == SQLITE_OK && after < before && after > KEEP_FREE;
     }
-    return judge(self, rc, why);
+    return unless_damaged(self, rc, judge(self, rc, why));
 }
 
 enum db_result db_checkpoint(struct db *self, struct why *why)

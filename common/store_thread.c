@@ -26,6 +26,7 @@
 #include <unistd.h>
 
 #include "common/clock.h"
+#include "common/log.h"
 
 #define MIB ((size_t)1 << 20)
 #define LOG_STEP (4 * MIB)                   /* a checkpoint for each so much of log */
@@ -45,11 +46,12 @@ struct work {
     bool full;                               /* as told to the loop */
     bool stuck;                              /* the group found no room: not before retry_at again */
     mono_t retry_at;
-    mono_t purge_at;                         /* not before, for the same reason */
+    mono_t upkeep_at;                        /* not before, for the same reason */
     mono_t regain_at;                        /* while full: when to look for room */
     char *reserve;                           /* the path; NULL: there was no room for a reserve from the beginning */
     bool has_reserve;
     bool purging, shrinking, shrunk;
+    bool damaged;                            /* … came upon damage: nothing more of it is done */
     size_t log_seen;                         /* its length when a checkpoint was last thought of */
 };
 
@@ -349,7 +351,7 @@ static void commit_group(struct store *self, struct work *work)
         work->retry_at = mono_add(mono_now(), RETRY);
         tell_full(self, work, true);
         break;
-    case DB_FAILED:
+    case DB_FAILED: case DB_DAMAGED:
         fail(self, work, &why);
         break;
     }
@@ -378,24 +380,38 @@ static void serve_lookups(struct store *self, struct work *work)
     }
 }
 
+/* What has no hurry did not succeed. */
+static void put_off(struct store *self, struct work *work, enum db_result result, const struct why *why)
+{
+    switch (result) {
+    case DB_OK:
+        break;
+    case DB_FULL:
+        catch_up(self, work);                /* that may make room */
+        work->upkeep_at = mono_add(mono_now(), RETRY);
+        break;
+    case DB_DAMAGED:
+        work->damaged = true;
+        log_event(LOG_ERROR, "store_damaged", "what", why->text, "text", "the space of what was deleted is not given back", NULL);
+        break;
+    case DB_FAILED:
+        fail(self, work, why);
+        break;
+    }
+}
+
 static void purge_step(struct store *self, struct work *work)
 {
     struct why why;
     bool more = true;
-    switch (db_purge_some(self->db, &more, &why)) {
-    case DB_OK:
-        work->stuck = false;                 /* its space can be used: whoever waits for room tries at once */
-        work->purging = more;
-        work->shrinking = !more;
-        break;
-    case DB_FULL:
-        catch_up(self, work);
-        work->purge_at = mono_add(mono_now(), RETRY);
-        break;
-    case DB_FAILED:
-        fail(self, work, &why);
-        break;
+    enum db_result result = db_purge_some(self->db, &more, &why);
+    if (result != DB_OK) {
+        put_off(self, work, result, &why);
+        return;
     }
+    work->stuck = false;                     /* its space can be used: whoever waits for room tries at once */
+    work->purging = more;
+    work->shrinking = !more;
 }
 
 static void shrink_step(struct store *self, struct work *work)
@@ -403,8 +419,10 @@ static void shrink_step(struct store *self, struct work *work)
     struct why why;
     bool more = false;
     enum db_result result = db_shrink_some(self->db, &more, &why);
-    if (result == DB_FAILED)
-        fail(self, work, &why);
+    if (result != DB_OK) {
+        put_off(self, work, result, &why);
+        return;
+    }
     /* The file gets shorter only when the log is taken into it. */
     if (!more && work->shrunk)
         want_checkpoint(self);
@@ -413,9 +431,9 @@ static void shrink_step(struct store *self, struct work *work)
 
 static void upkeep(struct store *self, struct work *work, bool was_idle)
 {
-    if (work->failed)
+    if (work->failed || work->damaged || !mono_reached(mono_now(), work->upkeep_at))
         return;
-    if (work->purging && mono_reached(mono_now(), work->purge_at))
+    if (work->purging)
         purge_step(self, work);
     else if (work->shrinking && was_idle)
         shrink_step(self, work);
@@ -425,7 +443,7 @@ static void upkeep(struct store *self, struct work *work, bool was_idle)
 
 static mono_t next_upkeep(const struct work *work)
 {
-    mono_t at = work->purging ? work->purge_at : MONO_NEVER;
+    mono_t at = (work->purging || work->shrinking) && !work->damaged ? work->upkeep_at : MONO_NEVER;
     return work->full && STAILQ_EMPTY(&work->group) ? mono_min(at, work->regain_at) : at;
 }
 
@@ -437,7 +455,7 @@ static bool something_to_do(const struct store *self, const struct work *work)
         return !STAILQ_EMPTY(&self->flushes);
     if ((!STAILQ_EMPTY(&work->group) || !STAILQ_EMPTY(&self->flushes)) && may_try(work))
         return true;
-    return work->shrinking || mono_reached(mono_now(), next_upkeep(work));
+    return mono_reached(mono_now(), next_upkeep(work));
 }
 
 static bool may_leave(const struct store *self, const struct work *work)
@@ -490,7 +508,7 @@ static bool take_work(struct store *self, struct work *work)
 
 static void turn(struct store *self, struct work *work)
 {
-    bool was_idle = STAILQ_EMPTY(&work->group);
+    bool was_idle = STAILQ_EMPTY(&work->group) || work->stuck;     /* what waits for room is helped by it */
     pthread_mutex_lock(&self->db_lock);
     if (work->failed)
         drop_group(work);

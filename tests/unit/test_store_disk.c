@@ -106,6 +106,31 @@ static void a_used_up_quota_is_a_full_disk(void **state)
     assert_waits_for_room(world, EDQUOT);
 }
 
+/* Deleting and shrinking need room themselves: they are put off, not given up. */
+static void a_full_disk_gets_its_space_back(void **state)
+{
+    struct world *world = *state;
+    for (int i = 0; i < 40; i++) {
+        world_append(world, 1, 0, 1, 1 << 20, 1);
+        store_flush(world->store);
+    }
+    world_reopen(world);
+    store_delete_frames(world->store, 1);
+    world_commit(world);
+    atomic_store(&write_error, ENOSPC);      /* somewhere amid it */
+    store_put(world->store, "beside", "x", 1);
+    uint64_t sequence = store_flush(world->store);
+    wait_until(world, world->n_full == 1);
+    atomic_store(&write_error, 0);
+    wait_until(world, world->committed == sequence && world->n_room == 1);
+    mono_t until = mono_add(mono_now(), BOUND);
+    while (world_file_size(world, "journal.db") > 8 << 20 && mono_before(mono_now(), until)) {
+        store_put(world->store, "beside", "x", 1);
+        world_commit(world);
+    }
+    assert_true(world_file_size(world, "journal.db") <= 8 << 20);
+}
+
 static void closing_waits_for_room_only_so_long(void **state)
 {
     struct world *world = *state;
@@ -402,6 +427,29 @@ static void a_damaged_page_is_named(void **state)
     got_drop(&got);
 }
 
+/* What can't be deleted stays, and is in nobody's way. */
+static void a_damaged_batch_can_be_purged(void **state)
+{
+    struct world *world = *state;
+    for (uint8_t i = 1; i <= 90; i++)
+        world_append(world, 8, i, 1, 2000, (uint8_t)(0xA0 + i));
+    world_append(world, 9, 0, 1, 1000, 1);
+    world_close(world);
+    flip(world, 0xC8, 1000);
+    world_open(world);
+    store_delete_frames(world->store, 8);
+    for (int start = 0; start < 2; start++) {
+        for (int i = 0; i < 50; i++) {       /* each turn of the thread deletes some */
+            store_put(world->store, "beside", "x", 1);
+            world_commit(world);
+        }
+        assert_int_equal(world_count(world, 8), 0);
+        assert_int_equal(world_count(world, 9), 1);
+        world_reopen(world);                 /* and it is found again at the next start */
+    }
+    assert_int_equal(world->n_failed, 0);
+}
+
 static void a_damaged_head_is_named(void **state)
 {
     struct world *world = *state;
@@ -536,6 +584,7 @@ int main(void)
         CLOSED(what_was_told_survives_a_kill),           /* first: it forks */
         OPENED(a_full_disk_is_waited_for),
         OPENED(a_used_up_quota_is_a_full_disk),
+        OPENED(a_full_disk_gets_its_space_back),
         OPENED(closing_waits_for_room_only_so_long),
         CLOSED(a_really_full_disk),
         CLOSED(the_reserve_is_for_endings),
@@ -547,6 +596,7 @@ int main(void)
         CLOSED(no_room_to_begin_with),
         OPENED(a_damaged_frame_is_named),
         OPENED(a_damaged_page_is_named),
+        OPENED(a_damaged_batch_can_be_purged),
         OPENED(a_damaged_head_is_named),
         OPENED(a_damaged_record_is_named),
         OPENED(a_cut_file_is_refused),
