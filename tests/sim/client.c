@@ -361,7 +361,8 @@ static void on_submitted(struct client *c, unsigned i, const Wire__Submitted *s)
 static void is_purged(struct world *w, struct plan *p, enum cover why)
 {
     cover(w, why);
-    check_purged(w, p);
+    if (p->known)
+        check_purged(w, p);
     p->purged = true;
 }
 
@@ -370,7 +371,8 @@ static bool refused_as_purged(struct client *c, unsigned i, int kind, const Wire
 {
     struct world *w = c->p.world;
     struct plan *p = &w->plans[i];
-    bool may_be = p->purge_asked || (w->retain > 0 && p->known && p->truth->complete);
+    /* Not known: it was submitted, it ended and was purged before an answer came through. */
+    bool may_be = p->purge_asked || (w->retain > 0 && (!p->known || p->truth->complete));
     if (kind == ASK_PURGE && (r->code == WIRE__REFUSED_CODE__REFUSED || r->code == WIRE__REFUSED_CODE__NOT_NOW)) {
         cover(w, COVER_PURGE_WAITS);            /* a worker holds something of it, or may; or the disk is full */
         p->purge_sent = false;
