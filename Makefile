@@ -44,7 +44,9 @@ FAULT_C  := $(wildcard tests/fault/test_*.c)
 SIM_C    := $(wildcard tests/sim/*.c)
 FUZZ_C   := $(wildcard tests/fuzz/fuzz_*.c)
 BENCH_C  := $(wildcard tests/bench/bench_*.c)
+PLUGIN_C := $(wildcard tests/unit/plugin_*.c)
 SUPPORT  := $(wildcard tests/support/*.c)
+PLUGINS  := $(PLUGIN_C:%.c=$(B)/%.so)
 UNIT     := $(UNIT_C:%.c=$(B)/%)
 FAULT    := $(FAULT_C:%.c=$(B)/%)
 SIM      := $(if $(SIM_C),$(B)/tests/sim)
@@ -54,7 +56,7 @@ RELAY    := $(B)/tests/relay $(B)/tests/pretender
 POWERCUT := $(B)/tests/powercut.so
 DISKSHIM := $(B)/tests/disk_shim.so
 WALLCLOCK := $(B)/tests/wallclock.so
-SOURCES  := $(BASE) $(PARTS) $(MAINS) $(UNIT_C) $(FAULT_C) $(SIM_C) $(BENCH_C) $(FUZZ_C) $(SUPPORT) tests/e2e/relay.c tests/e2e/pretender.c tests/fault/powercut_shim.c tests/fault/disk_shim.c tests/e2e/wallclock_shim.c
+SOURCES  := $(BASE) $(PARTS) $(MAINS) $(UNIT_C) $(FAULT_C) $(SIM_C) $(BENCH_C) $(FUZZ_C) $(PLUGIN_C) $(SUPPORT) tests/e2e/relay.c tests/e2e/pretender.c tests/fault/powercut_shim.c tests/fault/disk_shim.c tests/e2e/wallclock_shim.c
 LIBS     := $(B)/libparts.a $(B)/libbase.a
 SUPPORT_O := $(SUPPORT:%.c=$(B)/obj/%.o)
 
@@ -97,6 +99,10 @@ $(B)/libbase.a: $(BASE_O)
 	@rm -f $@; ar rcs $@ $^
 $(B)/libparts.a: $(PARTS_O)
 	@rm -f $@; ar rcs $@ $^
+
+# Plugins find the functions of tarmac.h in the program that hosts them.
+$(B)/bin/worker $(B)/tests/unit/test_plugin: LDLIBS += -Wl,--dynamic-list=tarmac/plugin.list
+$(B)/tests/unit/test_plugin: | $(PLUGINS)
 
 $(BINS): $(B)/bin/%: $(B)/obj/%/main.o $(LIBS)
 	@mkdir -p $(@D)
@@ -155,6 +161,12 @@ $(WALLCLOCK): tests/e2e/wallclock_shim.c
 	@mkdir -p $(@D)
 	$(SAY) LINK $@
 	$(Q)$(CC) -std=gnu17 $(WARN) $(CFLAGS) $(CPPFLAGS) -fPIC -shared -o $@ $<
+
+# What test_plugin loads, made as anybody else's: without -ltarmac.
+$(PLUGINS): $(B)/%.so: $(B)/obj/%.o
+	@mkdir -p $(@D)
+	$(SAY) LINK $@
+	$(Q)$(CC) -shared -o $@ $< $(if $(SAN),-fsanitize=$(SAN))
 
 # Needs clang: the fuzzer is its run-time library.
 $(FUZZ): $(B)/%: %.c $(SUPPORT_O) $(LIBS)

@@ -10,16 +10,14 @@
 #include "proto/wire.h"
 #include "tarmac/context_private.h"
 
-/* *context becomes its own child with a value; it is gone when there is no memory. What can't be sent is left out:
- * somebody else has put it there. */
-static void add(tarmac_context **context, const char *key, const char *value, bool raw)
+void context_add(tarmac_context **context, const char *key, const char *value, bool raw)
 {
-    if (!*context || !value || *value == '\0')
+    if (!*context || !value)
         return;
     errno = 0;
     tarmac_context *child = raw ? context_with_raw(*context, key, value) : tarmac_with_value(*context, key, value);
     if (!child && errno == EINVAL)
-        return;
+        return;    /* somebody else has put it there */
     tarmac_release(context);
     *context = child;
 }
@@ -30,8 +28,14 @@ static void add_values(tarmac_context **context, const char *text)
     json_t *values = text ? json_loads(text, 0, NULL) : NULL, *value;
     const char *key;
     json_object_foreach(values, key, value)
-        add(context, key, json_string_value(value), false);
+        context_add(context, key, json_string_value(value), false);
     json_decref(values);
+}
+
+static const char *variable(const char *name)
+{
+    const char *value = getenv(name);
+    return value && *value != '\0' ? value : NULL;
 }
 
 static tarmac_context *bounded(void)
@@ -48,8 +52,8 @@ tarmac_context *tarmac_from_environment(void)
 {
     tarmac_context *context = bounded();
     add_values(&context, getenv("TARMAC_VALUES"));
-    add(&context, "traceparent", getenv("TRACEPARENT"), false);
-    add(&context, "tracestate", getenv("TRACESTATE"), false);
-    add(&context, CONTEXT_PARENT, getenv("TARMAC_PARENT"), true);
+    context_add(&context, "traceparent", variable("TRACEPARENT"), false);
+    context_add(&context, "tracestate", variable("TRACESTATE"), false);
+    context_add(&context, CONTEXT_PARENT, variable("TARMAC_PARENT"), true);
     return context;
 }

@@ -11,6 +11,10 @@
 /* Another value, without a look at the key. */
 tarmac_context *context_with_raw(tarmac_context *parent, const char *key, const char *value);
 
+/* *context becomes its own child with a value, the other reference being given back; NULL when there is no memory. What can't be
+ * sent is left out, and so is NULL. `raw`: without a look at the key. */
+void context_add(tarmac_context **context, const char *key, const char *value, bool raw);
+
 /* The deadline of a context was moved, both ways, by whoever gave it; what is below it moves along, as far as it took its
  * deadline from there. An end that has come stays. */
 void context_move_deadline(tarmac_context *self, tarmac_time at);

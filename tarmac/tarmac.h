@@ -179,6 +179,53 @@ TARMAC_API int tarmac_batch_cancel(tarmac_batch *self, const char *reason, tarma
 /* Forgets the object, not the batch: tasks that were added go on; an unsealed batch stays open. *self_p becomes NULL. */
 TARMAC_API void tarmac_batch_release(tarmac_batch **self_p);
 
+/* ---- plugins ---- */
+
+/* A handler that is a shared object (docs/handlers.md): it defines tarmac_plugin, and a worker loads it in a process of its
+ * own for each slot, never in the worker itself. A crash, an exit or a hang costs one attempt, and the process.
+ *
+ *     cc -shared -fPIC $(pkg-config --cflags libtarmac) thumb.c -o thumb.so
+ *
+ * The functions of this header come from the process that loads it, so that contexts are the same on both sides: -ltarmac
+ * isn't needed, and does no harm. Standard output is standard error there, and both are captured for each task. */
+
+/* A task, for as long as `run` works on it. For one thread at a time; its context for any number. */
+typedef struct tarmac_task tarmac_task;
+
+struct tarmac_plugin {
+    uint32_t abi_major, abi_minor;      /* these and size: set by TARMAC_PLUGIN */
+    size_t size;
+    const char *name;                   /* for people; may be NULL */
+    /* Before the first task, once in a process: `argument` is that of the handlers file, or "". *state is the plugin's own, NULL until
+     * it is set. Not 0: it can't work; the task fails for it and the process is replaced. May be NULL. */
+    int (*open)(const char *argument, void **state);
+    /* One task; never two at a time in one process, and always on the thread of `open`. 0: it is ok; 1 to 255: it failed with that exit
+     * code; anything else: with 1, and the name of that TARMAC_ code as its error if there is none yet. It should return soon
+     * after its context has ended: after the batch's grace the process is killed. */
+    int (*run)(void *state, tarmac_task *task);
+    /* After the last task, when the process is to leave in peace: it has a second. May be NULL. */
+    void (*close)(void *state);
+};
+#define TARMAC_PLUGIN .abi_major = TARMAC_ABI_MAJOR, .abi_minor = TARMAC_ABI_MINOR, .size = sizeof(struct tarmac_plugin)
+
+/* The entry point, which the plugin defines: static; called once, before `open`. */
+TARMAC_API const struct tarmac_plugin *tarmac_plugin(void);
+
+/* What is to be worked on; may have NULs, has one behind it that doesn't count. Lent until `run` returns, as are the texts below. */
+TARMAC_API const void *tarmac_task_payload(const tarmac_task *self, size_t *ret_len);
+/* Ends with the attempt: when it is cancelled, or its time is over. Has its values and its trace; batches that are submitted under
+ * it are children of the attempt. Retain what must live longer than `run`. */
+TARMAC_API tarmac_context *tarmac_task_context(const tarmac_task *self);
+TARMAC_API const char *tarmac_task_batch(const tarmac_task *self);      /* the id that people type */
+TARMAC_API const char *tarmac_task_key(const tarmac_task *self);        /* batch/index: the same for all attempts */
+TARMAC_API uint64_t tarmac_task_index(const tarmac_task *self);
+TARMAC_API unsigned tarmac_task_attempt(const tarmac_task *self);       /* from 1 */
+TARMAC_API unsigned tarmac_task_slot(const tarmac_task *self);          /* from 1 */
+/* Adds to the output, copied. TARMAC_NO_MEMORY; TARMAC_BAD_INPUT: beyond 64 MiB in all (the batch's --max-output cuts before). */
+TARMAC_API int tarmac_task_output(tarmac_task *self, const void *bytes, size_t len);
+/* A sentence for the record; copied, cut at 1,000 bytes. The last one stands. */
+TARMAC_API void tarmac_task_error(tarmac_task *self, const char *sentence);
+
 #ifdef __cplusplus
 }
 #endif

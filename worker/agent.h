@@ -23,13 +23,13 @@
 
 struct agent;
 
-enum agent_handler_kind { AGENT_COMMAND, AGENT_PERSISTENT };      /* a further kind: plugin */
+enum agent_handler_kind { AGENT_COMMAND, AGENT_PERSISTENT, AGENT_PLUGIN };
 
 /* A handler as its operator configured it; for an ad-hoc command the batch's own words. */
 struct agent_handler {
     const char *name;
     enum agent_handler_kind kind;
-    const char *const *command;      /* template words, NULL-terminated */
+    const char *const *command;      /* template words, NULL-terminated; of a plugin: those of its host */
     bool pipe;                       /* always to standard input */
 };
 

@@ -15,7 +15,7 @@
 /* A handler's template, once for payloads that are arguments and once for those that go to standard input. */
 struct handler {
     const char *name;
-    const char *const *words;        /* persistent: as they are */
+    const char *const *words;        /* persistent, and of a plugin's host: as they are */
     struct template *templates[2];
 };
 
@@ -59,7 +59,7 @@ struct worker_command *worker_command_new(const struct agent_handler *handlers, 
     for (size_t i = 0; complete && i < n; i++) {
         struct handler *handler = &self->handlers[self->n_handlers++];
         handler->name = handlers[i].name;
-        handler->words = handlers[i].kind == AGENT_PERSISTENT ? handlers[i].command : NULL;
+        handler->words = handlers[i].kind != AGENT_COMMAND ? handlers[i].command : NULL;
         for (int pipe = 0; pipe < 2 && !handler->words; pipe++)
             complete &= template_parse(handlers[i].command, count_words(handlers[i].command), pipe, &handler->templates[pipe], &why) == 0;
     }

@@ -148,6 +148,21 @@ int handler_put_cancel(struct handler_bytes *to, bool protobuf, uint64_t id)
 
 /* ---- a result ---- */
 
+int handler_put_result(struct handler_bytes *to, const struct handler_result *from)
+{
+    Tarmac__Handler__Result result = TARMAC__HANDLER__RESULT__INIT;
+    result.id = from->id;
+    result.ok = from->ok;
+    result.output = (ProtobufCBinaryData){.data = (uint8_t *)(uintptr_t)from->output, .len = from->output_len};
+    result.error = (char *)(uintptr_t)from->error;
+    result.code = from->code;
+    result.fault = from->fault;
+    Tarmac__Handler__FromHandler message = TARMAC__HANDLER__FROM_HANDLER__INIT;
+    message.what_case = TARMAC__HANDLER__FROM_HANDLER__WHAT_RESULT;
+    message.result = &result;
+    return put_protobuf(to, &message.base);
+}
+
 static int set_code(struct handler_result *ret, int64_t code, struct why *why)
 {
     if (code < 0 || code > CODE_MOST)
@@ -168,6 +183,7 @@ static int read_protobuf(const uint8_t *frame, size_t len, struct handler_result
     ret->output = result->output.data;
     ret->output_len = result->output.len;
     ret->error = result->error;
+    ret->fault = result->fault && !result->ok;
     return set_code(ret, result->code, why);
 }
 
@@ -203,6 +219,7 @@ static int read_json(const uint8_t *frame, size_t len, struct handler_result *re
     const char *type = json_string_value(json_object_get(root, "type"));
     const json_t *id = json_object_get(root, "id"), *ok = json_object_get(root, "ok");
     const json_t *text = json_object_get(root, "error"), *code = json_object_get(root, "code");
+    const json_t *fault = json_object_get(root, "fault");
     if (!type || strcmp(type, "result") != 0)
         return why_set(why, "its message has no \"type\": \"result\"");
     if (!json_is_integer(id) || json_integer_value(id) < 0 || !json_is_boolean(ok))
@@ -211,7 +228,10 @@ static int read_json(const uint8_t *frame, size_t len, struct handler_result *re
         return why_set(why, "its result has an \"error\" that is no string, or a \"code\" that is no number");
     ret->id = (uint64_t)json_integer_value(id);
     ret->ok = json_is_true(ok);
+    if (fault && !json_is_boolean(fault))
+        return why_set(why, "its result has a \"fault\" that is neither true nor false");
     ret->error = json_is_string(text) ? json_string_value(text) : "";
+    ret->fault = json_is_true(fault) && !ret->ok;
     if (set_code(ret, json_is_integer(code) ? json_integer_value(code) : 0, why) < 0)
         return -1;
     return read_output(root, ret, why);

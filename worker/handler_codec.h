@@ -22,6 +22,8 @@ void handler_bytes_release(struct handler_bytes *self);
 /* Each appends one frame. `task` is a packed Task without id and payload. 0; -ENOMEM; -EINVAL: it is none. */
 int handler_put_task(struct handler_bytes *to, bool protobuf, uint64_t id, const void *task, size_t task_len, const void *payload, size_t payload_len);
 int handler_put_cancel(struct handler_bytes *to, bool protobuf, uint64_t id);
+struct handler_result;
+int handler_put_result(struct handler_bytes *to, const struct handler_result *from);    /* for a handler of ours: as protobuf */
 
 struct handler_result {
     uint64_t id;
@@ -30,6 +32,7 @@ struct handler_result {
     const uint8_t *output;
     size_t output_len;
     const char *error;                     /* "": none */
+    bool fault;                            /* the handler itself can't work, which is no fault of the task's */
     void *message;                         /* what these point into */
     void *decoded;
     bool protobuf;

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "tarmac/template.h"
+#include "worker/plugin_host.h"
 #include "worker/words.h"
 
 #define FILE_MOST (4u << 20)
@@ -177,18 +178,38 @@ struct reading {
     struct handler_setup setup;
     const char **words;
     size_t n_words;
+    const char *plugin, *argument;   /* lent by the file */
     bool has_protocol;
 };
 
 static int read_kind(const struct file *file, const char *name, const json_t *value, struct reading *ret, struct why *why)
 {
     const char *kind = json_string_value(value);
-    if (kind && strcmp(kind, "plugin") == 0)
-        return refuse(file, name, "kind", "this worker knows no plugins yet; a kind is command or persistent", why);
-    if (!kind || (strcmp(kind, "command") != 0 && strcmp(kind, "persistent") != 0))
-        return refuse(file, name, "kind", "a kind is command or persistent", why);
-    ret->kind = strcmp(kind, "command") == 0 ? AGENT_COMMAND : AGENT_PERSISTENT;
-    return 0;
+    static const char *const kinds[] = {[AGENT_COMMAND] = "command", [AGENT_PERSISTENT] = "persistent", [AGENT_PLUGIN] = "plugin"};
+    for (size_t i = 0; kind && i < sizeof kinds / sizeof *kinds; i++)
+        if (strcmp(kind, kinds[i]) == 0) {
+            ret->kind = (enum agent_handler_kind)i;
+            return 0;
+        }
+    return refuse(file, name, "kind", "a kind is command, persistent or plugin", why);
+}
+
+static int read_text(const struct file *file, const char *name, const char *key, const json_t *value, const char **ret, struct why *why)
+{
+    char what[80];
+    *ret = json_string_value(value);
+    if (*ret && strlen(*ret) == json_string_length(value))
+        return 0;
+    snprintf(what, sizeof what, "its %s is no string", key);
+    return refuse(file, name, key, what, why);
+}
+
+/* Not searched for: dlopen would look in places that no operator thinks of. */
+static int read_plugin(const struct file *file, const char *name, const json_t *value, struct reading *ret, struct why *why)
+{
+    if (read_text(file, name, "plugin", value, &ret->plugin, why) < 0)
+        return -1;
+    return ret->plugin[0] == '/' ? 0 : refuse(file, name, "plugin", "a plugin is the whole path of a shared object, beginning with /", why);
 }
 
 static int read_member(const struct file *file, const char *name, const char *key, json_t *value, struct reading *ret, struct why *why)
@@ -206,6 +227,10 @@ static int read_member(const struct file *file, const char *name, const char *ke
         ret->setup.recycle = (uint32_t)json_integer_value(value);
         return 0;
     }
+    if (strcmp(key, "plugin") == 0)
+        return read_plugin(file, name, value, ret, why);
+    if (strcmp(key, "argument") == 0)
+        return read_text(file, name, key, value, &ret->argument, why);
     if (strcmp(key, "protocol") == 0) {
         if (!text || (strcmp(text, "json") != 0 && strcmp(text, "protobuf") != 0))
             return refuse(file, name, key, "a protocol is json or protobuf", why);
@@ -214,8 +239,34 @@ static int read_member(const struct file *file, const char *name, const char *ke
         return 0;
     }
     char what[160];
-    snprintf(what, sizeof what, "it has no '%.40s'; there are command, kind, limits, recycle and protocol", key);
+    snprintf(what, sizeof what, "it has no '%.40s'; there are command, kind, limits, recycle, protocol, plugin and argument", key);
     return refuse(file, name, key, what, why);
+}
+
+/* The words of a plugin's host, in one block. */
+static int make_host(const struct file *file, const char *name, struct reading *ret, struct why *why)
+{
+    if (!ret->plugin)
+        return refuse(file, name, NULL, "its plugin is missing; it is the whole path of a shared object", why);
+    if (ret->words || ret->has_protocol)
+        return refuse(file, name, ret->words ? "command" : "protocol", "a plugin has none; it has plugin, argument, limits and recycle", why);
+    const char *const from[] = {PLUGIN_HOST, ret->plugin, ret->argument ? ret->argument : ""};
+    size_t n = sizeof from / sizeof *from, bytes = 0;
+    for (size_t i = 0; i < n; i++)
+        bytes += strlen(from[i]) + 1;
+    ret->words = malloc((n + 1) * sizeof *ret->words + bytes);
+    if (!ret->words)
+        return why_set(why, "no memory for handler %s", name);
+    char *text = (char *)(ret->words + n + 1);
+    for (size_t i = 0; i < n; i++) {
+        size_t size = strlen(from[i]) + 1;
+        ret->words[i] = memcpy(text, from[i], size);
+        text += size;
+    }
+    ret->words[n] = NULL;
+    ret->n_words = n;
+    ret->setup.protobuf = true;
+    return 0;
 }
 
 static int read_members(const struct file *file, const char *name, json_t *value, struct reading *ret, struct why *why)
@@ -227,6 +278,10 @@ static int read_members(const struct file *file, const char *name, json_t *value
     json_object_foreach(value, key, member)
         if (read_member(file, name, key, member, ret, why) < 0)
             return -1;
+    if (ret->kind == AGENT_PLUGIN)
+        return make_host(file, name, ret, why);
+    if (ret->plugin || ret->argument)
+        return refuse(file, name, ret->plugin ? "plugin" : "argument", "that is for handlers with \"kind\": \"plugin\"", why);
     if (!ret->words)
         return refuse(file, name, NULL, "its command is missing; it is a list of words, or a command line", why);
     if (ret->kind == AGENT_COMMAND && (ret->setup.recycle != 0 || ret->has_protocol))

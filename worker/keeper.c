@@ -423,6 +423,7 @@ int keeper_run(struct keeper *self, const struct keeper_run *run)
     if (run->task) {
         head.persistent = 1;
         head.protobuf = run->task->protobuf;
+        head.own_program = run->task->own_program;
         head.recycle = run->task->recycle;
     }
     if (run->limits)

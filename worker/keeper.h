@@ -29,6 +29,7 @@ struct keeper;
 struct keeper_task {
     struct slice head;             /* packed Task of handler.proto, without id and payload */
     bool protobuf;                 /* what it speaks; else JSON */
+    bool own_program;              /* the program is this one; argv[0] is only what it is asked to be */
     uint32_t recycle;              /* replaced after so many tasks; 0: never */
 };
 

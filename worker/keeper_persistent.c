@@ -87,7 +87,7 @@ static int spawn_handler(struct process *self, char **env)
         result = open_pipe(0, &handler->errors, &theirs[2]);
     if (result == 0) {
         struct spawn_request request = {
-            .argv = self->words, .env = env, .in = theirs[0], .out = theirs[1], .err = theirs[2], .keep_fd = SPAWN_NOTHING,
+            .argv = self->words, .env = env, .file = self->run.own_program ? "/proc/self/exe" : NULL, .in = theirs[0], .out = theirs[1], .err = theirs[2], .keep_fd = SPAWN_NOTHING,
             .nice_by = KEEPER_NICE_BY, .new_session = true, .dies_with_caller = true, .signals_are_default = true,
             .cgroups = limits.groups, .n_cgroups = limits.n_groups, .limits = limits.limits, .n_limits = limits.n_limits,
         };
@@ -245,7 +245,9 @@ static void take_frame(struct process *self)
         return;
     }
     handler->unfit = handler->in.len > HANDLER_FRAME_HEAD + len;
-    if (result.id == self->run.run) {
+    if (result.id == self->run.run && result.fault) {
+        fault(self, result.error[0] != '\0' ? result.error : "it says that it can't work");
+    } else if (result.id == self->run.run) {
         take_result(self, &result);
     } else {
         snprintf(text, sizeof text, "its result is for task id %llu, and asked for was %u", (unsigned long long)result.id, self->run.run);

@@ -45,7 +45,7 @@ struct keeper_wire_run {
     uint64_t max_output, max_errors;
     int64_t grace;
     uint32_t has_input;
-    uint32_t persistent, protobuf, recycle;
+    uint32_t persistent, protobuf, own_program, recycle;
     uint64_t task_len;
     uint64_t limits[LIMIT_KINDS];
 };

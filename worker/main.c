@@ -1,7 +1,10 @@
 #include "worker/keeper.h"
+#include "worker/plugin_host.h"
 #include "worker/shell.h"
 
 int main(int argc, char **argv)
 {
+    if (plugin_host_is_asked_for(argc, argv))
+        return plugin_host_main(argc, argv);
     return keeper_is_asked_for(argc, argv) ? keeper_main(argc, argv) : worker_main(argc, argv);
 }

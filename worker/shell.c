@@ -22,6 +22,7 @@
 #include "worker/cgroup.h"
 #include "worker/command.h"
 #include "worker/keeper.h"
+#include "worker/plugin_host.h"
 
 #define SOCKETS 16
 #define GOODBYE_LINGER (500 * NS_PER_MS)
@@ -207,7 +208,7 @@ static void on_ended(void *arg, struct keeper *keeper, const struct keeper_end *
         .output_truncated = end->output_truncated, .errors_truncated = end->errors_truncated, .swept = end->swept > 0,
         .run_ns = end->run_ns, .limit = end->limit >= 0, .sentence = describe_end(slot, end, sentence, sizeof sentence),
     };
-    bool persistent = slot->handler >= 0 && slot->shell->config->handlers.list[slot->handler].kind == AGENT_PERSISTENT;
+    bool persistent = slot->handler >= 0 && slot->shell->config->handlers.list[slot->handler].kind != AGENT_COMMAND;
     if (end->how == KEEPER_FAULT || (persistent && end->how == KEEPER_NOT_STARTED))
         say_fault(slot, sentence);
     slot->running = false;
@@ -283,6 +284,7 @@ static int start(struct shell_slot *slot, const struct agent_run *run, struct wh
     const char *name = run->handler ? run->handler->name : NULL;
     struct handler_setup setup = handlers_setup(&self->config->handlers, name);
     struct keeper_task task;
+    bool is_plugin = run->handler && run->handler->kind == AGENT_PLUGIN;
     slot->handler = handlers_find(&self->config->handlers, name);
     slot->limits = setup.limits;
     how.limits = &slot->limits;
@@ -290,6 +292,7 @@ static int start(struct shell_slot *slot, const struct agent_run *run, struct wh
         task = *how.task;
         task.protobuf = setup.protobuf;
         task.recycle = setup.recycle;
+        task.own_program = is_plugin;
         how.task = &task;
     }
     slot->current = keeper_for(slot, &how, why);
@@ -299,7 +302,7 @@ static int start(struct shell_slot *slot, const struct agent_run *run, struct wh
     if (error < 0)
         return why_set(why, "%s: %s", how.argv[0], error == -E2BIG ? "its arguments and environment are larger than the system takes"
                                                                   : strerror(-error));
-    snprintf(slot->program, sizeof slot->program, "%s", how.argv[0]);
+    snprintf(slot->program, sizeof slot->program, "%s", how.argv[is_plugin ? 1 : 0]);
     slot->running = true;
     return 0;
 }
@@ -467,6 +470,19 @@ static int make_agent(struct worker_shell *self, struct why *why)
     return 0;
 }
 
+/* One that can't be loaded is no reason to leave: its tasks fail with the same sentence, and it may be put right meanwhile. */
+static void try_plugins(struct worker_shell *self)
+{
+    const struct handlers *handlers = &self->config->handlers;
+    struct why why;
+    for (size_t i = 0; i < handlers->n; i++) {
+        if (handlers->list[i].kind != AGENT_PLUGIN || plugin_host_try(handlers->list[i].command[1], &why) == 0)
+            continue;
+        log_event(LOG_WARN, "handler_fault", "handler", handlers->list[i].name, "reason", why.text, NULL);
+        self->said_faults[i] = true;
+    }
+}
+
 static bool is_limited(const struct handlers *handlers, enum limit_kind kind)
 {
     bool limited = handlers->defaults.of[kind] != 0;
@@ -491,8 +507,8 @@ static int check_persistent_cpu(const struct worker_shell *self, struct why *why
 {
     const struct handlers *handlers = &self->config->handlers;
     for (size_t i = 0; i < handlers->n; i++)
-        if (handlers->list[i].kind == AGENT_PERSISTENT && handlers->setups[i].limits.of[LIMIT_CPU] != 0 && self->groups.folder[0] == '\0')
-            return why_set(why, "--limit cpu of the persistent handler %s: only the clock of a cgroup2 group can tell its tasks apart, and there is "
+        if (handlers->list[i].kind != AGENT_COMMAND && handlers->setups[i].limits.of[LIMIT_CPU] != 0 && self->groups.folder[0] == '\0')
+            return why_set(why, "--limit cpu of handler %s, a process for many tasks: only the clock of a cgroup2 group can tell its tasks apart, and there is "
                            "none here; leave that limit out, or see --cgroup", handlers->list[i].name);
     return 0;
 }
@@ -540,7 +556,12 @@ struct worker_shell *worker_shell_new(struct loop *loop, const struct worker_con
     self->waiting = (struct loop_timer){.fire = say_waiting, .arg = self};
     self->hook = (struct loop_hook){.turn = on_turn, .arg = self};
     self->groups = (struct cgroup_home){.lock = -1, .control_lock = {-1, -1}};
-    if (open_groups(self, why) < 0 || make_agent(self, why) < 0 || dial(self, why) < 0) {
+    if (open_groups(self, why) < 0 || make_agent(self, why) < 0) {
+        worker_shell_destroy(&self);
+        return NULL;
+    }
+    try_plugins(self);
+    if (dial(self, why) < 0) {
         worker_shell_destroy(&self);
         return NULL;
     }

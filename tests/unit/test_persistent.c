@@ -140,6 +140,13 @@ static void leave_a_daemon(void)
     }
 }
 
+static void answer_unable(uint64_t id)
+{
+    char text[100];
+    int n = snprintf(text, sizeof text, "{\"type\":\"result\",\"id\":%llu,\"ok\":false,\"fault\":true,\"error\":\"no model\"}", (unsigned long long)id);
+    write_frame(text, (size_t)n);
+}
+
 static void misbehave(const struct request *request)
 {
     const char *what = request->what;
@@ -151,6 +158,10 @@ static void misbehave(const struct request *request)
         write_all("\0\0\0\0", 4);
     else if (strcmp(what, "lacking") == 0)
         write_frame("{\"type\":\"result\",\"ok\":true}", 27);
+    else if (strcmp(what, "odd") == 0)
+        write_frame("{\"type\":\"result\",\"id\":1,\"ok\":false,\"fault\":3}", 45);
+    else if (strcmp(what, "unable") == 0)
+        answer_unable(request->id);
     else if (strcmp(what, "wrong") == 0)
         answer(request->id + 1, true, "", 0, "", 0);
     else if (strcmp(what, "code") == 0)
@@ -351,8 +362,11 @@ static void test_faults(void **state)
     check_fault(place, "exit", "exited with code 3");
     check_fault(place, "crash", "signal 9");
     check_fault(place, "close", "closed its standard output");
-    if (!protobuf)
-        check_fault(place, "lacking", "\"id\"");
+    if (protobuf)
+        return;
+    check_fault(place, "lacking", "\"id\"");
+    check_fault(place, "odd", "\"fault\"");
+    check_fault(place, "unable", "no model");
 }
 
 /* It answered, and then did what it should not: the task is done, the process is replaced without a word. */

@@ -1,0 +1,360 @@
+/* The host of a plugin. Two threads: the first loads the plugin and works; the second reads what the keeper sends, so that a
+ * cancel reaches the context of a task while the plugin works on it. Tasks that come together wait in a queue, in order.
+ *
+ * A plugin may print, exit and crash. So the protocol isn't on the standard descriptors when it is loaded: a printf lands
+ * with the errors of its task; and the rest is seen by the keeper, as of any persistent handler. */
+#include "worker/plugin_host.h"
+
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+#include "common/bug.h"
+#include "common/clock.h"
+#include "proto/handler.h"
+#include "tarmac/context_private.h"
+#include "tarmac/task_private.h"
+#include "worker/handler_codec.h"
+
+#define ENTRY "tarmac_plugin"
+#define READ_AT_ONCE (64u * 1024u)
+#define CODE_MOST 255
+#define NO_MEMORY 1                        /* exit code */
+
+struct job {
+    struct tarmac_task task;
+    uint64_t id;
+    Tarmac__Handler__ToHandler *message;   /* what the task points into */
+    struct job *next;
+};
+
+struct host {
+    int in, out;                           /* the protocol */
+    const struct tarmac_plugin *plugin;    /* NULL: it can't work, and why */
+    void *state;
+    struct why why;
+    struct handler_bytes answer;
+
+    pthread_mutex_t lock;                  /* of what both threads use: */
+    pthread_cond_t arrived;
+    struct job *first, *last;              /* the first one is being worked on */
+    bool over;                             /* nothing more will come */
+};
+
+/* What plugins may call has to be in this program, also where nothing else here does: one function of each file. */
+__attribute__((used)) static void (*const offered[])(void) = {
+    (void (*)(void))tarmac_version, (void (*)(void))tarmac_submit, (void (*)(void))tarmac_from_environment,
+    (void (*)(void))tarmac_task_payload, (void (*)(void))tarmac_background,
+};
+
+/* ---- loading ---- */
+
+static int check(const struct tarmac_plugin *plugin, const char *path, struct why *why)
+{
+    if (!plugin)
+        return why_set(why, "%s: its %s() returned NULL; it returns a struct tarmac_plugin", path, ENTRY);
+    if (plugin->abi_major != TARMAC_ABI_MAJOR || plugin->abi_minor > TARMAC_ABI_MINOR)
+        return why_set(why, "%s: it was made for version %u.%u of the plugin interface, and this worker has %d.%d; compile it with the header of "
+                       "this version", path, plugin->abi_major, plugin->abi_minor, TARMAC_ABI_MAJOR, TARMAC_ABI_MINOR);
+    if (plugin->size < sizeof *plugin || !plugin->run)
+        return why_set(why, "%s: its struct tarmac_plugin has no %s; it begins with TARMAC_PLUGIN, and has a run", path,
+                       plugin->size < sizeof *plugin ? "right size" : "run");
+    return 0;
+}
+
+/* NULL: why. What was loaded stays so until the end of the process. */
+static const struct tarmac_plugin *load(const char *path, struct why *why)
+{
+    const struct tarmac_plugin *(*entry)(void) = NULL;
+    void *object = dlopen(path, RTLD_NOW | RTLD_LOCAL), *symbol = object ? dlsym(object, ENTRY) : NULL;
+    if (!object) {
+        const char *detail = dlerror();
+        why_set(why, "it can't be loaded: %s", detail ? detail : path);
+        return NULL;
+    }
+    if (!symbol) {
+        why_set(why, "%s: it has no %s(); a plugin defines that, see tarmac.h", path, ENTRY);
+        return NULL;
+    }
+    memcpy(&entry, &symbol, sizeof entry);
+    const struct tarmac_plugin *plugin = entry();
+    return check(plugin, path, why) == 0 ? plugin : NULL;
+}
+
+static void open_plugin(struct host *self, const char *path, const char *argument)
+{
+    const struct tarmac_plugin *plugin = load(path, &self->why);
+    int result = plugin && plugin->open ? plugin->open(argument, &self->state) : 0;
+    fflush(stdout);
+    if (result != 0)
+        why_set(&self->why, "%s: its open() returned %d; 0 would be right", path, result);
+    else
+        self->plugin = plugin;
+}
+
+/* ---- what comes in ---- */
+
+static const char *or_null(const char *text) { return text[0] != '\0' ? text : NULL; }
+
+static tarmac_context *context_of(const Tarmac__Handler__Task *task)
+{
+    int64_t ms = task->budget_ms < INT64_MAX / NS_PER_MS ? task->budget_ms : INT64_MAX / NS_PER_MS;
+    tarmac_context *context = ms < 0 ? tarmac_with_cancel(tarmac_background()) : tarmac_with_timeout(tarmac_background(), ms * NS_PER_MS);
+    for (size_t i = 0; i < task->n_values; i++)
+        context_add(&context, task->values[i]->key, task->values[i]->value, false);
+    context_add(&context, "traceparent", or_null(task->traceparent), false);
+    context_add(&context, "tracestate", or_null(task->tracestate), false);
+    context_add(&context, CONTEXT_PARENT, or_null(task->parent), true);
+    return context;
+}
+
+static void release_job(struct job *self)
+{
+    tarmac_release(&self->task.context);
+    tarmac__handler__to_handler__free_unpacked(self->message, NULL);
+    free(self->task.output);
+    free(self);
+}
+
+/* A payload is often text: it gets a NUL behind it. NULL: no memory. */
+static struct job *make_job(Tarmac__Handler__ToHandler *message)
+{
+    Tarmac__Handler__Task *from = message->task;
+    uint8_t *payload = realloc(from->payload.data, from->payload.len + 1);
+    struct job *job = calloc(1, sizeof *job);
+    if (payload) {
+        payload[from->payload.len] = '\0';
+        from->payload.data = payload;
+    }
+    if (!payload || !job) {
+        free(job);
+        return NULL;
+    }
+    *job = (struct job){.id = from->id, .message = message};
+    job->task = (struct tarmac_task){
+        .context = context_of(from), .batch = from->batch, .key = from->key, .payload = payload, .payload_len = from->payload.len,
+        .index = from->index, .attempt = from->attempt, .slot = from->slot,
+    };
+    return job;
+}
+
+/* Without memory for a task there is nobody to answer it; a new process may have more. */
+static void take_task(struct host *self, Tarmac__Handler__ToHandler *message)
+{
+    struct job *job = make_job(message);
+    if (!job) {
+        fprintf(stderr, "%s: no memory for a task\n", PLUGIN_HOST);
+        _exit(NO_MEMORY);
+    }
+    pthread_mutex_lock(&self->lock);
+    if (self->first)
+        self->last->next = job;
+    else
+        self->first = job;
+    self->last = job;
+    pthread_cond_signal(&self->arrived);
+    pthread_mutex_unlock(&self->lock);
+}
+
+static void cancel(struct host *self, uint64_t id)
+{
+    pthread_mutex_lock(&self->lock);
+    for (struct job *job = self->first; job; job = job->next)
+        if (job->id == id && job->task.context)
+            tarmac_cancel(job->task.context, "the attempt is cancelled");
+    pthread_mutex_unlock(&self->lock);
+}
+
+static void take_message(struct host *self, const uint8_t *frame, size_t len)
+{
+    Tarmac__Handler__ToHandler *message = tarmac__handler__to_handler__unpack(NULL, len, frame);
+    if (message && message->what_case == TARMAC__HANDLER__TO_HANDLER__WHAT_TASK) {
+        take_task(self, message);
+        return;
+    }
+    if (message && message->what_case == TARMAC__HANDLER__TO_HANDLER__WHAT_CANCEL)
+        cancel(self, message->cancel->id);
+    tarmac__handler__to_handler__free_unpacked(message, NULL);
+}
+
+/* Takes the whole frames from the front of what was read. */
+static void take_frames(struct host *self, struct handler_bytes *in)
+{
+    size_t at = 0;
+    while (in->len - at >= HANDLER_FRAME_HEAD) {
+        size_t len = handler_frame_length(in->data + at);
+        if (in->len - at - HANDLER_FRAME_HEAD < len)
+            break;
+        take_message(self, in->data + at + HANDLER_FRAME_HEAD, len);
+        at += HANDLER_FRAME_HEAD + len;
+    }
+    if (at > 0)
+        memmove(in->data, in->data + at, in->len - at);
+    in->len -= at;
+}
+
+/* The keeper wants no more answers: what runs has nobody to run for. */
+static void end_input(struct host *self)
+{
+    pthread_mutex_lock(&self->lock);
+    self->over = true;
+    for (struct job *job = self->first; job; job = job->next)
+        if (job->task.context)
+            tarmac_cancel(job->task.context, "the worker has gone");
+    pthread_cond_signal(&self->arrived);
+    pthread_mutex_unlock(&self->lock);
+}
+
+static void *read_messages(void *arg)
+{
+    struct host *self = arg;
+    struct handler_bytes in = {0};
+    while (handler_bytes_reserve(&in, READ_AT_ONCE)) {
+        ssize_t got = read(self->in, in.data + in.len, in.room - in.len);
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got <= 0)
+            break;
+        in.len += (size_t)got;
+        take_frames(self, &in);
+    }
+    handler_bytes_release(&in);
+    end_input(self);
+    return NULL;
+}
+
+/* ---- what goes out ---- */
+
+static void send_answer(struct host *self, const struct handler_result *result)
+{
+    self->answer.len = 0;
+    if (handler_put_result(&self->answer, result) < 0) {
+        fprintf(stderr, "%s: no memory for a result\n", PLUGIN_HOST);
+        _exit(NO_MEMORY);
+    }
+    for (size_t at = 0; at < self->answer.len;) {
+        ssize_t put = write(self->out, self->answer.data + at, self->answer.len - at);
+        if (put < 0 && errno != EINTR)
+            _exit(EXIT_STOPPED);           /* nobody is there to be told */
+        at += put > 0 ? (size_t)put : 0;
+    }
+    if (self->answer.room > READ_AT_ONCE)
+        handler_bytes_release(&self->answer);
+}
+
+static void answer_fault(struct host *self, uint64_t id, const char *sentence)
+{
+    send_answer(self, &(struct handler_result){.id = id, .error = sentence, .code = 1, .fault = true});
+}
+
+static void work(struct host *self, struct job *job)
+{
+    struct tarmac_task *task = &job->task;
+    if (!self->plugin || !task->context) {
+        answer_fault(self, job->id, self->plugin ? "no memory for a context" : self->why.text);
+        return;
+    }
+    int code = self->plugin->run(self->state, task);
+    fflush(stdout);                        /* it belongs to this task's errors */
+    bool known = code >= 0 && code <= CODE_MOST;
+    if (!known && task->error[0] == '\0')
+        tarmac_task_error(task, tarmac_code_name(code));
+    struct handler_result result = {
+        .id = job->id, .ok = code == 0, .code = known ? code : 1, .output = task->output, .output_len = task->output_len, .error = task->error,
+    };
+    send_answer(self, &result);
+}
+
+/* ---- the process ---- */
+
+/* Blocks; NULL at the end. It stays in the queue, where a cancel finds it. */
+static struct job *next_job(struct host *self)
+{
+    pthread_mutex_lock(&self->lock);
+    while (!self->first && !self->over)
+        pthread_cond_wait(&self->arrived, &self->lock);
+    struct job *job = self->first;
+    pthread_mutex_unlock(&self->lock);
+    return job;
+}
+
+static void end_job(struct host *self, struct job *job)
+{
+    pthread_mutex_lock(&self->lock);
+    self->first = job->next;
+    pthread_mutex_unlock(&self->lock);
+    release_job(job);
+}
+
+/* The protocol goes to other descriptors; a plugin's own input is empty, and its output goes where its errors go. */
+static int take_descriptors(struct host *self)
+{
+    int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    self->in = fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+    self->out = fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+    bool done = null >= 0 && self->in >= 0 && self->out >= 0 && dup2(null, STDIN_FILENO) >= 0 && dup2(STDERR_FILENO, STDOUT_FILENO) >= 0;
+    if (null >= 0)
+        close(null);
+    return done ? 0 : -errno;
+}
+
+/* Signals are the plugin's business, on the thread that it knows. */
+static int start_reader(struct host *self, pthread_t *ret)
+{
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    int error = pthread_create(ret, NULL, read_messages, self);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return -error;
+}
+
+static int serve(const char *path, const char *argument)
+{
+    struct host host = {.in = -1, .out = -1, .lock = PTHREAD_MUTEX_INITIALIZER, .arrived = PTHREAD_COND_INITIALIZER};
+    pthread_t reader;
+    int error = take_descriptors(&host);
+    if (error == 0)
+        error = start_reader(&host, &reader);
+    if (error < 0) {
+        fprintf(stderr, "%s: cannot start: %s\n", PLUGIN_HOST, strerror(-error));
+        return EXIT_BUG;
+    }
+    open_plugin(&host, path, argument);
+    for (struct job *job; (job = next_job(&host));) {
+        work(&host, job);
+        end_job(&host, job);
+    }
+    pthread_join(reader, NULL);
+    if (host.plugin && host.plugin->close)
+        host.plugin->close(host.state);
+    handler_bytes_release(&host.answer);
+    return EXIT_STOPPED;
+}
+
+static int try(const char *path)
+{
+    struct host host = {0};
+    /* Whatever it prints while it is loaded is not the sentence that is waited for. */
+    if (take_descriptors(&host) < 0)
+        return EXIT_BUG;
+    if (load(path, &host.why))
+        return EXIT_STOPPED;
+    size_t len = strlen(host.why.text);
+    return write(host.out, host.why.text, len) == (ssize_t)len ? EXIT_USAGE : EXIT_BUG;
+}
+
+bool plugin_host_is_asked_for(int argc, char **argv) { return (argc == 2 || argc == 3) && strcmp(argv[0], PLUGIN_HOST) == 0; }
+
+int plugin_host_main(int argc, char **argv)
+{
+    prctl(PR_SET_NAME, PLUGIN_HOST);
+    return argc == 3 ? serve(argv[1], argv[2]) : try(argv[1]);
+}
