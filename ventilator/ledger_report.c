@@ -171,7 +171,7 @@ struct page {
     size_t most, bytes;
 };
 
-/* A page of `all`. Who doesn't ask for pages gets the last ones. */
+/* Who doesn't ask for pages gets one: of batches the last, of workers the first. */
 static struct page page_of(uint64_t after, uint32_t most)
 {
     return (struct page){.after = most > 0 ? after : 0, .most = most > 0 && most < PAGE_MOST ? most : PAGE_MOST, .bytes = PAGE_BYTES};
