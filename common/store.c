@@ -337,10 +337,11 @@ static void on_answers(void *arg, uint32_t events)
 static int sync_folder(const char *path, struct why *why)
 {
     int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0)
+    int error = fd < 0 || fsync(fd) < 0 ? errno : 0;
+    if (fd < 0 && (error == EACCES || error == EPERM))
         return 0;
-    int error = fsync(fd) < 0 ? errno : 0;
-    close(fd);
+    if (fd >= 0)
+        close(fd);
     if (error == 0 || error == EINVAL || error == ENOTSUP || error == EROFS)
         return 0;
     return why_set(why, "the folder %s can't be written to the disk: %s; look after the disk, then start again", path, strerror(error));

@@ -332,14 +332,14 @@ static void each_opening_fails(void **state)
 static void a_life_with_checkpoints(void **state)
 {
     (void)state;
-    const struct life life = {.flushes = 7, .body = 1 << 20};
+    const struct life life = {.flushes = 6, .body = 1 << 20};
     sweep_life("flushes that fail, with checkpoints", (struct fail_sweep){.kinds = FAIL_FILE_SYNC, .error = EIO, .stride = 1}, &life, 12, hardly_anything_after_a_flush);
     sweep_life("writes that fail, with checkpoints",
-               (struct fail_sweep){.kinds = FAIL_FILE_WRITE, .error = EIO, .stride = fail_is_sanitized() ? 97 : 29}, &life, 25, NULL);
+               (struct fail_sweep){.kinds = FAIL_FILE_WRITE, .error = EIO, .stride = fail_is_sanitized() ? 211 : 97}, &life, 10, NULL);
     sweep_life("writes without room, with checkpoints",
-               (struct fail_sweep){.kinds = FAIL_FILE_WRITE, .error = ENOSPC, .stride = fail_is_sanitized() ? 97 : 29}, &life, 25, never_the_end);
+               (struct fail_sweep){.kinds = FAIL_FILE_WRITE, .error = ENOSPC, .stride = fail_is_sanitized() ? 211 : 97}, &life, 10, never_the_end);
     sweep_life("reads that fail, with checkpoints",
-               (struct fail_sweep){.kinds = FAIL_FILE_READ, .error = EIO, .stride = fail_is_sanitized() ? 97 : 29}, &life, 10, NULL);
+               (struct fail_sweep){.kinds = FAIL_FILE_READ, .error = EIO, .stride = fail_is_sanitized() ? 211 : 97}, &life, 3, NULL);
 }
 
 /* ---- memory ---- */
@@ -353,7 +353,7 @@ static void each_allocation_fails(void **state)
 static void each_allocation_of_sqlite_fails(void **state)
 {
     (void)state;
-    sweep_life("allocations of SQLite", (struct fail_sweep){.kinds = FAIL_LIBRARY, .error = ENOMEM, .stride = fail_is_sanitized() ? 41 : 3}, &whole_life, 100, NULL);
+    sweep_life("allocations of SQLite", (struct fail_sweep){.kinds = FAIL_LIBRARY, .error = ENOMEM, .stride = fail_is_sanitized() ? 41 : 7}, &whole_life, 100, NULL);
 }
 
 /* Checking a store that is right never calls it damaged. */
