@@ -56,7 +56,7 @@ void report_count(const Wire__Report *report, const uint8_t *fresh, uint64_t cou
 bool report_says_whole(const Wire__Report *report)
 {
     for (size_t i = 0; i < report->n_reasons; i++)
-        if (report->reasons[i] == WIRE__REASON__CANCEL)
+        if (report->reasons[i] == WIRE__REASON__CANCEL || report->reasons[i] == WIRE__REASON__PARENT)
             return true;
     return false;
 }

@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "common/clock.h"
-#include "common/options.h"
+#include "tarmac/nested.h"
 
 #define GRACE_NS (2 * NS_PER_S)
 #define MAX_OUTPUT (UINT64_C(1) << 20)
@@ -53,38 +53,6 @@ static int set_values(tarmac_context *context, struct api_options *ret, tarmac_f
     return TARMAC_OK;
 }
 
-static int hex_digit(char c) { return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1; }
-
-/* "BATCH/INDEX/EPOCH/ATTEMPT", as a worker has put it into the environment. */
-static int set_parent(const char *text, struct api_options *ret)
-{
-    char copy[128], *rest = copy, *part[4];
-    struct why ignored;
-    uint64_t attempt;
-    if (strlen(text) >= sizeof copy)
-        return -1;
-    memcpy(copy, text, strlen(text) + 1);
-    for (size_t i = 0; i < 4; i++)
-        if (!(part[i] = strsep(&rest, "/")))
-            return -1;
-    if (rest || strlen(part[0]) != 2 * WIRE_ID)
-        return -1;
-    for (size_t i = 0; i < WIRE_ID; i++) {
-        int high = hex_digit(part[0][2 * i]), low = hex_digit(part[0][2 * i + 1]);
-        if (high < 0 || low < 0)
-            return -1;
-        ret->parent_id[i] = (uint8_t)(high << 4 | low);
-    }
-    if (parse_u64(part[1], 0, WIRE_TASKS, &ret->parent.first, &ignored) < 0 ||
-        parse_u64(part[2], 1, UINT64_MAX, &ret->parent.epoch, &ignored) < 0 || parse_u64(part[3], 1, UINT32_MAX, &attempt, &ignored) < 0)
-        return -1;
-    ret->parent.count = 1;
-    ret->parent.attempt = (uint32_t)attempt;
-    ret->parent.batch = wire_id_bytes(ret->parent_id);
-    ret->options.parent = &ret->parent;
-    return 0;
-}
-
 static int set_context(tarmac_context *context, const struct tarmac_options *from, struct api_options *ret, tarmac_failure *failure)
 {
     int64_t left = tarmac_left(context);
@@ -98,8 +66,9 @@ static int set_context(tarmac_context *context, const struct tarmac_options *fro
         ret->deadline.us = us(left) > 0 ? us(left) : 1;
         ret->options.deadline = &ret->deadline;
     }
-    if (parent && set_parent(parent, ret) < 0)
+    if (parent && nested_parent(parent, ret->parent_id, &ret->parent) < 0)
         return failed(failure, TARMAC_BAD_INPUT, "TARMAC_PARENT '%.100s' is not what a worker makes: BATCH/INDEX/EPOCH/ATTEMPT", parent);
+    ret->options.parent = parent ? &ret->parent : NULL;
     return set_values(context, ret, failure);
 }
 

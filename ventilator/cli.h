@@ -92,9 +92,16 @@ struct cli_batch {
     Wire__Value **value_list, **require_list;
     char *keys;                          /* the text of both, cut at the = */
     uint32_t codes[256];
+    struct json_t *inherited;            /* values of the attempt that this process belongs to */
+    Wire__Fence parent;                  /* that attempt */
+    uint8_t parent_id[WIRE_ID];
 };
-int cli_batch_build(const struct cli_options *o, const struct cli_words *words, const struct items_spec *items,
+/* elsewhere: for another ventilator than that of a handler which runs us. */
+int cli_batch_build(const struct cli_options *o, const struct cli_words *words, const struct items_spec *items, bool elsewhere,
                     struct cli_batch *ret, struct why *why);
+/* Inside of a handler (cli_nested.c): what the batch inherits, and, unless it goes elsewhere, its parent. 0, or why. */
+int cli_nested(const struct cli_options *o, bool elsewhere, struct cli_batch *b, struct why *why);
+void cli_nested_release(struct cli_batch *b);
 void cli_batch_release(struct cli_batch *self);
 
 /* ---- a session (cli.c) ---- */

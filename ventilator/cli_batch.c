@@ -71,9 +71,9 @@ static int set_all_values(const struct cli_options *o, struct cli_batch *b, stru
     for (size_t i = 0; i < o->require.n; i++)
         bytes += strlen(o->require.items[i]) + 1;
     b->keys = malloc(bytes);
-    b->values = calloc(o->values.n + 1, sizeof *b->values);
+    b->values = calloc(o->values.n + 1 + WIRE_VALUES, sizeof *b->values);     /* and those that are inherited */
     b->require = calloc(o->require.n + 1, sizeof *b->require);
-    b->value_list = calloc(o->values.n + 1, sizeof *b->value_list);
+    b->value_list = calloc(o->values.n + 1 + WIRE_VALUES, sizeof *b->value_list);
     b->require_list = calloc(o->require.n + 1, sizeof *b->require_list);
     if (!b->keys || !b->values || !b->require || !b->value_list || !b->require_list)
         return why_set(why, "there is no memory left");
@@ -248,7 +248,7 @@ static int check_as_the_wire_does(const struct cli_batch *b, struct why *why)
     return r;
 }
 
-int cli_batch_build(const struct cli_options *o, const struct cli_words *words, const struct items_spec *items,
+int cli_batch_build(const struct cli_options *o, const struct cli_words *words, const struct items_spec *items, bool elsewhere,
                     struct cli_batch *ret, struct why *why)
 {
     start(ret);
@@ -261,7 +261,7 @@ int cli_batch_build(const struct cli_options *o, const struct cli_words *words, 
         set_bound("deadline", o->deadline, &ret->deadline, &ret->options.deadline, why) < 0 ||
         set_bound("timeout", o->timeout, &ret->timeout, &ret->options.timeout, why) < 0 || set_all_values(o, ret, why) < 0 ||
         set_retry_on(o->retry_on, ret, why) < 0 || set_backoff(o->backoff, ret, why) < 0 || set_halt(o->halt, ret, why) < 0 ||
-        set_trace(o, ret, why) < 0)
+        set_trace(o, ret, why) < 0 || cli_nested(o, elsewhere, ret, why) < 0)
         goto fail;
     if (items->kind == ITEMS_RANGE) {
         ret->range.first = (int64_t)items->first;
@@ -282,6 +282,7 @@ fail:
 
 void cli_batch_release(struct cli_batch *self)
 {
+    cli_nested_release(self);
     free(self->keys);
     free(self->values);
     free(self->require);

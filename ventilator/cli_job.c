@@ -48,7 +48,7 @@ bool job_parse(struct job *self, const struct command_spec *command, int argc, c
     const char *or_handler = takes_handler(command) ? ", or --handler NAME" : "";
     if (cli_split_words(o, self->argv + rest, dashes, or_handler, &self->words, &why) < 0 ||
         cli_items_spec(o, &self->words, &self->spec, &why) < 0 ||
-        cli_batch_build(o, &self->words, &self->spec, &self->batch, &why) < 0)
+        cli_batch_build(o, &self->words, &self->spec, !takes_handler(command), &self->batch, &why) < 0)
         return refuse(self, &why, ret_code);
     if (o->out_dir && !o->dry_run && !(self->files = out_files_new(o->out_dir, o->out_name, &why)))
         return refuse(self, &why, ret_code);

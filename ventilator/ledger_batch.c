@@ -27,6 +27,7 @@ struct batch *batch_new(struct ledger *l, uint64_t number, const uint8_t *id, co
     RB_INIT(&b->flights);
     RB_INIT(&b->supplies);
     TAILQ_INIT(&b->closings);
+    LIST_INIT(&b->children);
     return b;
 }
 
@@ -54,6 +55,7 @@ static void batch_clear(struct ledger *l, struct batch *b)
 void batch_free(struct ledger *l, struct batch *b)
 {
     batch_clear(l, b);
+    nested_forget(b);
     struct flight *f, *f_next;
     RB_FOREACH_SAFE(f, flight_tree, &b->flights, f_next)
         flight_drop(l, f);
@@ -273,6 +275,7 @@ uint64_t batch_tally(struct ledger *l, struct batch *b)
     t.retried = b->retried;
     t.duplicates = b->duplicates;
     t.registered = b->registered;
+    t.parent_over = b->parent_over;
     if (b->complete) {
         t.n_counts = WIRE_VERDICTS;
         t.counts = b->counts;
@@ -337,6 +340,7 @@ int restore_batch(struct ledger *l, const Wire__JournalBatch *r, struct why *why
     b->recovery = RECOVER_ASK;
     b->restored = b->durable = true;
     batch_index(l, b);
+    nested_link(l, b);
     if (r->number >= l->next_batch)
         l->next_batch = r->number + 1;
     if (r->deadline != NULL)
@@ -356,6 +360,9 @@ int restore_tally(struct ledger *l, const Wire__JournalTally *t, struct why *why
     b->cancel_reason = t->cancel_reason;
     if (t->cancel_sentence[0] != '\0' && (b->cancel_sentence = strdup(t->cancel_sentence)) == NULL)
         return why_set(why, "no memory for the journal's cancels");
+    b->parent_over = t->parent_over;
+    if (t->parent_over || t->complete)
+        nested_forget(b);
     b->retried = t->retried;
     b->duplicates = t->duplicates;
     if (t->n_cancelled_tasks > 0) {
@@ -416,6 +423,8 @@ static void batch_complete(struct ledger *l, struct batch *b)
     worker_flush_releases(l);               /* nothing may come after retire */
     batch_clear(l, b);
     b->complete = true;
+    nested_judge(l, b);
+    nested_forget(b);
     TAILQ_REMOVE(&l->open, b, open_link);
     l->counts.open_batches--;
     b->completed.ns = l->config.wall.ns + mono_since(l->now, l->started);
@@ -433,6 +442,7 @@ void batch_moved(struct ledger *l, struct batch *b)
     if (b->complete)
         return;
     halt_judge(l, b);
+    nested_judge(l, b);
     if (b->sealed && b->settled == b->admitted && b->staged == b->admitted && b->recovery == RECOVERED
         && b->registered && b->total_told) {
         batch_complete(l, b);

@@ -217,14 +217,13 @@ void cancel_whole(struct batch *b, Wire__Reason reason, const char *sentence)
     free(b->cancel_sentence);
     b->cancelled = b->seal_staged = true;
     b->cancel_reason = reason;
-    b->cancel_sentence = sentence[0] != '\0' ? strdup(sentence) : NULL;
+    b->cancel_sentence = sentence[0] != '\0' ? strdup(sentence) : NULL;      /* without memory: without words */
 }
 
 static struct pending *pend_cancel(struct ledger *l, struct batch *b, struct cancel *c)
 {
     batch_ready(l, b);
     struct pending *p = pend(l, PENDING_CANCEL, batch_tally(l, b));
-    BUG_IF_NO_MEMORY(p);
     p->batch = b->number;
     p->upto = b->staged;
     p->seals = b->seal_staged;

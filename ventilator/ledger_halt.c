@@ -90,7 +90,6 @@ static void halt(struct ledger *l, struct batch *b, uint64_t failures)
     cancel_whole(b, WIRE__REASON__HALT, sentence);
     batch_ready(l, b);
     struct pending *p = pend(l, PENDING_HALT, batch_tally(l, b));
-    BUG_IF_NO_MEMORY(p);
     p->batch = b->number;
     p->upto = b->staged;
     p->seals = true;

@@ -385,6 +385,7 @@ static struct flight *flight_split(struct ledger *l, struct flight *f, uint32_t 
     rest->epoch = f->epoch;
     rest->past = f->past;
     rest->assigned = f->assigned;
+    rest->reported = f->reported;
     rest->open = rest->count - bits_count(rest->done, rest->count);
     rest->unended = rest->count - bits_count(rest->ended, rest->count);
     rest->bytes = f->bytes * rest->count / f->count;

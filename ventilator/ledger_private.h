@@ -13,6 +13,7 @@
  *   ledger_quarantine.c  tasks on their last chance: alone at an empty worker
  *   ledger_settle.c    verdicts: recorded, closings, deadlines; ledger_cancel.c: cancels
  *   ledger_halt.c      batches that are ended by their own failures
+ *   ledger_parent.c    batches that attempts have submitted, and what becomes of them
  *   ledger_sink.c      the sink's connection, registration and recovery
  *   ledger_purge.c     what becomes of complete batches: retained, purged, remembered by their keys
  */
@@ -112,6 +113,7 @@ struct flight {
     uint32_t unended;
     uint64_t bytes;                     /* of payload; counted against the window until all have ended */
     mono_t assigned;
+    mono_t reported;                    /* when the last of its tasks was said to run; 0: none was yet */
     uint64_t *done, *ended, *started;   /* one bit a task; in one allocation behind the struct */
 };
 RB_HEAD(flight_tree, flight);
@@ -193,6 +195,11 @@ struct batch {
     bool by_wall_clock;                 /* its deadline, since the host's restart: the journal gets it anew */
     struct due due;                     /* too late, deadline, then deadline + grace */
     struct due resend;                  /* closings and registrations that the sink has not answered */
+
+    struct batch *parent;               /* whose attempt has submitted it and may still run */
+    LIST_HEAD(, batch) children;
+    LIST_ENTRY(batch) sibling;
+    bool parent_over;                   /* that attempt has ended by itself */
 
     enum recovery recovery;
     bool restored;                      /* from the journal: it is older than this process */
@@ -583,6 +590,15 @@ void cancel_reapply(struct ledger *l, struct batch *b);             /* after a r
 void cancel_whole(struct batch *b, Wire__Reason reason, const char *sentence);     /* from here on nothing of it is dispatched */
 /* The same, journaled and carried through like a client's cancel, though nobody waits for an answer. */
 void cancel_by_itself(struct ledger *l, struct batch *b, Wire__Reason reason, const char *sentence);
+
+/* ---- ledger_parent.c ---- */
+/* Before b is put into the tables: may it be taken in, and what does it inherit beyond what was given? -1: why says why not. */
+int nested_begin(struct ledger *l, struct batch *b, const Wire__Options *given, Wire__RefusedCode *code, struct why *why);
+void nested_link(struct ledger *l, struct batch *b);        /* to the parent that its options name, if that is here and open */
+void nested_forget(struct batch *b);                        /* b is over: it has neither parent nor children from here on */
+void nested_judge(struct ledger *l, struct batch *p);       /* p has moved: do its children go on? */
+void nested_recorded(struct ledger *l, struct batch *p, const Wire__RecordedResult *r);
+bool nested_note(const struct ledger *l, const struct batch *b, char *out, size_t size);    /* a deadlock; false: none */
 
 /* ---- ledger_halt.c ---- */
 void halt_judge(struct ledger *l, struct batch *b);         /* its counts have changed: is it to be halted? */

@@ -93,7 +93,7 @@ void batch_note(struct ledger *l, const struct batch *b, char *out, size_t size)
         snprintf(out, size, "recovering: the sink has not yet told what is recorded");
     else if (b->recovery == RECOVER_WORKERS)
         snprintf(out, size, "recovering: waiting for the workers that were here before the restart");
-    else
+    else if (!nested_note(l, b, out, size))
         quarantine_note(l, b, out, size);
 }
 
@@ -443,6 +443,26 @@ static void explain_task(struct ledger *l, struct batch *b, uint64_t index, stru
         tell(s, "task %" PRIu64 ": has ended; 'ventilator results %s' has its record", index, b->short_id);
 }
 
+static void explain_parent(struct ledger *l, const struct batch *b, struct story *s)
+{
+    const Wire__Fence *fence = b->options->parent;
+    if (fence == NULL)
+        return;
+    const struct batch *p = batch_by_id(l, fence->batch);
+    tell(s, "submitted by attempt %u of task %" PRIu64 " of batch %s%s", fence->attempt, fence->first, p != NULL ? p->short_id : "(not here any more)",
+         b->options->detach ? ", and detached from it" : b->parent != NULL ? ": it is cancelled when that attempt is stopped or given up"
+         : b->parent_over ? ", which has ended by itself" : "");
+}
+
+static void explain_children(const struct batch *b, const Wire__Number *index, struct story *s)
+{
+    const struct batch *child;
+    LIST_FOREACH(child, &b->children, sibling)
+        if (index == NULL || index->n == child->options->parent->first)
+            tell(s, "task %" PRIu64 ": its attempt %u has submitted batch %s, which is not complete", child->options->parent->first,
+                 child->options->parent->attempt, child->short_id);
+}
+
 void reply_explain(struct ledger *l, ledger_peer client, uint64_t request, const Wire__Explain *e)
 {
     struct why why = {""};
@@ -463,8 +483,10 @@ void reply_explain(struct ledger *l, ledger_peer client, uint64_t request, const
         tell(&s, "%.230s", text);
     if (b->cancelled && !is_halted(b))
         tell(&s, "cancelled: %.200s", b->cancel_sentence != NULL ? b->cancel_sentence : "no reason was given");
+    explain_parent(l, b, &s);
     if (e->index != NULL)
         explain_task(l, b, e->index->n, &s);
+    explain_children(b, e->index, &s);
     Wire__Explanation x = WIRE__EXPLANATION__INIT;
     x.n_lines = s.n;
     x.lines = s.lines;

@@ -179,6 +179,7 @@ static bool some_worker_can(const struct ledger *l, const struct batch *b)
 
 static void unmake_batch(struct batch *b)
 {
+    nested_forget(b);
     wire_free(&b->options);
     free(b->key);
     free(b);
@@ -231,6 +232,11 @@ static void on_submit(struct ledger *l, ledger_peer peer, uint64_t request, cons
     b = make_batch(l, id, s);
     if (b == NULL) {
         reply_refused(l, peer, request, WIRE__REFUSED_CODE__NOT_NOW, "the ventilator has no memory for another batch now; try again later");
+        return;
+    }
+    if (nested_begin(l, b, s->options, &code, &why) < 0) {
+        reply_refused(l, peer, request, code, why.text);
+        unmake_batch(b);
         return;
     }
     if (b->options->require_worker && !some_worker_can(l, b)) {

@@ -439,8 +439,10 @@ void on_recorded(struct ledger *l, const Wire__Recorded *m)
             release_unknown(l, r);
             continue;
         }
-        if (r->kind != WIRE__RESULT_KIND__IS_CLOSING)
+        if (r->kind != WIRE__RESULT_KIND__IS_CLOSING) {
             worker_release(l, r->session, r->fence, b);
+            nested_recorded(l, b, r);
+        }
         /* Before the sink has told what it has, what it says now is part of that answer. */
         bool attempt = r->kind == WIRE__RESULT_KIND__IS_ATTEMPT;
         if (b->disowned || (b->recovery == RECOVER_ASK && b->asked == 0 && !attempt))

@@ -467,7 +467,8 @@ static void each_part(struct ledger *l, struct worker *w, const Wire__Fence *fen
 
 static void part_started(struct ledger *l, struct batch *b, struct flight *f, uint64_t first, uint32_t count, void *arg)
 {
-    (void)l, (void)b, (void)arg;
+    (void)b, (void)arg;
+    f->reported = l->now;
     bits_fill(f->started, (uint32_t)(first - f->first), count);
 }
 

@@ -7,10 +7,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <jansson.h>
+
 #include "proto/handler.h"
 #include "tarmac/template.h"
 
 #define VARIABLES (16u + 2 * WIRE_VALUES)
+#define VALUES_MOST (100u * 1024)
 
 /* A handler's template, once for payloads that are arguments and once for those that go to standard input. */
 struct handler {
@@ -169,6 +172,31 @@ static void values(struct worker_command *self, const struct agent_run *run)
             value(self, run->extra->values[i]);
 }
 
+static void set_all(json_t *object, Wire__Value *const *values, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        json_object_set_new(object, values[i]->key, json_string(values[i]->value));
+}
+
+/* By their own keys, for nested submissions: the variables' names have lost them. Left out where it would be longer than
+ * a variable may be, which takes thousands of control characters. */
+static void values_as_json(struct worker_command *self, const struct agent_run *run)
+{
+    json_t *object = json_object();
+    set_all(object, run->options->values, run->options->n_values);
+    if (run->extra)
+        set_all(object, run->extra->values, run->extra->n_values);
+    char *text = json_object_size(object) > 0 ? json_dumps(object, JSON_COMPACT) : NULL;
+    if (text && strlen(text) < VALUES_MOST) {
+        static const char name[] = "TARMAC_VALUES=";
+        self->at[self->n++] = self->len;
+        put(self, name, sizeof name - 1);
+        put(self, text, strlen(text) + 1);
+    }
+    free(text);
+    json_decref(object);
+}
+
 /* The attempt's span is a child of the batch's: the same trace and flags, a span of its own. */
 static bool child_span(const struct agent_run *run, char ret_id[33], char ret_traceparent[64])
 {
@@ -213,6 +241,7 @@ static int make_environment(struct worker_command *self, const struct agent_run 
         variable(self, "TARMAC_VENTILATOR=%s", self->submit_to);
     trace(self, run);
     values(self, run);
+    values_as_json(self, run);
     for (size_t i = 0; i < self->n && !self->no_memory; i++)
         self->env[i] = self->text + self->at[i];
     self->env[self->n] = NULL;

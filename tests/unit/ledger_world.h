@@ -448,6 +448,18 @@ static inline void finished(struct world *w, ledger_peer peer, unsigned lane, ui
     upward(w, peer, peer, lane_of(lane), &m);
 }
 
+static inline void started(struct world *w, ledger_peer peer, unsigned lane, uint64_t first, uint32_t count, uint32_t attempt)
+{
+    Wire__Fence f = fence_of(w, first, count, attempt), *fences = &f;
+    Wire__Started x = WIRE__STARTED__INIT;
+    Wire__Upward m = WIRE__UPWARD__INIT;
+    x.n_fences = 1;
+    x.fences = &fences;
+    m.what_case = WIRE__UPWARD__WHAT_STARTED;
+    m.started = &x;
+    upward(w, peer, peer, lane_of(lane), &m);
+}
+
 static inline void recorded_with(struct world *w, ledger_peer worker, const Wire__Fence *fence, Wire__ResultKind kind, Wire__Verdict v,
                                  Wire__Reason reason, bool fresh)
 {
