@@ -110,7 +110,7 @@ none_marked() { [ -z "$(marked)" ]; }
 marked_running() {    # TEXT: those whose command line has it
     local pid
     for pid in $(marked); do
-        if tr '\0' ' ' <"/proc/$pid/cmdline" 2>/dev/null | grep -qF -- "$1"; then echo "$pid"; fi
+        if tr '\0' ' ' 2>/dev/null <"/proc/$pid/cmdline" | grep -qF -- "$1"; then echo "$pid"; fi
     done
 }
 some_running() { [ -n "$(marked_running "$1")" ]; }
