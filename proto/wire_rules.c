@@ -342,7 +342,7 @@ RULES(cancel_report, NULL, NAME_OR_NONE(CancelReport, short_id));
 RULES(extended, NULL, NAME_OR_NONE(Extended, short_id));
 RULES(purged, NULL, NAME_OR_NONE(Purged, short_id));
 RULES(draining, NULL, NAME_OR_NONE(Draining, worker));
-RULES(explanation, NULL, TEXTS(Explanation, lines, WIRE_FENCES, WIRE_SENTENCE));
+RULES(explanation, NULL, TEXTS(Explanation, lines, WIRE_FENCES, WIRE_SENTENCE), ID_OR_NONE(Explanation, batch));
 RULES(worker_status, NULL,
     NAME(WorkerStatus, name),
     NAME_OR_NONE(WorkerStatus, state),

@@ -404,47 +404,6 @@ int seal_main(int argc, char **argv)
     return end(&self, &seal_command, ask(&self, &m));
 }
 
-/* ---- explain ---- */
-
-const struct command_spec explain_command = {
-    .program = "ventilator", .name = "explain", .arguments = "[options] BATCH [INDEX]",
-    .summary = "Tells the story of a batch, or of one task, so far, and why it is not running.",
-    .tables = plain_tables,
-};
-
-static void print_explanation(struct question *self, const Wire__Reply *reply)
-{
-    (void)self;
-    for (size_t i = 0; i < reply->explanation->n_lines; i++)
-        puts(reply->explanation->lines[i]);
-}
-
-int explain_main(int argc, char **argv)
-{
-    struct question self;
-    struct why why;
-    char **arguments;
-    int code;
-    if (!begin(&self, &explain_command, argc, argv, 1, 2, &arguments, &code))
-        return code;
-    Wire__Explain explain = WIRE__EXPLAIN__INIT;
-    Wire__Number index = WIRE__NUMBER__INIT;
-    Wire__Request m = WIRE__REQUEST__INIT;
-    explain.ref = arguments[0];
-    if (arguments[1]) {
-        if (parse_u64(arguments[1], 0, WIRE_TASKS, &index.n, &why) < 0) {
-            fprintf(stderr, "ventilator: index '%.40s': %s\n", arguments[1], why.text);
-            return end(&self, &explain_command, EXIT_USAGE);
-        }
-        explain.index = &index;
-    }
-    m.what_case = WIRE__REQUEST__WHAT_EXPLAIN;
-    m.explain = &explain;
-    self.expected = WIRE__REPLY__WHAT_EXPLANATION;
-    self.print = print_explanation;
-    return end(&self, &explain_command, ask(&self, &m));
-}
-
 /* ---- workers, drain ---- */
 
 const struct command_spec workers_command = {

@@ -407,11 +407,16 @@ static void tell(struct story *s, const char *format, ...)
     s->n++;
 }
 
+static uint64_t tries_used(const struct past *past) { return (uint64_t)past->tries + past->forgiven; }
+
+static uint64_t tries_most(const struct batch *b) { return (b->options->retry != NULL ? (uint64_t)b->options->retry->retries : 0) + 1; }
+
 static void explain_hole(const struct ledger *l, const struct batch *b, uint64_t index, const struct hole *h, struct story *s)
 {
     char text[WIRE_SENTENCE];
     if (h->past.losses == 0) {
-        tell(s, "task %" PRIu64 ": queued again, after %u attempts", index, h->past.attempts);
+        tell(s, "task %" PRIu64 ": queued again, after %u attempts (%" PRIu64 " of %" PRIu64 " tries)", index, h->past.attempts,
+             tries_used(&h->past), tries_most(b));
         return;
     }
     lost_sentence(l, b, &h->past, text, sizeof text);
@@ -420,7 +425,8 @@ static void explain_hole(const struct ledger *l, const struct batch *b, uint64_t
         tell(s, "task %" PRIu64 ": one more would end it: it waits for a worker that holds nothing else", index);
 }
 
-static void explain_task(struct ledger *l, struct batch *b, uint64_t index, struct story *s)
+/* true: it has ended, and the sink has its record. */
+static bool explain_task(struct ledger *l, struct batch *b, uint64_t index, struct story *s)
 {
     struct flight *f = flight_at(b, index);
     struct waiting *w;
@@ -429,18 +435,22 @@ static void explain_task(struct ledger *l, struct batch *b, uint64_t index, stru
     if (index >= b->admitted)
         tell(s, "task %" PRIu64 ": there is none; the batch has %" PRIu64 " so far", index, b->admitted);
     else if (f != NULL && !bit_get(f->done, (uint32_t)(index - f->first)))
-        tell(s, "task %" PRIu64 ": attempt %u is at worker %s since %.3f s, %s", index, f->past.attempts, f->worker->name,
-             (double)mono_since(l->now, f->assigned) / 1e9,
+        tell(s, "task %" PRIu64 ": attempt %u (try %" PRIu64 " of %" PRIu64 ") is at worker %s since %.3f s, %s", index, f->past.attempts,
+             tries_used(&f->past) + 1, tries_most(b), f->worker->name, (double)mono_since(l->now, f->assigned) / 1e9,
              bit_get(f->ended, (uint32_t)(index - f->first)) ? "ended, its result is on the way to the sink"
              : bit_get(f->started, (uint32_t)(index - f->first)) ? "running" : "starting or waiting for its slot");
     else if (w != NULL)
-        tell(s, "task %" PRIu64 ": waits %.3f s before try %u", index, (double)mono_since(w->due.at, l->now) / 1e9, w->past.tries + w->past.forgiven + 1);
+        tell(s, "task %" PRIu64 ": attempt %u did not end well; it waits %.3f s before try %" PRIu64 " of %" PRIu64, index, w->past.attempts,
+             (double)mono_since(w->due.at, l->now) / 1e9, tries_used(&w->past) + 1, tries_most(b));
     else if (h != NULL)
         explain_hole(l, b, index, h, s);
     else if (index >= b->cursor && !b->complete)
         tell(s, "task %" PRIu64 ": queued, %" PRIu64 " of its batch are before it", index, index - b->cursor + b->in_holes);
+    else if (b->in_closings > 0)
+        tell(s, "task %" PRIu64 ": has ended, or ends: the sink has not answered yet", index);
     else
-        tell(s, "task %" PRIu64 ": has ended; 'ventilator results %s' has its record", index, b->short_id);
+        return true;
+    return false;
 }
 
 static void explain_parent(struct ledger *l, const struct batch *b, struct story *s)
@@ -484,12 +494,15 @@ void reply_explain(struct ledger *l, ledger_peer client, uint64_t request, const
     if (b->cancelled && !is_halted(b))
         tell(&s, "cancelled: %.200s", b->cancel_sentence != NULL ? b->cancel_sentence : "no reason was given");
     explain_parent(l, b, &s);
-    if (e->index != NULL)
-        explain_task(l, b, e->index->n, &s);
+    bool recorded = e->index != NULL && explain_task(l, b, e->index->n, &s);
+    if (recorded && !l->sink_present)
+        tell(&s, "task %" PRIu64 ": has ended; the sink, which has its record, is away", e->index->n);
     explain_children(b, e->index, &s);
     Wire__Explanation x = WIRE__EXPLANATION__INIT;
     x.n_lines = s.n;
     x.lines = s.lines;
+    x.batch = wire_id_bytes(b->id);
+    x.recorded = recorded && l->sink_present;
     Wire__Reply m = WIRE__REPLY__INIT;
     m.id = request;
     m.what_case = WIRE__REPLY__WHAT_EXPLANATION;
