@@ -2,11 +2,11 @@
 # Runs the end-to-end tests, each function test_* of each t_*.sh in a shell, a folder and a time limit of
 # its own, and prints TAP. A test that measures what a sanitizer distorts is named test_plain_*: it is left
 # out, not skipped, when SAN is set.
-# usage: [B=build] [SAN=…] tests/e2e/run.sh [NAME...]      NAME: a part of FILE/FUNCTION
+# usage: [B=build] [SAN=…] [E2E_JOBS=cores] tests/e2e/run.sh [NAME...]      NAME: a part of FILE/FUNCTION
 set -u
 cd "$(dirname "$0")/../.." || exit 1
 export B=${B:-build} SAN=${SAN:-} LC_ALL=C.UTF-8
-limit=${E2E_LIMIT:-120}
+limit=${E2E_LIMIT:-120} jobs=${E2E_JOBS:-$(nproc)}
 [ -z "$SAN" ] || limit=$((limit * 3))
 
 for program in ventilator worker sink; do
@@ -24,13 +24,11 @@ for file in tests/e2e/t_*.sh; do
 done
 [ ${#tests[@]} -gt 0 ] || { echo "Bail out! no end-to-end test fits: $*"; exit 1; }
 
-echo "1..${#tests[@]}"
-number=0 failed=0
-for full in "${tests[@]}"; do
-    number=$((number + 1))
+# One test: what it has to say goes into the file NUMBER.tap of $results, in one piece when it is over.
+run_one() {    # NUMBER FILE/FUNCTION
+    local number=$1 full=$2 began=$SECONDS code
     E2E_DIR=$(mktemp -d /tmp/tarmac-e2e.XXXXXX) || exit 1
     export E2E_DIR E2E_NAME=$full
-    began=$SECONDS
     # timeout signals the whole group; what left the group is found by its mark.
     timeout -k 40 "$limit" bash -c 'set -u; . tests/e2e/lib.sh; . "tests/e2e/${E2E_NAME%%/*}.sh"; "${E2E_NAME##*/}"' >"$E2E_DIR/said" 2>&1
     code=$?
@@ -41,8 +39,31 @@ for full in "${tests[@]}"; do
     else
         echo "not ok $number - e2e/$full ($((SECONDS - began)) s)"
         sed 's/^#* */# /' "$E2E_DIR/said"
-        failed=$((failed + 1))
-    fi
+    fi >"$results/$number.part"
     rm -rf "$E2E_DIR"
+    mv "$results/$number.part" "$results/$number.tap"
+}
+
+results=$(mktemp -d /tmp/tarmac-e2e-results.XXXXXX) || exit 1
+trap 'rm -rf "$results"' EXIT
+trap 'kill $(jobs -p) 2>/dev/null; wait; exit 143' TERM INT
+
+# Most of a test is waiting: one for each core at a time. What they say is printed in order.
+started=0 printed=0 failed=0
+print_ended() {
+    while [ -e "$results/$((printed + 1)).tap" ]; do
+        printed=$((printed + 1))
+        cat "$results/$printed.tap"
+        ! grep -q '^not ok' "$results/$printed.tap" || failed=$((failed + 1))
+    done
+}
+
+echo "1..${#tests[@]}"
+for full in "${tests[@]}"; do
+    while [ "$(jobs -rp | wc -l)" -ge "$jobs" ]; do wait -n; print_ended; done
+    started=$((started + 1))
+    run_one $started "$full" &
 done
-[ $failed -eq 0 ]
+wait
+print_ended
+[ $failed -eq 0 ] && [ $printed -eq ${#tests[@]} ]
