@@ -220,6 +220,7 @@ static void live_once(const struct fail_sweep *sweep, const struct life *life, s
     assert_honest(tale);
     world->n_failed = 0;
     assert_all_there(world, life, tale);
+    fail_folder = NULL;
     world_end(world);
     if (fail_blocks() != blocks)
         fail_tell_blocks(blocks);
