@@ -261,6 +261,12 @@ static int also_purge(struct wire_path *c, const void *message)
     return one_of(c, purge->ref[0] != '\0', purge->older_than != NULL, "ref and older_than");
 }
 
+static int also_retry(struct wire_path *c, const void *message)
+{
+    const Wire__Retry *r = message;
+    return check_spans(c, "tasks", r->tasks, r->n_tasks, 0, WIRE_TASKS);
+}
+
 RULES(client_hello, NULL, NAME_OR_NONE(ClientHello, program));
 RULES(submit, also_submit, ID_OR_NONE(Submit, submission), NAME_OR_NONE(Submit, key), NEED(Submit, options, options));
 RULES(chunk, NULL, ID(Chunk, batch), NEED(Chunk, tasks, tasks));
@@ -271,10 +277,12 @@ RULES(extend, NULL, NAME(Extend, ref), U64(Extend, deadline_us, 0, TEN_YEARS_US)
 RULES(drain, NULL, NAME(Drain, worker));
 RULES(explain, NULL, NAME(Explain, ref), MAYBE(Explain, index, task_number));
 RULES(purge, also_purge, NAME_OR_NONE(Purge, ref), MAYBE(Purge, older_than, micros));
-RULES(retry, NULL,
+RULES(retry, also_retry,
     NAME(Retry, ref),
     ENUMS(Retry, verdicts, WIRE_VERDICTS, WIRE__VERDICT__OK, verdict),
-    ID(Retry, submission));
+    ID(Retry, submission),
+    U64(Retry, first, 0, WIRE_TASKS),
+    MANY(Retry, tasks, WIRE_FENCES, span));
 
 static const struct wire_variant request_variants[] = {
     [WIRE__REQUEST__WHAT_HELLO] = {"hello", &client_hello, false},

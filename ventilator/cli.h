@@ -50,7 +50,7 @@ struct cli_options {
 
 /* ---- options (cli_options.c) ---- */
 
-extern const struct option_spec cli_connection_options[], cli_handler_options[], cli_batch_options[], cli_items_options[], cli_output_options[],
+extern const struct option_spec cli_connection_options[], cli_handler_options[], cli_batch_options[], cli_items_options[], cli_format_options[], cli_verdict_options[],
     cli_wait_options[], cli_follow_options[];
 
 /* The words of a command line, and the items behind `:::`. Lent from argv. */
@@ -140,7 +140,7 @@ struct cli_command {
 };
 
 extern const struct command_spec submit_command, run_command, wait_command, results_command, status_command, list_command,
-    cancel_command, extend_command, seal_command, explain_command, workers_command, drain_command, purge_command, doctor_command;
+    cancel_command, extend_command, seal_command, explain_command, workers_command, drain_command, purge_command, retry_command, doctor_command;
 int submit_main(int argc, char **argv);
 int run_main(int argc, char **argv);
 int wait_main(int argc, char **argv);
@@ -154,6 +154,7 @@ int explain_main(int argc, char **argv);
 int workers_main(int argc, char **argv);
 int drain_main(int argc, char **argv);
 int purge_main(int argc, char **argv);
+int retry_main(int argc, char **argv);
 int doctor_main(int argc, char **argv);
 
 #endif

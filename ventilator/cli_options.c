@@ -88,7 +88,7 @@ const struct option_spec cli_items_options[] = {
      .help = "Show progress on standard error: a bar on a terminal (the default there), else a line every few seconds."}, \
     {.name = "no-bar", .type = OPT_NO_FLAG, .offset = AT(bar), .given_offset = AT(bar_given), .help = "Show no progress."}
 
-const struct option_spec cli_output_options[] = {
+const struct option_spec cli_format_options[] = {
     {.name = "ordered", .type = OPT_FLAG, .offset = AT(ordered), .help = "Results in the order of the items, not as they end."},
     {.name = "format", .type = OPT_CHOICE, .offset = AT(format), .given_offset = AT(format_given), .value = "text|json|csv|none",
      .preset = "text", .choices = "text|json|csv|none",
@@ -97,6 +97,10 @@ const struct option_spec cli_output_options[] = {
      .help = "Write each task's standard output to a file in DIR, and its standard error, if any, to one that ends in .err."},
     {.name = "out-name", .type = OPT_STRING, .offset = AT(out_name), .value = "TEMPLATE", .preset = "{#}.out",
      .help = "Names of these files: {} {.} {/} {/.} stand for the value 'file' (see --files) and its parts, {#} for index + 1."},
+    {.name = NULL},
+};
+
+const struct option_spec cli_verdict_options[] = {
     {.name = "verdict", .type = OPT_CUSTOM, .offset = AT(verdicts), .value = "V,...", .parse = cli_parse_verdicts,
      .help = "Only results of these verdicts: ok, failed, deadline_exceeded, cancelled, lost, rejected."},
     {.name = NULL},

@@ -21,7 +21,7 @@ static const struct option_spec slots_option[] = {
 };
 
 static const struct option_spec *const run_tables[] = {
-    slots_option, cli_batch_options, cli_items_options, cli_output_options, cli_follow_options, NULL,
+    slots_option, cli_batch_options, cli_items_options, cli_format_options, cli_verdict_options, cli_follow_options, NULL,
 };
 
 const struct command_spec run_command = {

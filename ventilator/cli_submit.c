@@ -13,7 +13,8 @@
 /* ---- submit ---- */
 
 static const struct option_spec *const submit_tables[] = {
-    cli_handler_options, cli_batch_options, cli_items_options, cli_wait_options, cli_output_options, cli_follow_options,
+    cli_handler_options, cli_batch_options, cli_items_options, cli_wait_options, cli_format_options, cli_verdict_options,
+    cli_follow_options,
     cli_connection_options, NULL,
 };
 
@@ -79,7 +80,7 @@ static const struct option_spec follow_option[] = {
 };
 
 static const struct option_spec *const results_tables[] = {
-    follow_option, cli_output_options, cli_follow_options, cli_connection_options, NULL,
+    follow_option, cli_format_options, cli_verdict_options, cli_follow_options, cli_connection_options, NULL,
 };
 
 const struct command_spec results_command = {

@@ -95,6 +95,7 @@ struct ledger *ledger_new(const struct ledger_config *config, const struct ledge
     TAILQ_INIT(&l->open);
     TAILQ_INIT(&l->pendings);
     TAILQ_INIT(&l->cancels);
+    TAILQ_INIT(&l->copies);
     RB_INIT(&l->dues);
     RB_INIT(&l->ready);
     RB_INIT(&l->room);
@@ -113,6 +114,7 @@ void ledger_destroy(struct ledger **self_p)
     struct ledger *l = *self_p;
     if (l == NULL)
         return;
+    copies_destroy(l);
     struct pending *p, *p_next;
     TAILQ_FOREACH_SAFE(p, &l->pendings, link, p_next)
         free(p);

@@ -56,6 +56,7 @@ void batch_free(struct ledger *l, struct batch *b)
 {
     batch_clear(l, b);
     nested_forget(b);
+    copies_forget(l, b);
     struct flight *f, *f_next;
     RB_FOREACH_SAFE(f, flight_tree, &b->flights, f_next)
         flight_drop(l, f);

@@ -5,6 +5,7 @@
  *   ledger_batch.c     batches: making, finding, journaling, ending
  *   ledger_supply.c    the payloads that are in memory
  *   ledger_request.c   what clients ask; ledger_report.c: what they are told
+ *   ledger_again.c     retry: a new batch of tasks of a complete one
  *   ledger_worker.c    hello to goodbye of workers, and their lanes
  *   ledger_loss.c      what a lost worker held: queued again, or judged
  *   ledger_retry.c     tries: what is on record, and when the next one comes
@@ -405,6 +406,8 @@ struct ledger {
     mono_t sink_heard, sink_moved;      /* last sign of life; last sign that it records, or has nothing to record */
     struct due sink_due;
 
+    TAILQ_HEAD(, copy) copies;          /* pieces of retries that wait for their frames */
+    struct making *making;              /* room for one frame; owned, NULL before the first retry */
     size_t supply_bytes;
     struct purges purges;
     struct ledger_counts counts;
@@ -499,9 +502,17 @@ void reply_list(struct ledger *l, ledger_peer client, uint64_t request, const Wi
 void reply_workers(struct ledger *l, ledger_peer client, uint64_t request, const Wire__Workers *m);
 void reply_explain(struct ledger *l, ledger_peer client, uint64_t request, const Wire__Explain *e);
 void request_committed(struct ledger *l, struct pending *p);
+void request_submit(struct ledger *l, ledger_peer peer, uint64_t request, const Wire__Submit *s);
+void pend_for(struct ledger *l, enum pending_kind kind, uint64_t sequence, ledger_peer peer, uint64_t request, const struct batch *b);
 void batch_note(struct ledger *l, const struct batch *b, char *out, size_t size);   /* what people should know of it */
 uint64_t batch_age_us(const struct ledger *l, const struct batch *b);       /* since its admission */
 void rate_sample(struct ledger *l);
+
+/* ---- ledger_again.c ---- */
+void request_retry(struct ledger *l, ledger_peer peer, uint64_t request, const Wire__Retry *r);
+void copies_loaded(struct ledger *l, struct batch *from, const struct ledger_frame *frames, size_t n, const char *damage);
+void copies_forget(struct ledger *l, const struct batch *b);        /* it goes */
+void copies_destroy(struct ledger *l);
 
 /* ---- ledger_worker.c ---- */
 void worker_upward(struct ledger *l, ledger_peer peer, const char *address, const Wire__Upward *m);

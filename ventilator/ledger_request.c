@@ -124,7 +124,7 @@ static void say_hello(struct ledger *l, ledger_peer peer, uint64_t request)
 
 /* ---- submission ---- */
 
-static void pend_for(struct ledger *l, enum pending_kind kind, uint64_t sequence, ledger_peer peer, uint64_t request, const struct batch *b)
+void pend_for(struct ledger *l, enum pending_kind kind, uint64_t sequence, ledger_peer peer, uint64_t request, const struct batch *b)
 {
     struct pending *p = pend(l, kind, sequence);
     p->client = peer;
@@ -212,7 +212,7 @@ static struct batch *make_batch(struct ledger *l, const uint8_t id[WIRE_ID], con
     return NULL;
 }
 
-static void on_submit(struct ledger *l, ledger_peer peer, uint64_t request, const Wire__Submit *s)
+void request_submit(struct ledger *l, ledger_peer peer, uint64_t request, const Wire__Submit *s)
 {
     uint8_t submission[WIRE_ID], id[WIRE_ID];
     struct batch *b;
@@ -479,7 +479,7 @@ static void on_where(struct ledger *l, ledger_peer peer, uint64_t request)
 
 static bool takes_in(const Wire__Request *m)
 {
-    return m->what_case == WIRE__REQUEST__WHAT_SUBMIT || m->what_case == WIRE__REQUEST__WHAT_CHUNK;
+    return m->what_case == WIRE__REQUEST__WHAT_SUBMIT || m->what_case == WIRE__REQUEST__WHAT_CHUNK || m->what_case == WIRE__REQUEST__WHAT_RETRY;
 }
 
 void ledger_request(struct ledger *l, mono_t now, ledger_peer peer, const Wire__Request *m, struct slice body)
@@ -506,7 +506,7 @@ void ledger_request(struct ledger *l, mono_t now, ledger_peer peer, const Wire__
         return;
     }
     switch (m->what_case) {
-    case WIRE__REQUEST__WHAT_SUBMIT:  on_submit(l, peer, m->id, m->submit); break;
+    case WIRE__REQUEST__WHAT_SUBMIT:  request_submit(l, peer, m->id, m->submit); break;
     case WIRE__REQUEST__WHAT_CHUNK:   on_chunk(l, peer, m->id, m->chunk, body); break;
     case WIRE__REQUEST__WHAT_SEAL:    on_seal(l, peer, m->id, m->seal); break;
     case WIRE__REQUEST__WHAT_STATUS:  reply_status(l, peer, m->id, m->status); break;
@@ -517,6 +517,7 @@ void ledger_request(struct ledger *l, mono_t now, ledger_peer peer, const Wire__
     case WIRE__REQUEST__WHAT_DRAIN:   on_drain(l, peer, m->id, m->drain->worker); break;
     case WIRE__REQUEST__WHAT_WHERE:   on_where(l, peer, m->id); break;
     case WIRE__REQUEST__WHAT_EXPLAIN: reply_explain(l, peer, m->id, m->explain); break;
+    case WIRE__REQUEST__WHAT_RETRY:   request_retry(l, peer, m->id, m->retry); break;
     case WIRE__REQUEST__WHAT_PURGE:   purge_begin(l, peer, m->id, m->purge); break;
     default:
         reply_refused(l, peer, m->id, WIRE__REFUSED_CODE__BAD_REQUEST, "this ventilator does not know that request; use programs of one release");

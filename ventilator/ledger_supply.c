@@ -121,6 +121,8 @@ void ledger_loaded(struct ledger *l, mono_t now, uint64_t number, const struct l
 {
     l->now = now;
     struct batch *b = batch_by_number(l, number);
+    if (b != NULL && b->complete)
+        copies_loaded(l, b, frames, n, damage);     /* nothing else is wanted of it any more */
     if (b == NULL || b->complete)
         return;
     l->n_loading -= b->loading;

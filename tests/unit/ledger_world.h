@@ -35,7 +35,7 @@ struct world {
     uint64_t next_index;
     struct row rows[2048];          /* the journal's records */
     size_t n_rows;
-    bool closing_fails, loading;
+    bool closing_fails, loading, shows_appends;
     uint64_t total;                 /* of the last batch, once its last chunk was sent */
     char items[64];                 /* of the last chunk */
     char sentence[1200];            /* of the last closing */
@@ -210,8 +210,10 @@ static inline uint64_t on_remove(void *arg, const char *key)
 
 static inline uint64_t on_append(void *arg, uint64_t batch, const struct ledger_frame *f)
 {
-    (void)batch, (void)f;
-    return ((struct world *)arg)->flush;
+    struct world *w = arg;
+    if (w->shows_appends)
+        say(w, "append b%" PRIu64 " %" PRIu64 "+%u '%.*s'\n", batch, f->first, f->count, (int)f->body.len, (const char *)f->body.data);
+    return w->flush;
 }
 static inline uint64_t on_remove_frames(void *arg, uint64_t batch)
 {

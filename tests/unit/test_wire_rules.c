@@ -152,6 +152,9 @@ static const struct sample refused[] = {
         M(Explain, explain, .ref = TEXT("b"), .index = &M(Number, number, .n = WIRE_TASKS + 1))),
     REQ(PURGE, 0, "purge: has none of ref and older_than; it has one", EMPTY(Purge, purge)),
     REQ(RETRY, 0, "retry: submission has 0 bytes; an id has 16", M(Retry, retry, .ref = TEXT("b"))),
+    REQ(RETRY, 0, "retry: tasks[1] is tasks 6 to 6; spans rise, don't overlap, and lie within 0 to 3999999999",
+        M(Retry, retry, .ref = TEXT("b"), .submission = ID16, MANY(tasks, Wire__Span *, &SPAN(5, 2), &SPAN(6, 1)))),
+    REQ(RETRY, 0, "retry: first is 4000000001; it is from 0 to 4000000000", M(Retry, retry, .ref = TEXT("b"), .submission = ID16, .first = WIRE_TASKS + 1)),
     REQ(RETRY, 0, "retry: verdicts[0] is 0; it is from 1 to 6",
         M(Retry, retry, .ref = TEXT("b"), .submission = ID16, MANY(verdicts, Wire__Verdict, WIRE__VERDICT__VERDICT_NONE))),
 

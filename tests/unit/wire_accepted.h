@@ -80,6 +80,7 @@ static const struct sample samples[] = {
     REQ(WHERE, EMPTY(Where, where), 0, NULL),
     REQ(EXPLAIN, M(Explain, explain, .ref = TEXT("b7k2"), .index = &M(Number, number, .n = 0)), 0, NULL),
     REQ(PURGE, M(Purge, purge, .older_than = &M(Micros, micros, .us = 1)), 0, NULL),
+    REQ(RETRY, M(Retry, retry, .ref = TEXT("b7k2"), .submission = ID16, .first = 7, .last = 1, MANY(tasks, Wire__Span *, &SPAN(0, 5), &SPAN(9, 1))), 0, NULL),
     REQ(RETRY, M(Retry, retry, .ref = TEXT("b7k2"), .submission = ID16, MANY(verdicts, Wire__Verdict, WIRE__VERDICT__LOST)), 0, NULL),
 
     REP(WELCOME, M(ClientWelcome, client_welcome, .major = 1, .epoch = 3, .max_payload = 1, .window_chunks = 16, .window_bytes = 1)),
