@@ -101,6 +101,43 @@ static void check_ok(struct world *w, struct truth *t, uint64_t index, const Wir
                  fence->attempt, r == NULL ? "never ran" : "did not end so");
 }
 
+/* ---- halts ---- */
+
+static bool is_failure(Wire__Verdict verdict, Wire__Reason reason)
+{
+    return verdict == WIRE__VERDICT__FAILED || verdict == WIRE__VERDICT__LOST || verdict == WIRE__VERDICT__REJECTED
+           || (verdict == WIRE__VERDICT__DEADLINE_EXCEEDED && reason == WIRE__REASON__TIMEOUT);
+}
+
+static bool enough(const struct truth *t, uint64_t of)
+{
+    const Wire__HaltRule *rule = t->halt;
+    return rule != NULL && ((rule->failures > 0 && t->failures >= rule->failures)
+                            || (rule->percent > 0 && t->failures >= 3 && t->failures * 100 >= rule->percent * of));
+}
+
+/* A halt comes after the failures that its rule names. The share is of what was submitted when it came: of what is acknowledged,
+ * at least. */
+static void check_halt(struct world *w, struct truth *t, uint64_t index, Wire__Verdict verdict, Wire__Reason reason)
+{
+    t->failures += is_failure(verdict, reason);
+    if (t->halted_at == 0 && enough(t, t->total))
+        t->halted_at = w->now;
+    if (reason != WIRE__REASON__HALT)
+        return;
+    cover(w, COVER_HALTED);
+    if (!enough(t, t->acknowledged))
+        violated(w, "halt", "task %s/%" PRIu64 " is ended by a halt; only %" PRIu64 " tasks have failed", t->short_id, index, t->failures);
+}
+
+/* Where nothing goes wrong the ventilator hears of failures in time. */
+static void check_halted(struct world *w, const struct worker *k, const struct truth *t, const struct agent_run *run)
+{
+    if (w->theme == THEME_QUIET && t->halted_at > 0 && w->now > t->halted_at + 3 * S + 4 * w->slack)
+        violated(w, "halt", "%s starts %s/%" PRIu64 " %" PRId64 " ms after the batch had failed too often", k->p.name, run->short_id, run->index,
+                 (w->now - t->halted_at) / MS);
+}
+
 static void check_report(struct world *w, const struct op *row, const Wire__Row *m)
 {
     const Wire__Report *report = m->report;
@@ -113,11 +150,19 @@ static void check_report(struct world *w, const struct op *row, const Wire__Row 
             continue;
         Wire__Verdict verdict = report->verdicts[report->n_verdicts == 1 ? 0 : i];
         record(w, t, report->fence->first + i, verdict);
+        check_halt(w, t, report->fence->first + i, verdict,
+                   report->n_reasons == 0 ? WIRE__REASON__REASON_NONE : report->reasons[report->n_reasons == 1 ? 0 : i]);
         if (report->n_reasons > 0)
             check_early(w, t, report->fence->first + i, verdict, report->reasons[report->n_reasons == 1 ? 0 : i]);
         if (verdict == WIRE__VERDICT__OK)
             check_ok(w, t, report->fence->first + i, report->fence);
     }
+}
+
+static void check_closed(struct world *w, struct truth *t, uint64_t index, const Wire__Closing *c)
+{
+    record(w, t, index, c->verdict);
+    check_halt(w, t, index, c->verdict, c->reason);
 }
 
 static void check_closing(struct world *w, const Wire__Row *m)
@@ -128,11 +173,11 @@ static void check_closing(struct world *w, const Wire__Row *m)
           wire_verdict_name(c->verdict));
     for (size_t i = 0; i < m->n_closed; i++)
         for (uint64_t k = 0; k < m->closed[i]->count; k++)
-            record(w, t, m->closed[i]->first + k, c->verdict);
+            check_closed(w, t, m->closed[i]->first + k, c);
     check_early(w, t, c->span->first, c->verdict, c->reason);
     for (uint64_t k = 0; k < (uint64_t)m->closed_bitmap.len * 8; k++)
         if (m->closed_bitmap.data[k / 8] >> (k % 8) & 1)
-            record(w, t, c->span->first + k, c->verdict);
+            check_closed(w, t, c->span->first + k, c);
 }
 
 void check_row(struct world *w, const struct op *row)
@@ -195,11 +240,20 @@ void check_recorded(struct world *w, const Wire__Recorded *m)
     }
 }
 
+static uint64_t number_after(const char *text, const char *word)
+{
+    const char *at = strstr(text, word);
+    return at != NULL ? strtoull(at + strlen(word), NULL, 10) : UINT64_MAX;
+}
+
 /* Every batch is registered before it can end, whether its client has heard of it or not. */
 void check_register(struct world *w, const Wire__Register *m)
 {
     struct truth *t = truth_of(w, m->batch.data);
     snprintf(t->short_id, sizeof t->short_id, "%s", m->short_id);
+    const struct plan *p = &w->plans[number_after(m->options->name, "plan ")];
+    t->halt = p->halt.when != WIRE__HALT_WHEN__HALT_NEVER ? &p->halt : NULL;
+    t->total = p->total;
 }
 
 void check_acknowledged(struct world *w, struct truth *t, uint64_t upto)
@@ -209,12 +263,6 @@ void check_acknowledged(struct world *w, struct truth *t, uint64_t upto)
     if (upto < t->acknowledged)
         violated(w, "I1", "batch %s had %" PRIu64 " acknowledged tasks and has %" PRIu64 " now", t->short_id, t->acknowledged, upto);
     t->acknowledged = upto;
-}
-
-static uint64_t number_after(const char *text, const char *word)
-{
-    const char *at = strstr(text, word);
-    return at != NULL ? strtoull(at + strlen(word), NULL, 10) : UINT64_MAX;
 }
 
 void check_batch_complete(struct world *w, const char *text)
@@ -279,6 +327,7 @@ struct task_run *check_run(struct worker *k, const struct agent_run *run)
     if (task->cancelled)
         violated(w, "I3", "%s starts %s/%" PRIu64 " after its cancel was acknowledged", k->p.name, run->short_id, run->index);
     check_late(w, k, t, run);
+    check_halted(w, k, t, run);
     if (task->runs != NULL)
         cover(w, COVER_RUN_AGAIN);
     for (const struct task_run *r = task->runs; r != NULL; r = r->next) {
@@ -412,7 +461,8 @@ static void check_poison(struct world *w, const struct plan *p)
 {
     for (size_t i = 0; i < p->n_poison; i++) {
         const struct task *task = task_of(p->truth, p->poison[i]);
-        if (task->killed == MAX_LOSSES && task->verdict != WIRE__VERDICT__LOST && p->options.deadline == NULL && p->cancel_after == 0)
+        if (task->killed == MAX_LOSSES && task->verdict != WIRE__VERDICT__LOST && p->options.deadline == NULL && p->cancel_after == 0
+            && p->options.halt == NULL)
             violated(w, "poison", "task %s/%" PRIu64 " has killed %u workers and is recorded %s", p->short_id, p->poison[i], task->killed,
                      wire_verdict_name(task->verdict));
     }

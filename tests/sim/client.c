@@ -77,7 +77,14 @@ static void submit(struct client *c, unsigned i)
     s.submission = wire_id_bytes(p->submission);
     if (p->with_key && !(p->known && mutate(c->p.world, MUTANT_KEY_FORGOTTEN)))
         s.key = p->key;
-    s.options = &p->options;
+    Wire__Options options = p->options;
+    Wire__HaltRule early = p->halt;
+    if (p->options.halt != NULL && mutate(c->p.world, MUTANT_HALT_IGNORED))
+        options.halt = NULL;
+    early.failures = (p->halt.failures + 1) / 2;
+    if (p->halt.failures > 1 && mutate(c->p.world, MUTANT_HALT_EARLY))
+        options.halt = &early;
+    s.options = &options;
     m.what_case = WIRE__REQUEST__WHAT_SUBMIT;
     m.submit = &s;
     if (p->asked_at == 0)

@@ -38,6 +38,8 @@ const struct mutant_spec mutants[MUTANTS] = {
     [MUTANT_COUNTS_FORGED] = {"counts_forged", "counts", "the ventilator's status counts one task too many"},
     [MUTANT_OK_INVENTED] = {"ok_invented", "honest", "a failed attempt is reported as ok"},
     [MUTANT_RELEASE_LOST] = {"release_lost", "I6", "lanes lose every release, unnoticed"},
+    [MUTANT_HALT_IGNORED] = {"halt_ignored", "halt", "the ventilator hears of no halt rule"},
+    [MUTANT_HALT_EARLY] = {"halt_early", "halt", "a batch is halted by half of the failures that its rule names"},
     [MUTANT_HOLDINGS_HIDDEN] = {"holdings_hidden", "one_attempt", "a worker's hello hides what it holds"},
 };
 

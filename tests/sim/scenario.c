@@ -7,7 +7,6 @@
 
 #define POISON_SHARE 6u                /* of 100 worlds */
 
-static char empty[] = "";
 static char word_one[] = "true";
 static char *words[] = {word_one};
 
@@ -55,6 +54,23 @@ static void choose_bounds(struct world *w, struct plan *p)
     }
     if (one_in(w, 8))
         p->options.min_runtime_us = (uint64_t)between(w, 1000, 400000);
+}
+
+/* Not by the world's own chance: what a seed meant before there were halts it means still. */
+static void choose_halt(struct world *w, struct plan *p, unsigned i)
+{
+    uint64_t z = (w->seed * 16 + i + 1) * UINT64_C(0x9E3779B97F4A7C15);
+    z = (z ^ z >> 29) * UINT64_C(0xBF58476D1CE4E5B9);
+    z ^= z >> 32;
+    wire__halt_rule__init(&p->halt);
+    if (z % 8 != 0)
+        return;
+    p->halt.when = z >> 8 & 1 ? WIRE__HALT_WHEN__HALT_NOW : WIRE__HALT_WHEN__HALT_SOON;
+    if ((z >> 9) % 3 == 0)
+        p->halt.percent = 1 + (uint32_t)((z >> 16) % 30);
+    else
+        p->halt.failures = 1 + (z >> 16) % 8;
+    p->options.halt = &p->halt;
 }
 
 /* Submitters die, and come again. */
@@ -111,7 +127,8 @@ static void choose_plan(struct world *w, unsigned i)
         p->submission[k] = (uint8_t)chance(w);
     p->with_key = one_in(w, 4);
     snprintf(p->key, sizeof p->key, "key %u", i);
-    p->options.name = empty;
+    snprintf(p->name, sizeof p->name, "plan %u", i);
+    p->options.name = p->name;
     p->options.weight = (uint32_t)between(w, 1, 4);
     p->options.priority = one_in(w, 4) ? (int32_t)between(w, -2, 2) : 0;
     p->options.max_running = p->total < 150 && one_in(w, 5) ? (uint64_t)between(w, 1, 4) : 0;
@@ -139,6 +156,7 @@ static void choose_plan(struct world *w, unsigned i)
     p->seal_apart = one_in(w, 3);
     choose_submitter(w, p);
     choose_poison(w, p);
+    choose_halt(w, p, i);
     if ((one_in(w, 3) && p->submitter != DIES_CANCELLED) || strcmp(p->options.handler, "unheard-of") == 0) {
         p->cancel_after = between(w, MS, one_in(w, 2) ? 500 * MS : 12 * S);
         p->whole_cancel = one_in(w, 2) || strcmp(p->options.handler, "unheard-of") == 0;

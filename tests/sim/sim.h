@@ -82,7 +82,7 @@ struct link;
     X(BACKLOG, "backlogs of more than 100,000 tasks")            X(PURGED, "batches that were purged") \
     X(PURGE_WAITS, "purges refused while something is held")     X(PURGE_KEY, "submissions refused: their batch is purged") \
     X(KILL_PURGING, "kills while the sink has to forget")        X(RETAINED, "batches purged for their age") \
-    X(NOT_NOW, "requests refused until later: full, leaving")
+    X(NOT_NOW, "requests refused until later: full, leaving")   X(HALTED, "tasks that a halt has ended")
 
 #define COVER_OF(name, text) COVER_##name,
 enum cover { COVERS(COVER_OF) COVER_N };
@@ -235,10 +235,11 @@ struct plan {
     uint64_t extend_us;
     Wire__Options options;
     Wire__RetryRule retry;
+    Wire__HaltRule halt;
     Wire__Range numbers;
     Wire__Micros deadline, timeout;
     uint8_t submission[WIRE_ID];
-    char key[16];
+    char key[16], name[16];
     Wire__Span cancel_span;
     bool may_get_stuck, tiny;
     enum { LIVES_ON, DIES_CONTINUED, DIES_CANCELLED, DIES_SEALED } submitter;
@@ -301,6 +302,10 @@ struct truth {
     int64_t deadline_by, grace;        /* the latest time that the deadline can be; 0: none */
     int64_t deadline_from;             /* the earliest; 0: none */
     uint64_t deadline_version;
+    const Wire__HaltRule *halt;        /* of its plan; NULL: none */
+    uint64_t total;                    /* that its plan means to submit */
+    uint64_t failures;                 /* on disk, as a halt rule counts them */
+    int64_t halted_at;                 /* there are enough of them since then; 0: not yet */
 };
 
 /* What a seed is about. */
@@ -318,7 +323,8 @@ enum mutant {
     MUTANT_TORN_FLUSH, MUTANT_DISK_ERROR_IGNORED,
     MUTANT_CLOCK_FAST, MUTANT_CLOCK_SENT, MUTANT_DEADLINE_FORGOTTEN, MUTANT_REBOOT_UNNOTICED, MUTANT_LEASE_TOO_LONG,
     MUTANT_DRAIN_KILLS, MUTANT_LOSSES_UNCOUNTED, MUTANT_INNOCENT_BLAMED, MUTANT_CACHE_UNBOUNDED, MUTANT_KEY_FORGOTTEN,
-    MUTANT_FORGET_LOST, MUTANT_PURGE_HALF, MUTANT_TOMBSTONE_LOST, MUTANT_COUNTER_BENT, MUTANT_WIRE_BENT, MUTANT_ACK_INVENTED, MUTANT_COUNTS_FORGED, MUTANT_OK_INVENTED, MUTANT_RELEASE_LOST, MUTANT_HOLDINGS_HIDDEN, MUTANTS
+    MUTANT_FORGET_LOST, MUTANT_PURGE_HALF, MUTANT_TOMBSTONE_LOST, MUTANT_COUNTER_BENT, MUTANT_WIRE_BENT, MUTANT_ACK_INVENTED, MUTANT_COUNTS_FORGED, MUTANT_OK_INVENTED, MUTANT_RELEASE_LOST, MUTANT_HOLDINGS_HIDDEN,
+    MUTANT_HALT_IGNORED, MUTANT_HALT_EARLY, MUTANTS
 };
 
 struct world {
