@@ -282,7 +282,7 @@ struct worker {
     mono_t probe_sent; uint64_t probe;  /* a lane sequence whose reading is timed */
 
     mono_t heard, moved;                /* last sign of life; last time that sequence_read rose */
-    mono_t was_ready;                   /* when it was READY last, or its first hello */
+    mono_t opening_since;               /* its first hello since it was READY; MONO_NEVER: it is, or has said none */
     struct due due;                     /* opening, away and silence, by state */
     mono_t leased;                      /* when its lease was renewed last: it may start things for lease_ns after that */
     uint64_t place_told;                /* version of the sink's place that it knows */

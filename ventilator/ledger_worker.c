@@ -94,8 +94,6 @@ static void lane_forget(struct ledger *l, struct worker *w)
 static void go_away(struct ledger *l, struct worker *w, const char *reason)
 {
     note(l, LOG_WARN, "worker_away", "worker=%s held=%u reason=\"%s\"", w->name, w->held, reason);
-    if (w->state == WORKER_READY)
-        w->was_ready = l->now;
     lane_forget(l, w);
     w->state = WORKER_AWAY;
     worker_room(l, w);
@@ -164,6 +162,12 @@ static void worker_gone(struct ledger *l, struct worker *w, uint32_t losses, con
     worker_free(l, w);
 }
 
+/* Until then its lane must be open at last. */
+static mono_t given_up_at(const struct ledger *l, const struct worker *w)
+{
+    return mono_add(w->opening_since, l->config.silence + OPEN_NS);
+}
+
 static void worker_due(struct ledger *l, void *owner)
 {
     struct worker *w = owner;
@@ -174,7 +178,7 @@ static void worker_due(struct ledger *l, void *owner)
     if (w->state == WORKER_OPENING) {
         ledger_peer peer = w->peer;
         /* It may say hello again and again where nothing passes from here: that keeps no task. */
-        if (mono_since(l->now, w->was_ready) >= l->config.silence + OPEN_NS) {
+        if (mono_reached(l->now, given_up_at(l, w))) {
             worker_gone(l, w, 1, "its lane can't be opened");
             return;
         }
@@ -337,7 +341,7 @@ static struct worker *worker_new(struct ledger *l, uint64_t session, const char 
     w->session = session;
     w->number = l->next_worker++;
     w->owed_since = MONO_NEVER;
-    w->was_ready = l->now;
+    w->opening_since = MONO_NEVER;
     TAILQ_INIT(&w->flights);
     HASH_ADD(hh, l->by_session, session, sizeof w->session, w);
     HASH_ADD_KEYPTR(hh_name, l->by_name, w->name, strlen(w->name), w);
@@ -418,8 +422,8 @@ static void on_hello(struct ledger *l, ledger_peer peer, const char *address, ui
     snprintf(w->address, sizeof w->address, "%s", address);
     set_peer(l, w, peer);
     lane_forget(l, w);
-    if (w->state == WORKER_READY)
-        w->was_ready = l->now;
+    if (mono_is_never(w->opening_since))
+        w->opening_since = l->now;
     w->heard = w->moved = l->now;
     w->state = WORKER_OPENING;
     worker_room(l, w);              /* nothing is assigned before the new lane is confirmed */
@@ -439,7 +443,8 @@ static void on_hello(struct ledger *l, ledger_peer peer, const char *address, ui
     cancels_concern(l, w);
     welcome(l, w, endpoint, &d);
     free(room);
-    due_set(l, &w->due, mono_add(l->now, OPEN_NS), worker_due, w);
+    /* Its hellos may come faster than a lane is given up. */
+    due_set(l, &w->due, mono_min(mono_add(l->now, OPEN_NS), given_up_at(l, w)), worker_due, w);
     note(l, LOG_INFO, "worker_hello", "worker=%s slots=%u held=%u dropped=%zu address=%s", w->name, w->slots, w->held, d.n, w->address);
     if (l->waiting_for_workers && l->awaited == NULL)
         workers_back(l);
@@ -547,6 +552,7 @@ static void on_opened(struct ledger *l, struct worker *w)
     if (w->state != WORKER_OPENING || !w->lane_up)
         return;
     w->state = WORKER_READY;
+    w->opening_since = MONO_NEVER;
     w->round_trip = mono_since(l->now, w->probe_sent);
     w->moved = l->now;
     due_set(l, &w->due, mono_add(l->now, l->config.heartbeat), worker_due, w);
