@@ -124,10 +124,11 @@ static void tree_drop(struct tree *tree)
 
 static void destroy(tarmac_context *self)
 {
-    if (self->link) {
-        lock(self);
-        *self->link = self->next;
-        if (self->next)
+    if (self->tree) {
+        lock(self);    /* Siblings that come and go move `link`: it is read under the lock as well. */
+        if (self->link)
+            *self->link = self->next;
+        if (self->link && self->next)
             self->next->link = self->link;
         unlock(self);
     }
