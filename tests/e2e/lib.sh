@@ -15,8 +15,9 @@ export TMPDIR=$T/tmp ASAN_OPTIONS=log_path=$T/sanitizer:exitcode=99:detect_leaks
 export UBSAN_OPTIONS=log_path=$T/sanitizer:print_stacktrace=1:exitcode=99
 export TSAN_OPTIONS=log_path=$T/sanitizer:exitcode=99:second_deadlock_stack=1:suppressions=$PWD/tools/tsan.supp
 mkdir -p "$TMPDIR"
-# Sanitizers are slow, and memory under them says nothing: bounds in time are this much wider.
+# A busy machine is slow, and sanitizers are slower: bounds in time are this much wider.
 SLOW=1; [ -z "$SAN" ] || SLOW=4
+PATIENCE=$((4 * SLOW)); [ -z "$SAN" ] || PATIENCE=10    # how much longer than on an idle machine anything may take
 
 declare -A PIDS=()
 exec {nothing}<> <(:)    # a pipe on which nothing ever arrives
@@ -89,7 +90,7 @@ holds_within() {    # SECONDS COMMAND...
 wait_for() {    # SECONDS WHAT COMMAND...
     local seconds=$1 what=$2
     shift 2
-    holds_within $((seconds * SLOW)) "$@" || fail "waited $((seconds * SLOW)) s for $what"
+    holds_within $((seconds * PATIENCE)) "$@" || fail "waited $((seconds * PATIENCE)) s for $what"
 }
 
 # ---- processes ----
@@ -294,19 +295,29 @@ print_logs() {
     done
 }
 
+all_gone() {
+    local name
+    for name in "${!PIDS[@]}"; do not_alive "${PIDS[$name]}" || return 1; done
+}
+
 clean_up() {
     local code=$? name pid left
     trap - EXIT
     trap '' TERM
     for name in "${!PIDS[@]}"; do kill -TERM "${PIDS[$name]}" 2>/dev/null; kill -CONT "${PIDS[$name]}" 2>/dev/null; done
+    # A worker whose last release went down with the others waits for it as long as its --shutdown-timeout:
+    # the second signal means at once.
+    if ! holds_within 3 all_gone; then
+        for name in "${!PIDS[@]}"; do kill -TERM "${PIDS[$name]}" 2>/dev/null; done
+    fi
     for name in "${!PIDS[@]}"; do
-        if ! holds_within $((8 * SLOW)) not_alive "${PIDS[$name]}"; then
+        if ! holds_within $((10 * PATIENCE)) not_alive "${PIDS[$name]}"; then
             printf '# %s: %s did not leave when told to; killed\n' "$E2E_NAME" "$name"
             kill -KILL "${PIDS[$name]}" 2>/dev/null
             code=1
         fi
     done
-    if ! holds_within $((5 * SLOW)) none_marked; then
+    if ! holds_within $((10 * PATIENCE)) none_marked; then
         for pid in $(marked); do
             left=$(tr '\0' ' ' <"/proc/$pid/cmdline" 2>/dev/null)
             printf '# %s: process %s is left alive: %s\n' "$E2E_NAME" "$pid" "$left"

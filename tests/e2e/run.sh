@@ -6,8 +6,8 @@
 set -u
 cd "$(dirname "$0")/../.." || exit 1
 export B=${B:-build} SAN=${SAN:-} LC_ALL=C.UTF-8
-limit=${E2E_LIMIT:-120} jobs=${E2E_JOBS:-$(nproc)}
-[ -z "$SAN" ] || limit=$((limit * 3))
+limit=${E2E_LIMIT:-240} jobs=${E2E_JOBS:-$(nproc)}
+[ -z "$SAN" ] || limit=$((limit * 2))
 
 for program in ventilator worker sink; do
     [ -x "$B/bin/$program" ] || { echo "Bail out! $B/bin/$program is not built; run: make"; exit 1; }

@@ -54,7 +54,7 @@ test_wrong_address() {
     start_ventilator
     stop ventilator TERM 0
     assert_refused 3 "${CLIENTS#tcp://}" ventilator status --connect-timeout 500ms
-    assert_between "time in ms" "$took" 400 $((2000 * SLOW))
+    assert_between "time in ms" "$took" 400 $((2000 * PATIENCE))
     assert_refused 2 "nonsense" ventilator status --ventilator nonsense
     assert_refused 2 "tcp://127.0.0.1:99999" ventilator status --ventilator tcp://127.0.0.1:99999
     assert_refused 2 "udp://127.0.0.1" "$BIN/worker" --ventilator udp://127.0.0.1

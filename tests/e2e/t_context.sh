@@ -3,7 +3,7 @@
 # wall clocks show and whoever stands still, and the slot comes back. What is late is said in ms, never judged tightly.
 
 # How late anything may be, in ms: the issue's bounds on a quiet machine are far below.
-late=$((3000 * SLOW))
+late=$((3000 * PATIENCE))
 
 running() { [ "$(status_of "$1" running)" = "$2" ]; }
 file_ms() { tail -n 1 "$1" | sed 's/\.//; s/$/0/'; }    # FILE that has a line of /proc/uptime
@@ -133,11 +133,11 @@ test_worker_that_is_cut_off_keeps_the_bounds() {
     wait_for 15 "the one with the deadline to be told" has_file "$T/deadline.told"
     assert_told timeout 5000
     assert_told deadline 6000
-    assert_exit 124 timeout $((15 * SLOW)) "$BIN/ventilator" wait "$deadline"
+    assert_exit 124 timeout $((15 * PATIENCE)) "$BIN/ventilator" wait "$deadline"
     network vent pass
     network results pass
     # Its own record of the timeout arrives after the cut, unless the ventilator had it done elsewhere.
-    assert_exit 1 timeout $((30 * SLOW)) "$BIN/ventilator" wait "$timeout"
+    assert_exit 1 timeout $((30 * PATIENCE)) "$BIN/ventilator" wait "$timeout"
     assert_exit 0 ventilator results "$timeout" --format json
     assert_eq "verdicts" "$(verdicts "$T/out")" "deadline_exceeded=1"
 }
@@ -159,14 +159,14 @@ stop_across_the_deadline() {    # worker|all: what stands still
     if [ "$how" = all ]; then pids=$(tree "${PIDS[w1]}"); else pids=${PIDS[w1]}; fi
     # shellcheck disable=SC2086
     kill -STOP $pids
-    assert_exit 124 timeout $((20 * SLOW)) "$BIN/ventilator" wait "$batch"
+    assert_exit 124 timeout $((20 * PATIENCE)) "$BIN/ventilator" wait "$batch"
     took=$(($(now_ms) - since))
     echo "# deadline 3s, grace 500ms, the worker stopped ($how): complete after $took ms"
     assert_between "time to the end in ms" "$took" 3490 $((3500 + late))
     # shellcheck disable=SC2086
     kill -CONT $pids
     wait_for 15 "what it ran to be ended" none_running "sleep 642"
-    assert_exit 0 timeout $((20 * SLOW)) "$BIN/ventilator" submit --wait -- true ::: again
+    assert_exit 0 timeout $((20 * PATIENCE)) "$BIN/ventilator" submit --wait -- true ::: again
     assert_eq "runs" "$(runs_of "$T/ran")" 1
     assert_exit 0 ventilator results "$batch" --format json
     assert_eq "verdicts" "$(verdicts "$T/out")" "deadline_exceeded=4"

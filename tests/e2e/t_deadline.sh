@@ -7,7 +7,7 @@ test_deadline_without_any_worker() {
     start_ventilator
     start_sink
     assert_exit 124 ventilator submit --wait --format json --deadline 2s -- true {} ::: 1 2 3 4 5 6 7
-    assert_between "time in ms" "$took" 1900 $((2000 + 600 * SLOW))
+    assert_between "time in ms" "$took" 1900 $((2000 + 600 * PATIENCE))
     assert_each_once "$T/out" 7
     assert_eq "verdicts" "$(verdicts "$T/out")" "deadline_exceeded=7"
 }
@@ -15,7 +15,7 @@ test_deadline_without_any_worker() {
 test_deadline_of_what_runs_and_what_waits() {
     start_cluster 1
     assert_exit 124 ventilator submit --wait --format json --deadline 1500ms --grace 1s -- sleep {} ::: 0.1 610 611 612
-    assert_between "time in ms" "$took" 1400 $((1500 + 1000 * SLOW))
+    assert_between "time in ms" "$took" 1400 $((1500 + 1000 * PATIENCE))
     assert_each_once "$T/out" 4
     assert_eq "verdicts" "$(verdicts "$T/out")" "deadline_exceeded=3 ok=1"
     none_running "sleep 61" || fail "a sleep is left alive"
@@ -35,7 +35,7 @@ test_extended_deadline() {
     batch=$(submit --deadline 1s -- true {} ::: 1)
     assert_exit 0 ventilator extend "$batch" --deadline 3s
     assert_exit 124 ventilator wait "$batch"
-    assert_between "time in ms" $(($(now_ms) - since)) 2900 $((3500 + 500 * SLOW))
+    assert_between "time in ms" $(($(now_ms) - since)) 2900 $((3500 + 500 * PATIENCE))
 }
 
 test_cancel_of_queued_and_running() {

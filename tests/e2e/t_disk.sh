@@ -63,7 +63,7 @@ test_full_disk_of_the_ventilator() {
     assert_contains "$T/err" "--reconnect-timeout"
     # What ends finds the room that was kept for it, even when somebody else takes all the rest of the disk.
     fill_but 0 more_ballast
-    assert_exit 0 timeout $((10 * SLOW)) "$BIN/ventilator" cancel "$ending"
+    assert_exit 0 timeout $((10 * PATIENCE)) "$BIN/ventilator" cancel "$ending"
     wait_for 5 "the cancelled batch to be complete" is_complete "$ending"
     wait_for 15 "the batch with a deadline to be complete" is_complete "$timed"
     start_worker w1 --slots 2
@@ -120,7 +120,7 @@ test_full_disk_of_the_sink() {
     # The worker runs the rest and keeps the results; it isn't blamed for them.
     wait_for 20 "all tasks to have run" ran_least "$T/ran" 300
     fill_but 0 more_ballast
-    assert_exit 0 timeout $((10 * SLOW)) "$BIN/ventilator" cancel "$ending"
+    assert_exit 0 timeout $((10 * PATIENCE)) "$BIN/ventilator" cancel "$ending"
     wait_for 5 "the cancelled batch to be complete" is_complete "$ending"
     wait_for 15 "the batch with a deadline to be complete" is_complete "$timed"
     is_complete "$big" && fail "the batch is complete, whose results can't be recorded"
@@ -130,7 +130,7 @@ test_full_disk_of_the_sink() {
     status_is "$big" sink_full true || fail "there is room again, and nobody has made any"
 
     rm "$DISK/ballast" "$DISK/more_ballast"
-    assert_exit 0 timeout $((60 * SLOW)) "$BIN/ventilator" wait "$big"
+    assert_exit 0 timeout $((60 * PATIENCE)) "$BIN/ventilator" wait "$big"
     assert_all_ok "$big" 300 "$T/ran"
     assert_eq "runs beyond the tasks" "$extra" 0
     assert_eq "sink_full" "$(status_of "$big" sink_full)" false

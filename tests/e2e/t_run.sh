@@ -13,7 +13,7 @@ test_doubles_in_order() {
 
 test_timeout_of_an_attempt() {
     assert_exit 1 ventilator run --slots 2 --format json --timeout 1s -- sleep {} ::: 0.1 600
-    assert_between "time in ms" "$took" 900 $((4000 * SLOW))
+    assert_between "time in ms" "$took" 900 $((4000 * PATIENCE))
     assert_eq "verdicts" "$(verdicts "$T/out")" "deadline_exceeded=1 ok=1"
     assert_eq "verdict of the sleeper" "$(jq -r 'select(.index == 1) | .verdict' "$T/out")" deadline_exceeded
     assert_eq "reason of the sleeper" "$(jq -r 'select(.index == 1) | .reason' "$T/out")" timeout
@@ -23,14 +23,14 @@ test_timeout_of_an_attempt() {
 test_timeout_of_what_ignores_sigterm() {
     assert_exit 1 ventilator run --format json --timeout 500ms --grace 300ms -- \
         sh -c 'trap "" TERM; (setsid sleep 601 &) ; while :; do sleep 602; done' ::: x
-    assert_between "time in ms" "$took" 700 $((4000 * SLOW))
+    assert_between "time in ms" "$took" 700 $((4000 * PATIENCE))
     assert_eq "verdicts" "$(verdicts "$T/out")" "deadline_exceeded=1"
     none_running "sleep 60" || fail "a descendant is left alive after the end of run"
 }
 
 test_deadline_of_the_batch() {
     assert_exit 124 ventilator run --slots 1 --format json --deadline 1s --grace 500ms -- sleep {} ::: 0.1 603 604
-    assert_between "time in ms" "$took" 900 $((3000 * SLOW))
+    assert_between "time in ms" "$took" 900 $((3000 * PATIENCE))
     assert_eq "verdicts" "$(verdicts "$T/out")" "deadline_exceeded=2 ok=1"
 }
 

@@ -1,7 +1,9 @@
 # shellcheck shell=bash disable=SC2016,SC2034
 # Slots always come back, and nothing of an attempt is left: with control groups and without.
 
-HOSTILE='trap "" TERM; (setsid sh -c "trap \"\" TERM; exec sleep 6101" &) ; (env -i setsid /bin/sleep 6102 &) ; exec >&- 2>&-; while :; do sleep 6103; done'
+# The one without the environment is known by its command line alone, which is this test's own: others run beside it.
+ORPHAN="/bin/sleep 6102.$$"
+HOSTILE='trap "" TERM; (setsid sh -c "trap \"\" TERM; exec sleep 6101" &) ; (env -i setsid '$ORPHAN' &) ; exec >&- 2>&-; while :; do sleep 6103; done'
 
 # A cgroup2 file system on a folder of the test's own; $GROUPS_AT is a folder in it. The mount is taken away with the test.
 mount_groups() {
@@ -32,7 +34,7 @@ check_hostile() {
     assert_exit 1 ventilator submit --wait --format json --timeout 400ms --grace 200ms -- sh -c "$HOSTILE" {} ::: a b c d
     assert_eq "verdicts" "$(verdicts "$T/out")" "deadline_exceeded=4"
     none_running "sleep 610" || fail "a descendant is left alive"
-    [ -z "$(pgrep -f '^/bin/sleep 6102$')" ] || fail "a descendant without the environment is left alive"
+    [ -z "$(pgrep -f "^$ORPHAN\$")" ] || fail "a descendant without the environment is left alive"
     assert_exit 0 ventilator submit --wait --ordered -- echo {} ::: 1 2 3
     assert_eq "output" "$(paste -sd' ' "$T/out")" "1 2 3"
 }

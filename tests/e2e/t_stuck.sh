@@ -52,7 +52,7 @@ complete() { [ "$(status_of "$batch" state)" = complete ]; }
 # What only it can run is run by it.
 assert_works_again() {    # WORKER
     wait_for 20 "$1 to be ready again" worker_is "$1" ready
-    assert_exit 0 timeout $((20 * SLOW)) "$BIN/ventilator" submit --wait --format json --require "who=$1" -- true {} ::: again
+    assert_exit 0 timeout $((20 * PATIENCE)) "$BIN/ventilator" submit --wait --format json --require "who=$1" -- true {} ::: again
     assert_eq "worker" "$(jq -r .worker "$T/out")" "$1"
 }
 
@@ -141,7 +141,7 @@ test_sink_that_is_gone_for_long() {
     start_sink
     local since
     since=$(now_ms)
-    assert_exit 124 timeout $((20 * SLOW)) "$BIN/ventilator" wait "$batch"
+    assert_exit 124 timeout $((20 * PATIENCE)) "$BIN/ventilator" wait "$batch"
     echo "# a batch whose deadline passed while its sink was away for 16 s: complete $(($(now_ms) - since)) ms after its return"
     assert_exit 0 ventilator results "$batch" --format json
     assert_each_once "$T/out" 100
@@ -230,8 +230,8 @@ test_deadline_while_all_are_stuck() {
     kill -STOP "${PIDS[w2]}"
     network results stop both
     network vent stop both
-    assert_exit 124 timeout $((30 * SLOW)) "$BIN/ventilator" wait "$batch"
-    assert_between "time from the stop to the end, in ms" "$took" 0 $((5000 + 5000 * SLOW))
+    assert_exit 124 timeout $((30 * PATIENCE)) "$BIN/ventilator" wait "$batch"
+    assert_between "time from the stop to the end, in ms" "$took" 0 $((5000 + 5000 * PATIENCE))
     echo "# deadline 4s, grace 1s, no worker in reach: complete $took ms after the stop"
     assert_exit 0 ventilator results "$batch" --format json
     assert_each_once "$T/out" 1000
@@ -250,9 +250,9 @@ test_cancel_while_its_worker_is_stuck() {
     batch=$(submit --grace 1s --require who=w1 -- sleep '{}' ::: 660 660 660 660)
     wait_for 10 "the first task to run" some_running "sleep 660"
     kill -STOP "${PIDS[w1]}"
-    assert_exit 0 timeout $((20 * SLOW)) "$BIN/ventilator" cancel "$batch"
+    assert_exit 0 timeout $((20 * PATIENCE)) "$BIN/ventilator" cancel "$batch"
     assert_contains "$T/out" "unreachable"
-    assert_exit 130 timeout $((20 * SLOW)) "$BIN/ventilator" wait "$batch"
+    assert_exit 130 timeout $((20 * PATIENCE)) "$BIN/ventilator" wait "$batch"
     kill -CONT "${PIDS[w1]}"
     wait_for 20 "what runs at w1 to be ended" none_running "sleep 660"
     assert_works_again w1
@@ -272,7 +272,7 @@ test_busy_is_not_dead() {
     for i in 1 2 3; do head -c 64M /dev/zero >"$T/payload$i"; done
     batch=$(submit --pipe --files "$T"/payload[1-3] -- wc -c)
     rm -f "$T"/payload*
-    assert_exit 0 timeout $((100 * SLOW)) "$BIN/ventilator" wait "$batch"
+    assert_exit 0 timeout $((100 * PATIENCE)) "$BIN/ventilator" wait "$batch"
     assert_exit 0 ventilator results "$batch" --format json
     assert_each_once "$T/out" 3
     assert_eq "what the tasks have read, and attempts" "$(jq -c '[.stdout, .attempts]' "$T/out" | sort | uniq -c | xargs)" "3 [67108864\\n,1]"
