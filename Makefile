@@ -5,6 +5,7 @@ CC      ?= cc
 SAN     ?=
 PREFIX  ?= /usr/local
 DESTDIR ?=
+SYSCONFDIR ?= $(if $(filter /usr /usr/local,$(PREFIX)),/etc,$(PREFIX)/etc)
 VERSION := 0.1.0
 SEEDS   ?= 10000
 FUZZ_SECONDS ?= 60
@@ -240,9 +241,13 @@ $(COMPLETION): $(B)/completion/%: $(B)/bin/%
 	@mkdir -p $(@D)
 	$< --completion >$@.new && mv $@.new $@
 
-.PHONY: docs install install-programs uninstall image clean
+UNITS      := $(PROGRAMS:%=$(B)/systemd/tarmac-%.service)
+$(UNITS): $(B)/systemd/%: systemd/%.in FORCE
+	@mkdir -p $(@D); sed 's|@BINDIR@|$(PREFIX)/bin|g; s|@SYSCONFDIR@|$(SYSCONFDIR)|g' $< >$@
+
+.PHONY: docs install install-programs install-units uninstall image clean
 docs: $(MAN) $(COMPLETION)    ## man pages and bash completion
-install: install-programs library    ## programs, library, man pages and completion under DESTDIR and PREFIX
+install: install-programs install-units library    ## programs, library, man pages, completion and systemd units under DESTDIR and PREFIX
 	install -d $(DESTDIR)$(PREFIX)/include/tarmac $(DESTDIR)$(PREFIX)/lib/pkgconfig $(DESTDIR)$(PREFIX)/share/man/man3
 	install -m 644 tarmac/tarmac.h $(DESTDIR)$(PREFIX)/include/tarmac
 	install -m 644 docs/man/libtarmac.3 $(DESTDIR)$(PREFIX)/share/man/man3
@@ -259,10 +264,20 @@ install-programs: programs docs    ## programs, their man pages and completion o
 	install -m 644 $(MAN) $(DESTDIR)$(PREFIX)/share/man/man1
 	install -m 644 $(COMPLETION) $(DESTDIR)$(PREFIX)/share/bash-completion/completions
 
+# What an operator has written into the configuration stays.
+install-units: $(UNITS)    ## the systemd units, the user they run as, and their configuration in SYSCONFDIR
+	install -d $(DESTDIR)$(PREFIX)/lib/systemd/system $(DESTDIR)$(PREFIX)/lib/sysusers.d $(DESTDIR)$(SYSCONFDIR)/tarmac
+	install -m 644 $(UNITS) $(DESTDIR)$(PREFIX)/lib/systemd/system
+	install -m 644 systemd/tarmac.sysusers $(DESTDIR)$(PREFIX)/lib/sysusers.d/tarmac.conf
+	for p in $(PROGRAMS); do [ -e $(DESTDIR)$(SYSCONFDIR)/tarmac/$$p.env ] || install -m 644 systemd/$$p.env $(DESTDIR)$(SYSCONFDIR)/tarmac; done
+
 uninstall:    ## takes away what install put there
 	rm -f $(PROGRAMS:%=$(DESTDIR)$(PREFIX)/bin/%) $(PROGRAMS:%=$(DESTDIR)$(PREFIX)/share/man/man1/%.1) \
 	      $(PROGRAMS:%=$(DESTDIR)$(PREFIX)/share/bash-completion/completions/%)
 	rm -f $(DESTDIR)$(PREFIX)/include/tarmac/tarmac.h $(DESTDIR)$(PREFIX)/share/man/man3/libtarmac.3
+	for p in $(PROGRAMS); do rm -f $(DESTDIR)$(PREFIX)/lib/systemd/system/tarmac-$$p.service; \
+	    cmp -s systemd/$$p.env $(DESTDIR)$(SYSCONFDIR)/tarmac/$$p.env && rm -f $(DESTDIR)$(SYSCONFDIR)/tarmac/$$p.env; done; \
+	    rm -f $(DESTDIR)$(PREFIX)/lib/sysusers.d/tarmac.conf
 	rm -f $(DESTDIR)$(PREFIX)/lib/libtarmac.* $(DESTDIR)$(PREFIX)/lib/pkgconfig/libtarmac.pc
 
 image:    ## the container images, IMAGE:latest and IMAGE-worker:latest

@@ -30,6 +30,8 @@ static const struct option_spec common_options[] = {
      .help = "how log lines are written to standard error"},
     {.name = "log-level", .type = OPT_CHOICE, .offset = AT(log_level), .value = "LEVEL", .preset = "info", .choices = "error|warn|info|debug",
      .help = "the least important lines that are written"},
+    {.name = "health-file", .type = OPT_STRING, .offset = AT(health_file), .value = "FILE", .preset = "",
+     .help = "a file, best in memory, that says every second how it is; 'ventilator doctor --health-file' reads it"},
     {.name = "keys", .type = OPT_STRING, .offset = AT(keys), .value = "DIR", .preset = "",
      .help = "folder with the keys of this sink (not supported yet: refused)"},
     {.name = "insecure", .type = OPT_FLAG, .offset = AT(insecure),

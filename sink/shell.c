@@ -19,6 +19,7 @@
 #include "common/log.h"
 #include "common/loop.h"
 #include "common/net.h"
+#include "common/notify.h"
 #include "common/store.h"
 #include "sink/config.h"
 #include "sink/register.h"
@@ -53,6 +54,7 @@ struct shell {
     struct loop_watch left;                     /* --leave-with */
     uint64_t flushed;                           /* the last sequence handed to the store */
     bool present, full, paused;
+    struct notify *notify;
     bool stopping, drained;                     /* taking in what is on the way; then nothing more */
     mono_t stop_at, last_result;
     int exit_code;
@@ -263,6 +265,7 @@ static void on_signal(void *arg, int number)
         return;
     }
     self->stopping = true;
+    notify_stopping(self->notify);
     self->stop_at = self->last_result = loop_now(self->loop);
     log_event(LOG_INFO, "leaving", "signal", number == SIGTERM ? "SIGTERM" : "SIGINT", "text", "takes in what is on the way", NULL);
     go_on_leaving(self);
@@ -428,6 +431,16 @@ static int dial(struct shell *self)
     return 0;
 }
 
+static bool is_serving(void *arg, char text[NOTIFY_TEXT])
+{
+    struct shell *self = arg;
+    struct register_counts counts;
+    register_count(self->registry, &counts);
+    snprintf(text, NOTIFY_TEXT, "%s%s, %" PRIu64 " open batches", self->full ? "the disk is full; " : "",
+             counts.ventilator_present ? "with its ventilator" : "waiting for the ventilator", counts.open_batches);
+    return counts.ventilator_present && !self->full;
+}
+
 static int begin(struct shell *self)
 {
     static const int signals[] = {SIGTERM, SIGINT};
@@ -442,7 +455,9 @@ static int begin(struct shell *self)
         why_set(&self->why, "--leave-with %d: this descriptor can't be watched", self->left.fd);
         return EXIT_USAGE;
     }
-    return 0;
+    const struct notify_source source = {.serving = is_serving, .arg = self};
+    self->notify = notify_new(self->loop, self->config.health_file, &source, &self->why);
+    return self->notify ? 0 : EXIT_USAGE;
 }
 
 /* 0, or the exit code with why. */
@@ -476,6 +491,7 @@ static int serve(struct shell *self)
     net_pause(self->query, false);
     printf("ready results=%s query=%s\n", net_endpoint(self->results), net_endpoint(self->query));
     fflush(stdout);
+    notify_ready(self->notify);
     log_event(LOG_INFO, "ready", "results", net_endpoint(self->results), "query", net_endpoint(self->query),
               "data", self->config.data, "ventilator", self->config.ventilator, NULL);
     int rc = loop_run(self->loop);
@@ -503,6 +519,7 @@ static void end(struct shell *self)
     wire_writer_release(&self->writer);
     wire_arena_destroy(&self->arena);
     if (self->loop) {
+        notify_destroy(&self->notify);
         loop_unwatch(self->loop, &self->left);
         loop_destroy(&self->loop);
     }

@@ -6,6 +6,7 @@
 #include <stdio.h>
 
 #include "common/bug.h"
+#include "common/notify.h"
 #include "ventilator/cli.h"
 
 #define AT(field) offsetof(struct doctor, field)
@@ -15,6 +16,8 @@ static const struct option_spec doctor_options[] = {
      .help = "Look at this folder of a ventilator or a sink that doesn't run, instead of what runs."},
     {.name = "quick", .type = OPT_FLAG, .offset = AT(quick), .env = "",
      .help = "Only whether the ventilator answers: for health checks."},
+    {.name = "health-file", .type = OPT_STRING, .offset = AT(health_file), .value = "FILE", .env = "",
+     .help = "Only what this file, written by a program on this host that was started with --health-file, says: for health checks."},
     {.name = "ventilator", .type = OPT_STRING, .offset = AT(ventilator), .value = "ENDPOINT", .preset = "tcp://127.0.0.1:5555",
      .help = "Where the ventilator listens for clients; the port may be left out."},
     {.name = "connect-timeout", .type = OPT_DURATION, .offset = AT(connect_timeout), .value = "D", .preset = "10s",
@@ -29,7 +32,8 @@ const struct command_spec doctor_command = {
     .details = "One line for each thing: ok, WARN or FAIL. Exit code 0 when nothing has failed, 1 when something has, 3 when the "
                "ventilator can't be reached. With --data: every page, record and frame of the folder's store is read and compared "
                "with its checksum, and nothing is changed; exit code 0, 5 when a process has the folder, 6 when it is damaged or "
-               "can't be read.",
+               "can't be read. With --health-file: exit code 0 when the program serves, 1 when it waits for another one or leaves, 3 when it stands "
+               "still or isn't there.",
     .tables = doctor_tables,
 };
 
@@ -46,6 +50,16 @@ void doctor_say(struct doctor *self, enum finding finding, const char *format, .
     putchar('\n');
 }
 
+static int look_at_health(struct doctor *self)
+{
+    static const enum finding findings[] = {[HEALTH_SERVING] = FINDING_OK, [HEALTH_AWAY] = FINDING_WARN, [HEALTH_DEAD] = FINDING_FAIL};
+    static const int codes[] = {[HEALTH_SERVING] = CLI_OK, [HEALTH_AWAY] = CLI_NOT_OK, [HEALTH_DEAD] = CLI_UNREACHABLE};
+    struct why why;
+    enum health health = notify_health(self->health_file, &why);
+    doctor_say(self, findings[health], "%s", why.text);
+    return codes[health];
+}
+
 static int run(struct doctor *self, int rest, int argc)
 {
     struct why why, inner;
@@ -53,6 +67,12 @@ static int run(struct doctor *self, int rest, int argc)
         cli_refuse_usage("doctor takes options only; see 'ventilator doctor --help'");
         return EXIT_USAGE;
     }
+    if (self->health_file && (self->data || self->quick)) {
+        cli_refuse_usage("--health-file asks no network and no folder; leave --data and --quick out");
+        return EXIT_USAGE;
+    }
+    if (self->health_file)
+        return look_at_health(self);
     if (self->data && self->quick) {
         cli_refuse_usage("--data and --quick: one looks at a folder, the other at what runs; give one of both");
         return EXIT_USAGE;

@@ -9,6 +9,7 @@
 struct doctor {
     const char *data;                    /* NULL: what runs */
     bool quick;
+    const char *health_file;
     const char *ventilator;              /* as given */
     char endpoint[256];
     int64_t connect_timeout;

@@ -23,6 +23,7 @@
 #include "common/dialer.h"
 #include "common/log.h"
 #include "common/net.h"
+#include "common/notify.h"
 #include "common/store.h"
 #include "ventilator/lanes.h"
 #include "ventilator/ledger.h"
@@ -46,6 +47,7 @@ struct serve {
     struct loop_timer timer, give_up;
     struct loop_hook hook;
     struct loop_watch leave;
+    struct notify *notify;
     unsigned stood_still;              /* turns to go before silence may be judged again */
     unsigned malformed;
     LIST_HEAD(, load) loads;
@@ -320,6 +322,7 @@ static void on_signal(void *arg, int signal)
         return;
     }
     s->stopping = true;
+    notify_stopping(s->notify);
     log_event(LOG_INFO, "signal", "signal", signal == SIGTERM ? "SIGTERM" : "SIGINT", NULL);
     loop_timer_set(s->loop, &s->give_up, mono_add(loop_now(s->loop), s->config.shutdown_timeout));
     ledger_drain(s->ledger, loop_now(s->loop));
@@ -442,10 +445,28 @@ static int open_loop(struct serve *s)
     return 0;
 }
 
+static bool is_serving(void *arg, char text[NOTIFY_TEXT])
+{
+    struct serve *s = arg;
+    struct ledger_counts counts;
+    ledger_count(s->ledger, &counts);
+    snprintf(text, NOTIFY_TEXT, "%s%" PRIu32 " workers, %s; %" PRIu64 " open batches", counts.full ? "the disk is full; " : "", counts.workers,
+             counts.sink_present ? "a sink" : "no sink", counts.open_batches);
+    return !counts.full && !counts.draining;
+}
+
+static int open_notify(struct serve *s)
+{
+    const struct notify_source source = {.serving = is_serving, .arg = s};
+    s->notify = notify_new(s->loop, s->config.health_file, &source, &s->why);
+    return s->notify ? 0 : fail(s, EXIT_USAGE, s->why.text);
+}
+
 static void say_ready(struct serve *s)
 {
     printf("ready clients=%s workers=%s http=off data=%s\n", net_endpoint(s->clients), net_endpoint(s->workers), s->config.data);
     fflush(stdout);
+    notify_ready(s->notify);
 }
 
 static int remove_entry(const char *path, const struct stat *st, int type, struct FTW *ftw)
@@ -489,6 +510,7 @@ static void close_all(struct serve *s)
         loop_timer_clear(s->loop, &s->give_up);
         loop_unwatch(s->loop, &s->leave);
     }
+    notify_destroy(&s->notify);
     net_destroy(&s->net);
     loop_destroy(&s->loop);
     wire_arena_destroy(&s->arena);
@@ -499,7 +521,7 @@ static void close_all(struct serve *s)
 
 static int serve(struct serve *s)
 {
-    if (open_loop(s) < 0 || open_store(s) < 0 || open_sockets(s) < 0 || open_ledger(s) < 0)
+    if (open_loop(s) < 0 || open_notify(s) < 0 || open_store(s) < 0 || open_sockets(s) < 0 || open_ledger(s) < 0)
         return -1;
     loop_add_hook(s->loop, &s->hook);
     ledger_restored(s->ledger, mono_now());

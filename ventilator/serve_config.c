@@ -57,6 +57,7 @@ static const struct option_spec options[] = {
     {.name = "shutdown-timeout", .type = OPT_DURATION, .offset = AT(shutdown_timeout), .value = "D", .preset = "30s", .help = "How long a stop may take before it is made short."},
     {.name = "keys", .type = OPT_STRING, .offset = AT(keys), .value = "DIR", .help = "Folder with keys; this version has no encryption and refuses it."},
     {.name = "insecure", .type = OPT_FLAG, .offset = AT(insecure), .help = "Listen on addresses other than loopback without keys: whoever reaches them can submit and take tasks."},
+    {.name = "health-file", .type = OPT_STRING, .offset = AT(health_file), .value = "FILE", .help = "A file, best in memory, that says every second how it is; 'ventilator doctor --health-file' reads it."},
     {.name = "log-format", .type = OPT_CHOICE, .offset = AT(log_format), .value = "FORMAT", .choices = "text|json", .preset = "text", .help = "Form of the log on standard error."},
     {.name = "log-level", .type = OPT_CHOICE, .offset = AT(log_level), .value = "LEVEL", .choices = "error|warn|info|debug", .preset = "info", .help = "What is logged."},
     {.name = NULL},

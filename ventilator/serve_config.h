@@ -14,7 +14,7 @@ struct lane_range {
 };
 
 struct serve_config {
-    const char *data, *listen, *workers_listen, *http, *keys, *remove_dir;
+    const char *data, *listen, *workers_listen, *http, *keys, *remove_dir, *health_file;
     struct lane_range lanes;
     int64_t heartbeat, loss_grace, silence, shutdown_timeout;
     int64_t retain, keep_keys;        /* retain: 0: off */

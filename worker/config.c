@@ -17,7 +17,7 @@
 #define RESULTS_PORT 5557
 
 struct given {
-    const char *ventilator, *sink, *submit_to, *name, *handlers_file, *keys, *handler_keys, *cgroup;
+    const char *ventilator, *sink, *submit_to, *name, *handlers_file, *keys, *handler_keys, *cgroup, *health_file;
     uint32_t slots;                  /* 0: auto */
     struct string_list labels, handlers, limits;
     uint64_t recycle;
@@ -68,6 +68,8 @@ static const struct option_spec options[] = {
              "system; auto: where this process is, if it may make groups there; off: by session and /proc only."},
     {.name = "shutdown-timeout", .type = OPT_DURATION, .offset = offsetof(struct given, shutdown_timeout), .value = "D",
      .preset = "30s", .help = "How long running attempts may go on after SIGTERM."},
+    {.name = "health-file", .type = OPT_STRING, .offset = offsetof(struct given, health_file), .value = "FILE",
+     .help = "A file, best in memory, that says every second how it is; 'ventilator doctor --health-file' reads it."},
     {.name = "log-format", .type = OPT_CHOICE, .offset = offsetof(struct given, log_format), .value = "text|json",
      .preset = "text", .choices = "text|json", .help = "How log lines look."},
     {.name = "log-level", .type = OPT_CHOICE, .offset = offsetof(struct given, log_level), .value = "LEVEL",
@@ -225,6 +227,9 @@ static int make(const struct given *given, struct worker_config *ret, struct why
     int n = snprintf(ret->cgroup, sizeof ret->cgroup, "%s", given->cgroup);
     if (n < 1 || (size_t)n >= sizeof ret->cgroup || (given->cgroup[0] != '/' && strcmp(given->cgroup, "auto") != 0 && strcmp(given->cgroup, "off") != 0))
         return why_set(why, "--cgroup %.100s: accepted are the whole path of a folder in a cgroup2 file system, auto, and off", given->cgroup);
+    if (given->health_file && strlen(given->health_file) >= sizeof ret->health_file)
+        return why_set(why, "--health-file %.100s...: this path is too long", given->health_file);
+    snprintf(ret->health_file, sizeof ret->health_file, "%s", given->health_file ? given->health_file : "");
     ret->slots = given->slots ? given->slots : count_cores();
     ret->allow_commands = given->allow_commands;
     ret->shutdown_timeout = given->shutdown_timeout;

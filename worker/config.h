@@ -17,6 +17,7 @@ struct worker_config {
     char sink[256];                  /* empty: where the ventilator says */
     char submit_to[256];             /* where handlers submit; empty: unknown */
     char name[WIRE_NAME + 1];
+    char health_file[PATH_MAX];      /* empty: none */
     char cgroup[PATH_MAX];           /* as in cgroup_home_open; empty: off */
     uint32_t slots;
     bool allow_commands;

@@ -18,6 +18,7 @@
 #include "common/bug.h"
 #include "common/dialer.h"
 #include "common/net.h"
+#include "common/notify.h"
 #include "worker/agent.h"
 #include "worker/cgroup.h"
 #include "worker/command.h"
@@ -62,6 +63,7 @@ struct worker_shell {
     struct shell_slot *failed;
     struct loop_hook hook;
     struct loop_timer tick, waiting;
+    struct notify *notify;
     bool hooked, was_ready, draining, has_left;
     uint64_t unreleased;
 };
@@ -438,6 +440,7 @@ void worker_shell_signal(struct worker_shell *self)
     else
         agent_drain(self->agent, loop_now(self->loop));
     self->draining = true;
+    notify_stopping(self->notify);
 }
 
 int worker_shell_exit_code(const struct worker_shell *self)
@@ -524,6 +527,19 @@ static int open_groups(struct worker_shell *self, struct why *why)
     return 0;
 }
 
+static bool is_serving(void *arg, char text[NOTIFY_TEXT])
+{
+    struct worker_shell *self = arg;
+    struct agent_counts counts;
+    agent_count(self->agent, loop_now(self->loop), &counts);
+    bool serving = counts.lane_open && counts.lease_valid;
+    if (serving)
+        snprintf(text, NOTIFY_TEXT, "%.60s: with its ventilator, %u slots", self->config->name, self->config->slots);
+    else
+        snprintf(text, NOTIFY_TEXT, "%.60s: waiting for the ventilator at %.60s", self->config->name, self->config->ventilator);
+    return serving;
+}
+
 static int dial(struct worker_shell *self, struct why *why)
 {
     const struct net_config config = {.max_sockets = SOCKETS, .max_message = WIRE_MESSAGE};
@@ -556,7 +572,9 @@ struct worker_shell *worker_shell_new(struct loop *loop, const struct worker_con
     self->waiting = (struct loop_timer){.fire = say_waiting, .arg = self};
     self->hook = (struct loop_hook){.turn = on_turn, .arg = self};
     self->groups = (struct cgroup_home){.lock = -1, .control_lock = {-1, -1}};
-    if (open_groups(self, why) < 0 || make_agent(self, why) < 0) {
+    const struct notify_source source = {.serving = is_serving, .arg = self};
+    self->notify = notify_new(loop, config->health_file, &source, why);
+    if (!self->notify || open_groups(self, why) < 0 || make_agent(self, why) < 0) {
         worker_shell_destroy(&self);
         return NULL;
     }
@@ -568,6 +586,8 @@ struct worker_shell *worker_shell_new(struct loop *loop, const struct worker_con
     loop_timer_set(loop, &self->waiting, mono_add(mono_now(), WAITING_FIRST));
     loop_add_hook(loop, &self->hook);
     self->hooked = true;
+    /* Without a ventilator too: to wait for it is what a worker is started for. */
+    notify_ready(self->notify);
     return self;
 }
 
@@ -581,6 +601,7 @@ void worker_shell_destroy(struct worker_shell **self_p)
         loop_remove_hook(self->loop, &self->hook);
     loop_timer_clear(self->loop, &self->tick);
     loop_timer_clear(self->loop, &self->waiting);
+    notify_destroy(&self->notify);
     for (uint32_t i = 0; self->slots && i < self->config->slots; i++) {
         keeper_close(&self->slots[i].keeper);
         for (size_t h = 0; self->slots[i].persistent && h < self->config->handlers.n; h++)
