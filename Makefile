@@ -45,7 +45,7 @@ FAULT_C  := $(wildcard tests/fault/test_*.c)
 SIM_C    := $(wildcard tests/sim/*.c)
 FUZZ_C   := $(wildcard tests/fuzz/fuzz_*.c)
 BENCH_C  := $(wildcard tests/bench/bench_*.c)
-PLUGIN_C := $(wildcard tests/unit/plugin_*.c)
+PLUGIN_C := $(wildcard tests/unit/plugin_*.c tests/bench/plugin_*.c)
 SUPPORT  := $(wildcard tests/support/*.c)
 PLUGINS  := $(PLUGIN_C:%.c=$(B)/%.so)
 UNIT     := $(UNIT_C:%.c=$(B)/%)
@@ -179,7 +179,7 @@ $(FUZZ): $(B)/%: %.c $(SUPPORT_O) $(LIBS)
 SUITES    := $(if $(UNIT_C),unit) $(if $(FAULT_C),fault) $(if $(SIM_C),sim) e2e
 RUN_TESTS = B=$(B) SAN=$(SAN) tools/run-tests.sh
 
-.PHONY: setup test unit fault sim e2e asan tsan lint fuzz bench demo
+.PHONY: setup test unit fault sim e2e asan tsan lint fuzz bench bench-quick bench-setup demo
 setup:    ## installs the Debian packages that are missing
 	@tools/setup.sh build
 
@@ -214,9 +214,14 @@ fuzz:    ## each parser of foreign bytes for FUZZ_SECONDS=60; what it learned st
 	@set -e; for f in $(notdir $(FUZZ)); do mkdir -p $(B)/fuzz/corpus/$$f; \
 	    $(B)/fuzz/tests/fuzz/$$f -max_total_time=$(FUZZ_SECONDS) -print_final_stats=1 -artifact_prefix=$(B)/fuzz/ $(B)/fuzz/corpus/$$f; done
 
-bench: setup    ## the measurements of tests/bench
+bench: setup    ## every benchmark beside its baseline, a table and build/bench.json; NAMES="noop latency": these only
 	@$(BUILD) programs bench-programs
-	@B=$(B) tools/bench.sh
+	@B=$(B) tools/bench.sh $(NAMES)
+bench-quick: setup    ## the same in a minute
+	@$(BUILD) programs bench-programs
+	@B=$(B) tools/bench.sh --quick $(NAMES)
+bench-setup:    ## installs what the benchmarks compare with: GNU parallel, Redis, beanstalkd
+	@tools/setup.sh build bench
 
 demo: setup    ## 1,000 images through a ventilator, four workers and a sink
 	@$(BUILD) programs
@@ -224,7 +229,7 @@ demo: setup    ## 1,000 images through a ventilator, four workers and a sink
 
 fuzz-programs: $(FUZZ)
 .PHONY: bench-programs fuzz-programs objects list-sources
-bench-programs: $(BENCH)
+bench-programs: $(BENCH) $(PLUGINS)
 objects: $(SOURCES:%.c=$(B)/obj/%.o)    # everything compiled, nothing linked
 list-sources:                           # what the rules above compile; the lint asks
 	@printf '%s\n' $(SOURCES)

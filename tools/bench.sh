@@ -1,21 +1,22 @@
 #!/bin/bash
-# Runs every program of tests/bench and every tests/bench/*.sh, one after the other: two at once would
-# measure each other. Each prints its own lines.
-# usage: [B=build] tools/bench.sh [NAME...]      NAME: a part of the file's name
+# The benchmarks: without a name those of the whole system (tests/bench/flights.py), one after the other, since two at
+# once would measure each other. With names: those benches of the whole system, and those programs of tests/bench that
+# measure a part (bench_wire, bench_store, bench_register, bench_keeper), that have it in their name.
+# usage: [B=build] tools/bench.sh [--quick] [NAME...]
 set -u
 cd "$(dirname "$0")/.." || exit 1
 export B=${B:-build}
-ran=0 bad=0
-for file in tests/bench/bench_*.c tests/bench/*.sh; do
-    [ -f "$file" ] || continue
-    wanted=$([ $# -eq 0 ] && echo yes)
-    for part in "$@"; do case $file in *"$part"*) wanted=yes ;; esac; done
-    [ -n "$wanted" ] || continue
-    program=$file
-    case $file in *.c) program=$B/${file%.c} ;; esac
-    printf '== %s\n' "$file"
-    timeout -k 10 600 "$program" </dev/null || { echo "bench: $file ended with exit code $?"; bad=1; }
-    ran=$((ran + 1))
+quick=()
+if [ "${1:-}" = --quick ]; then quick=(--quick); shift; fi
+[ $# -gt 0 ] || exec tests/bench/flights.py "${quick[@]}"
+bad=0
+for part in "$@"; do
+    program=$B/tests/bench/bench_${part#bench_}
+    case $part in
+    wire | store | register | keeper | bench_*)
+        [ -x "$program" ] || { echo "bench: there is no $program; see tests/bench"; bad=1; continue; }
+        timeout -k 10 600 "$program" </dev/null || { echo "bench: $program ended with exit code $?"; bad=1; } ;;
+    *) tests/bench/flights.py "${quick[@]}" "$part" || bad=1 ;;
+    esac
 done
-[ $ran -gt 0 ] || { echo "bench: nothing fits in tests/bench"; exit 1; }
 exit $bad

@@ -1,7 +1,7 @@
 #!/bin/bash
 # Installs the Debian packages that are missing, and says which. With everything in place it asks
 # dpkg once and is done.
-# usage: tools/setup.sh [build|lint|fuzz|containers]...      without a group: build
+# usage: tools/setup.sh [build|lint|fuzz|bench|containers]...      without a group: build
 set -eu
 PATH=/usr/sbin:/usr/bin:/sbin:/bin
 
@@ -13,6 +13,7 @@ declare -A groups=(
              protobuf-c-compiler libsqlite3-dev libjansson-dev uthash-dev libbsd-dev libcmocka-dev
              imagemagick jq procps python3 sqlite3 util-linux"
     [fuzz]="clang libclang-rt-dev"
+    [bench]="beanstalkd parallel redis-server"
     [lint]="clang universal-ctags shellcheck git"
     [containers]="docker.io docker-compose debootstrap git"
 )

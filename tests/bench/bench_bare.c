@@ -1,0 +1,131 @@
+/* The baselines: what libzmq and the system do when nothing else is asked of them.
+ *   bench_bare pipe TASKS FRAME BYTES    PUSH -> PULL,PUSH -> PULL in three processes, FRAME tasks of BYTES in a message
+ *   bench_bare spawn RUNS AT_ONCE        posix_spawn of /bin/true, so many at a time
+ * Each prints one number: tasks a second. */
+#include <spawn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <zmq.h>
+
+#include "common/clock.h"
+#include "common/options.h"
+
+#define FRAMES_WAITING 1000
+
+static void die(const char *what)
+{
+    fprintf(stderr, "bench_bare: %s\n", what);
+    exit(1);
+}
+
+static void *open_socket(void *context, int type, bool listens, const char *endpoint)
+{
+    int most = FRAMES_WAITING, linger = -1;
+    void *socket = zmq_socket(context, type);
+    if (!socket || zmq_setsockopt(socket, ZMQ_SNDHWM, &most, sizeof most) < 0 || zmq_setsockopt(socket, ZMQ_RCVHWM, &most, sizeof most) < 0
+        || zmq_setsockopt(socket, ZMQ_LINGER, &linger, sizeof linger) < 0
+        || (listens ? zmq_bind(socket, endpoint) : zmq_connect(socket, endpoint)) < 0)
+        die(zmq_strerror(zmq_errno()));
+    return socket;
+}
+
+/* Frames come in and go out as they are. */
+static void relay(const char *from, const char *to, uint64_t frames)
+{
+    void *context = zmq_ctx_new(), *in = open_socket(context, ZMQ_PULL, false, from), *out = open_socket(context, ZMQ_PUSH, false, to);
+    zmq_msg_t message;
+    zmq_msg_init(&message);
+    for (uint64_t i = 0; i < frames; i++)
+        if (zmq_msg_recv(&message, in, 0) < 0 || zmq_msg_send(&message, out, 0) < 0)
+            die("the relay fails");
+    zmq_msg_close(&message);
+    zmq_close(in);
+    zmq_close(out);
+    zmq_ctx_term(context);
+    _exit(0);
+}
+
+static void produce(const char *to, uint64_t frames, size_t bytes)
+{
+    void *context = zmq_ctx_new(), *out = open_socket(context, ZMQ_PUSH, true, to);
+    char *payload = calloc(1, bytes);
+    if (!payload)
+        die("no memory");
+    for (uint64_t i = 0; i < frames; i++)
+        if (zmq_send(out, payload, bytes, 0) < 0)
+            die("the producer fails");
+    free(payload);
+    zmq_close(out);
+    zmq_ctx_term(context);
+    _exit(0);
+}
+
+static double pipeline(uint64_t tasks, uint64_t frame, uint64_t bytes)
+{
+    char folder[] = "/tmp/bench-bare-XXXXXX", first[64], second[64];
+    uint64_t frames = tasks / frame;
+    if (!mkdtemp(folder))
+        die("no folder in /tmp");
+    snprintf(first, sizeof first, "ipc://%s/1", folder);
+    snprintf(second, sizeof second, "ipc://%s/2", folder);
+    mono_t began = mono_now();
+    /* Before this process has a context, which a fork would tear. */
+    if (fork() == 0)
+        produce(first, frames, (size_t)(frame * bytes));
+    if (fork() == 0)
+        relay(first, second, frames);
+    void *context = zmq_ctx_new(), *in = open_socket(context, ZMQ_PULL, true, second);
+    zmq_msg_t message;
+    zmq_msg_init(&message);
+    for (uint64_t i = 0; i < frames; i++)
+        if (zmq_msg_recv(&message, in, 0) < 0)
+            die("the consumer fails");
+    double seconds = (double)mono_since(mono_now(), began) / (double)NS_PER_S;
+    zmq_msg_close(&message);
+    zmq_close(in);
+    zmq_ctx_term(context);
+    while (wait(NULL) > 0)
+        ;
+    unlink(first + strlen("ipc://"));
+    unlink(second + strlen("ipc://"));
+    rmdir(folder);
+    return (double)(frames * frame) / seconds;
+}
+
+static double spawn_loop(uint64_t runs, uint64_t at_once)
+{
+    char *const command[] = {"/bin/true", NULL};
+    uint64_t started = 0, ended = 0;
+    pid_t pid;
+    mono_t began = mono_now();
+    while (ended < runs) {
+        for (; started < runs && started - ended < at_once; started++)
+            if (posix_spawn(&pid, command[0], NULL, NULL, command, environ) != 0)
+                die("posix_spawn fails");
+        if (waitpid(-1, NULL, 0) > 0)
+            ended++;
+    }
+    return (double)runs / ((double)mono_since(mono_now(), began) / (double)NS_PER_S);
+}
+
+static uint64_t number(int argc, char **argv, int at, uint64_t preset)
+{
+    uint64_t value = preset;
+    struct why why;
+    if (at < argc && parse_u64(argv[at], 1, UINT64_MAX, &value, &why) < 0)
+        die(why.text);
+    return value;
+}
+
+int main(int argc, char **argv)
+{
+    if (argc > 1 && strcmp(argv[1], "pipe") == 0)
+        printf("%.0f\n", pipeline(number(argc, argv, 2, 1000000), number(argc, argv, 3, 100), number(argc, argv, 4, 64)));
+    else
+        printf("%.0f\n", spawn_loop(number(argc, argv, 2, 1000), number(argc, argv, 3, 2)));
+    return 0;
+}

@@ -1,0 +1,387 @@
+#!/usr/bin/env python3
+"""The benchmarks of the whole system, each beside its baseline in the same run.
+
+usage: flights.py [--quick] [--runs N] [--build DIR] [NAME...]       NAME: a part of a bench's name; `--list` shows them
+
+Every figure is the median of several runs (five; two with --quick), with their range; a ratio is the median of the ratios
+of interleaved pairs, so that what else the machine does meets both. Results: a table, and BUILD/bench.json.
+"""
+import argparse, contextlib, json, os, re, shutil, statistics, subprocess, sys, tempfile, time
+
+QUICK = False
+BUILD = "build"
+RUNS = 5
+FOLDER = None
+
+
+class Cluster:
+    """A ventilator, a sink and workers on free ports of loopback, in a folder on a real disk."""
+
+    def __init__(self, workers=2, slots=1, delays=None, options=()):
+        self.folder = tempfile.mkdtemp(prefix="cluster-", dir=FOLDER)
+        self.children = []
+        self.env = {k: v for k, v in os.environ.items() if not k.startswith("TARMAC_")}
+        ready = self.start("ventilator", "serve", "--data", "v", "--listen", "tcp://127.0.0.1:0",
+                           "--workers-listen", "tcp://127.0.0.1:0", "--lanes", "0", "--http", "off", "--shutdown-timeout", "2s")
+        self.env["TARMAC_VENTILATOR"] = ready["clients"]
+        self.dial = ready["workers"]
+        self.start("sink", "--ventilator", self.dial, "--data", "s", "--results-listen", "tcp://127.0.0.1:0",
+                   "--query-listen", "tcp://127.0.0.1:0")
+        for i in range(workers):
+            self.worker(f"w{i + 1}", slots[i] if isinstance(slots, list) else slots, delays[i] if delays else 0, options)
+
+    def start(self, name, *args):
+        out = open(os.path.join(self.folder, f"{name}-{len(self.children)}.log"), "w+b")
+        child = subprocess.Popen([f"{BUILD}/bin/{name}", *args], cwd=self.folder, env=self.env, stdin=subprocess.DEVNULL,
+                                 stdout=out, stderr=out)
+        self.children.append(child)
+        until = time.monotonic() + 60
+        while time.monotonic() < until and child.poll() is None:
+            out.seek(0)
+            for line in out.read().decode().splitlines():
+                if line.startswith("ready"):
+                    return dict(word.split("=", 1) for word in line.split()[1:] if "=" in word)
+            time.sleep(0.01)
+        out.seek(0)
+        raise RuntimeError(f"{name} does not get ready: {out.read().decode()[-500:]}")
+
+    def worker(self, name, slots, delay=0, options=()):
+        handlers = os.path.join(self.folder, f"{name}.json")
+        with open(handlers, "w") as file:
+            json.dump({"bench": {"kind": "plugin", "plugin": f"{BUILD}/tests/bench/plugin_bench.so", "argument": str(delay)}}, file)
+        self.start("worker", "--ventilator", self.dial, "--name", name, "--slots", str(slots), "--handlers", handlers,
+                   "--allow-commands", "--shutdown-timeout", "2s", "--cgroup", "off", *options)
+        return self.children[-1]
+
+    def cli(self, *args, **how):
+        got = subprocess.run([f"{BUILD}/bin/ventilator", *args], cwd=self.folder, env=self.env, stdin=how.pop("stdin", subprocess.DEVNULL),
+                             stdout=how.pop("stdout", subprocess.PIPE), stderr=subprocess.PIPE, timeout=300)
+        if got.returncode != 0:
+            raise RuntimeError(f"{' '.join(args)}: exit code {got.returncode}: {got.stderr.decode()[-500:]}")
+        return got.stdout.decode().strip() if got.stdout is not None else ""
+
+    def close(self):
+        for child in reversed(self.children):
+            child.terminate()
+        for child in self.children:
+            try:
+                child.wait(20)
+            except subprocess.TimeoutExpired:
+                child.kill()
+                child.wait()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def cluster(**how):
+    it = Cluster(**how)
+    try:
+        yield it
+    finally:
+        it.close()
+
+
+def timed(call, *args, **how):
+    began = time.monotonic()
+    result = call(*args, **how)
+    return time.monotonic() - began, result
+
+
+def bare(*args):
+    return float(subprocess.run([f"{BUILD}/tests/bench/bench_bare", *map(str, args)], check=True, stdout=subprocess.PIPE).stdout)
+
+
+def lines_file(n, size=64):
+    path = os.path.join(FOLDER, f"lines-{n}-{size}")
+    if not os.path.exists(path):
+        with open(path, "w") as file:
+            for at in range(0, n, 10000):
+                file.write("".join(str(i).rjust(size, "x") + "\n" for i in range(at, min(n, at + 10000))))
+    return path
+
+
+def figure(ours, base=None, unit="/s", base_name="", target=None, higher=True, note=""):
+    row = {"unit": unit, "median": statistics.median(ours), "least": min(ours), "most": max(ours), "runs": len(ours), "note": note}
+    if base:
+        ratios = [a / b for a, b in zip(ours, base)]
+        row.update(baseline=base_name, baseline_median=statistics.median(base), ratio=statistics.median(ratios))
+    row["target"] = target
+    return row
+
+
+def pairs(ours, base):
+    """Interleaved, one after the other."""
+    got = ([], [])
+    for _ in range(RUNS):
+        got[1].append(base())
+        got[0].append(ours())
+    return got
+
+
+# ---- the benches ----
+
+def bench_noop():
+    """no-op plugin tasks, durable, end to end: two workers, 64-byte payloads and results"""
+    n = 50_000 if QUICK else 1_000_000
+    path = lines_file(n)
+    with cluster() as c:
+        ours, base = pairs(lambda: n / timed(c.cli, "submit", "--handler", "bench", "--wait", "--format", "none", "--no-bar", "-a", path)[0],
+                           lambda: bare("pipe", 5 * n, 100, 64))
+    return {"noop": figure(ours, base, base_name="libzmq pipeline, frames of 100", target="1000000/s")}
+
+
+def is_there(program):
+    """moreutils has a program `parallel` too, which is another."""
+    return shutil.which(program) and (program != "parallel" or b"GNU parallel" in subprocess.run(
+        [program, "--version"], stdin=subprocess.DEVNULL, capture_output=True).stdout)
+
+
+def bench_commands():
+    """/bin/true as a command, two slots, against a bare posix_spawn loop with two in flight"""
+    n = 1000 if QUICK else 4000
+    with cluster(workers=1, slots=2) as c:
+        c.cli("submit", "--wait", "--format", "none", "--no-bar", "--range", "1-10", "--", "/bin/true")
+        def ours():
+            return n / timed(c.cli, "submit", "--wait", "--format", "none", "--no-bar", "--timeout", "60s", "--range", f"1-{n}", "--", "/bin/true")[0]
+        got, base = pairs(ours, lambda: bare("spawn", n, 2))
+    rows = {"commands": figure(got, base, base_name="posix_spawn loop, 2 at a time", target="ratio 0.95")}
+    numbers = "".join(f"{i}\n" for i in range(n)).encode()
+    for name, words in (("xargs -P2", ["xargs", "-P2", "-n1", "/bin/true"]), ("GNU parallel -j2", ["parallel", "-j2", "/bin/true"])):
+        if is_there(words[0]):
+            few = numbers if words[0] == "xargs" else b"".join(numbers.splitlines(True)[:n // 8])
+            rates = []
+            for _ in range(2 if QUICK else 3):
+                took, _ = timed(subprocess.run, words, input=few, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+                rates.append(few.count(b"\n") / took)
+            rows[f"peer: {name}"] = figure(rates)
+    return rows
+
+
+def bench_latency():
+    """one task at a time on an idle system, both disk syncs included"""
+    p50, p99 = [], []
+    with cluster() as c:
+        for _ in range(RUNS):
+            out = subprocess.run([f"{BUILD}/tests/bench/bench_latency", "300" if QUICK else "2000"], env=c.env, check=True,
+                                 stdout=subprocess.PIPE).stdout.split()
+            p50.append(float(out[0]))
+            p99.append(float(out[1]))
+    return {"latency p50": figure(p50, unit="us", target="500 us", higher=False),
+            "latency p99": figure(p99, unit="us", target="1000 us", higher=False)}
+
+
+def bench_submission():
+    """lines of 64 bytes, acknowledged durable, one CLI process"""
+    n = 500_000 if QUICK else 2_000_000
+    path = lines_file(n)
+    with cluster(workers=0) as c:
+        rates = [n / timed(c.cli, "submit", "--handler", "bench", "-a", path)[0] for _ in range(RUNS)]
+    return {"submission": figure(rates, target="1000000/s")}
+
+
+def bench_results():
+    """results of a complete batch streamed out: counted, and as text"""
+    n = 100_000 if QUICK else 1_000_000
+    with cluster() as c:
+        batch = c.cli("submit", "--handler", "bench", "-a", lines_file(n)).split()[0]
+        c.cli("wait", batch)
+        counted = [n / timed(c.cli, "results", batch, "--format", "none")[0] for _ in range(RUNS)]
+        text = [n / timed(c.cli, "results", batch, "--format", "text", stdout=subprocess.DEVNULL)[0] for _ in range(RUNS)]
+    return {"results, not printed": figure(counted, target="1000000/s"), "results as text": figure(text, target="1000000/s")}
+
+
+def bench_fairness():
+    """one worker of 1 ms and one of 20 ms a task, 1,000 tasks: makespan over the ideal"""
+    rows = {}
+    mixes = {"1 ms and 20 ms": ([1, 1], [1000, 20000], 1000), "8 slots and 1 slot, 4 ms": ([8, 1], [4000, 4000], 2000)}
+    for name, (slots, delays, n) in mixes.items():
+        got = []
+        with cluster(slots=slots, delays=delays) as c:
+            c.cli("submit", "--handler", "bench", "--wait", "--format", "none", "--no-bar", "--range", "1-20")
+            # What a task takes really: a nap of 1 ms is longer than that.
+            naps = []
+            for us in delays:
+                began = time.monotonic()
+                for _ in range(20):
+                    time.sleep(us / 1e6)
+                naps.append((time.monotonic() - began) / 20)
+            ideal = n / sum(s / nap for s, nap in zip(slots, naps))
+            for _ in range(RUNS):
+                took, _ = timed(c.cli, "submit", "--handler", "bench", "--wait", "--format", "none", "--no-bar", "--range", f"1-{n}")
+                got.append(took / ideal)
+        rows[f"makespan, {name}"] = figure(got, unit="of ideal", target="1.05", higher=False)
+    return rows
+
+
+def bench_cancel():
+    """cancel of a batch that is queued and running, until it is acknowledged"""
+    took = []
+    with cluster(slots=2) as c:
+        for _ in range(10 if QUICK else 40):
+            batch = c.cli("submit", "--range", "1-1000", "--", "sleep", "60").split()[0]
+            until = time.monotonic() + 30
+            while json.loads(c.cli("status", batch, "--json"))["running"] < 4 and time.monotonic() < until:
+                time.sleep(0.005)
+            took.append(1000 * timed(c.cli, "cancel", batch)[0])
+    took.sort()
+    return {"cancel p50": figure([statistics.median(took)], unit="ms", higher=False),
+            "cancel p99": figure([took[-1]], unit="ms", higher=False, note="with the start of the client process")}
+
+
+def bench_large():
+    """payloads of 1 MiB there and back, against libzmq alone"""
+    n = 50 if QUICK else 200
+    folder = os.path.join(FOLDER, "large")
+    os.makedirs(folder, exist_ok=True)
+    names = []
+    for i in range(n):
+        names.append(os.path.join(folder, str(i)))
+        with open(names[-1], "wb") as file:
+            file.write(os.urandom(1 << 20))
+    with cluster() as c:
+        def ours():
+            return n / timed(c.cli, "submit", "--handler", "bench", "--wait", "--format", "none", "--no-bar", "--max-output", "2M", "--files", *names)[0]
+        got, base = pairs(ours, lambda: bare("pipe", 5 * n, 1, 1 << 20))
+    shutil.rmtree(folder)
+    return {"1 MiB payloads": figure(got, base, unit="MiB/s", base_name="libzmq pipeline, 1 MiB a frame", target="ratio 0.8")}
+
+
+def bench_peers():
+    """peers, where their Debian packages are installed (make bench-setup)"""
+    rows = {}
+    if shutil.which("redis-server"):
+        rows.update(redis_streams())
+    if shutil.which("beanstalkd"):
+        rows.update(beanstalkd())
+    return rows
+
+
+def redis_streams():
+    import socket
+    n = 5000 if QUICK else 100_000
+    folder = tempfile.mkdtemp(dir=FOLDER)
+    sock = os.path.join(folder, "s")
+    server = subprocess.Popen(["redis-server", "--port", "0", "--unixsocket", sock, "--appendonly", "yes", "--appendfsync", "always",
+                               "--dir", folder, "--save", ""], stdout=subprocess.DEVNULL)
+    try:
+        until = time.monotonic() + 20
+        while not os.path.exists(sock) and time.monotonic() < until:
+            time.sleep(0.02)
+        got = []
+        for _ in range(2 if QUICK else 3):
+            with socket.socket(socket.AF_UNIX) as s:
+                s.connect(sock)
+                add = b"*5\r\n$4\r\nXADD\r\n$1\r\nq\r\n$1\r\n*\r\n$1\r\np\r\n$64\r\n" + b"x" * 64 + b"\r\n"
+                began = time.monotonic()
+                done = 0
+                while done < n:
+                    s.sendall(add * 500)
+                    answers = 0
+                    while answers < 1000:            # two lines each
+                        answers += s.recv(65536).count(b"\n")
+                    done += 500
+                got.append(n / (time.monotonic() - began))
+        return {"peer: Redis streams, fsync always (XADD only, 500 at once)": figure(got)}
+    finally:
+        server.terminate()
+        server.wait()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def beanstalkd():
+    import socket
+    n = 5000 if QUICK else 50_000
+    folder = tempfile.mkdtemp(dir=FOLDER)
+    sock = os.path.join(folder, "s")
+    server = subprocess.Popen(["beanstalkd", "-l", f"unix:{sock}", "-b", folder, "-f", "0"], stdout=subprocess.DEVNULL)
+    try:
+        until = time.monotonic() + 20
+        while not os.path.exists(sock) and time.monotonic() < until:
+            time.sleep(0.02)
+        got = []
+        for _ in range(2 if QUICK else 3):
+            with socket.socket(socket.AF_UNIX) as s:
+                s.connect(sock)
+                put = b"put 1 0 60 64\r\n" + b"x" * 64 + b"\r\n"
+                began = time.monotonic()
+                done = 0
+                while done < n:
+                    s.sendall(put * 200)
+                    answers = 0
+                    while answers < 200:
+                        answers += s.recv(65536).count(b"\n")
+                    done += 200
+                got.append(n / (time.monotonic() - began))
+        return {"peer: beanstalkd, fsync always (put only, 200 at once)": figure(got)}
+    except OSError:
+        return {}
+    finally:
+        server.terminate()
+        server.wait()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+BENCHES = {name[6:]: call for name, call in list(globals().items()) if name.startswith("bench_")}    # in the order above
+
+
+# ---- telling ----
+
+def human(value):
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def table(rows):
+    lines = [("bench", "median", "range", "baseline", "ratio", "target")]
+    for name, row in rows.items():
+        if "failed" in row:
+            lines.append((name, "failed", row["failed"], "", "", ""))
+            continue
+        unit = row["unit"] if row["unit"].startswith("/") else " " + row["unit"]
+        base = f"{human(row['baseline_median'])} {row['baseline']}" if "baseline" in row else ""
+        lines.append((name, human(row["median"]) + unit, f"{human(row['least'])} to {human(row['most'])}", base,
+                      f"{row['ratio']:.3f}" if "ratio" in row else "", row["target"] or ""))
+    widths = [max(len(line[i]) for line in lines) for i in range(6)]
+    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip() for line in lines)
+
+
+def main():
+    global QUICK, BUILD, RUNS, FOLDER
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--list", action="store_true")
+    parser.add_argument("--runs", type=int)
+    parser.add_argument("--build", default=os.environ.get("B", "build"))
+    parser.add_argument("name", nargs="*")
+    args = parser.parse_args()
+    if args.list:
+        for name, call in BENCHES.items():
+            print(f"{name:12} {call.__doc__}")
+        return 0
+    QUICK, BUILD = args.quick, os.path.abspath(args.build)
+    RUNS = args.runs or (2 if QUICK else 5)
+    FOLDER = tempfile.mkdtemp(prefix="bench-", dir=BUILD)
+    rows, wrong = {}, 0
+    try:
+        for name, call in BENCHES.items():
+            if args.name and not any(part in name for part in args.name):
+                continue
+            print(f"# {name}: {call.__doc__}", file=sys.stderr, flush=True)
+            try:
+                rows.update(call())
+            except (RuntimeError, subprocess.SubprocessError, OSError) as error:
+                rows[name] = {"failed": str(error)}
+                wrong = 1
+    finally:
+        shutil.rmtree(FOLDER, ignore_errors=True)
+    if not rows:
+        print("bench: no bench has such a name; --list shows them", file=sys.stderr)
+        return 1
+    with open(os.path.join(BUILD, "bench.json"), "w") as file:
+        json.dump({"cores": os.cpu_count(), "load": os.getloadavg()[0], "quick": QUICK, "figures": rows}, file, indent=1)
+        file.write("\n")
+    print(table(rows))
+    return wrong
+
+
+if __name__ == "__main__":
+    sys.exit(main())
