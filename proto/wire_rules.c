@@ -299,6 +299,7 @@ static const struct wire_variant request_variants[] = {
     [WIRE__REQUEST__WHAT_EXPLAIN] = {"explain", &explain, false},
     [WIRE__REQUEST__WHAT_PURGE] = {"purge", &purge, false},
     [WIRE__REQUEST__WHAT_RETRY] = {"retry", &retry, false},
+    [WIRE__REQUEST__WHAT_SLOWEST] = {"slowest", &nothing, false},
 };
 
 /* ---- replies to clients ---- */
@@ -358,6 +359,11 @@ RULES(worker_status, NULL,
     VALUES(WorkerStatus, labels),
     NAME_OR_NONE(WorkerStatus, address),
     U32(WorkerStatus, lane_port, 0, PORT));
+RULES(running_attempt, NULL,
+    NAME(RunningAttempt, short_id),
+    NAME_OR_NONE(RunningAttempt, worker),
+    MAYBE(RunningAttempt, left, signed_micros));
+RULES(slowest_report, NULL, MANY(SlowestReport, attempts, WIRE_FENCES, running_attempt));
 RULES(workers_report, NULL, MANY(WorkersReport, workers, WIRE_FENCES, worker_status));
 
 static const struct wire_variant reply_variants[] = {
@@ -375,6 +381,7 @@ static const struct wire_variant reply_variants[] = {
     [WIRE__REPLY__WHAT_WHERE] = {"where", &sink_place, false},
     [WIRE__REPLY__WHAT_EXPLANATION] = {"explanation", &explanation, false},
     [WIRE__REPLY__WHAT_PURGED] = {"purged", &purged, false},
+    [WIRE__REPLY__WHAT_SLOWEST] = {"slowest", &slowest_report, false},
 };
 
 /* ---- from workers and sinks ---- */

@@ -500,6 +500,7 @@ void reply_admitted(struct ledger *l, ledger_peer client, uint64_t request, stru
 void reply_status(struct ledger *l, ledger_peer client, uint64_t request, const Wire__Status *m);
 void reply_list(struct ledger *l, ledger_peer client, uint64_t request, const Wire__List *m);
 void reply_workers(struct ledger *l, ledger_peer client, uint64_t request, const Wire__Workers *m);
+void reply_slowest(struct ledger *l, ledger_peer client, uint64_t request, const Wire__Slowest *m);
 void reply_explain(struct ledger *l, ledger_peer client, uint64_t request, const Wire__Explain *e);
 void request_committed(struct ledger *l, struct pending *p);
 void request_submit(struct ledger *l, ledger_peer peer, uint64_t request, const Wire__Submit *s);

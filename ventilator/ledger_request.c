@@ -514,6 +514,7 @@ void ledger_request(struct ledger *l, mono_t now, ledger_peer peer, const Wire__
     case WIRE__REQUEST__WHAT_CANCEL:  cancel_begin(l, peer, m->id, m->cancel); break;
     case WIRE__REQUEST__WHAT_EXTEND:  on_extend(l, peer, m->id, m->extend); break;
     case WIRE__REQUEST__WHAT_WORKERS: reply_workers(l, peer, m->id, m->workers); break;
+    case WIRE__REQUEST__WHAT_SLOWEST: reply_slowest(l, peer, m->id, m->slowest); break;
     case WIRE__REQUEST__WHAT_DRAIN:   on_drain(l, peer, m->id, m->drain->worker); break;
     case WIRE__REQUEST__WHAT_WHERE:   on_where(l, peer, m->id); break;
     case WIRE__REQUEST__WHAT_EXPLAIN: reply_explain(l, peer, m->id, m->explain); break;

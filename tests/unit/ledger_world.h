@@ -100,6 +100,15 @@ static inline int on_reply(void *arg, ledger_peer client, const Wire__Reply *m)
         snprintf(w->note, sizeof w->note, "%s", s->note);
         break;
     }
+    case WIRE__REPLY__WHAT_SLOWEST:
+        say(w, "slowest of %" PRIu64 ":", m->slowest->running);
+        for (size_t i = 0; i < m->slowest->n_attempts; i++) {
+            const Wire__RunningAttempt *a = m->slowest->attempts[i];
+            say(w, " %" PRIu64 "#%u@%s", a->index, a->attempt, a->worker);
+            say(w, " age=%" PRIu64 " left=%" PRId64, a->age_us / 1000000, a->left != NULL ? a->left->us / 1000000 : -1);
+        }
+        say(w, "\n");
+        break;
     case WIRE__REPLY__WHAT_EXPLANATION:
         w->story[0] = '\0';
         for (size_t i = 0; i < m->explanation->n_lines; i++) {

@@ -51,6 +51,46 @@ static void a_batch_flies(void **state)
     EXPECT(w, "status 3 total=4 queued=0 running=0 ok=2 failed=2 deadline=0 cancelled=0 lost=0 dup=0 retried=0\n");
 }
 
+static void slowest(struct world *w, uint32_t most)
+{
+    Wire__Slowest s = WIRE__SLOWEST__INIT;
+    Wire__Request m = WIRE__REQUEST__INIT;
+    s.most = most;
+    m.what_case = WIRE__REQUEST__WHAT_SLOWEST;
+    m.slowest = &s;
+    request(w, &m, "");
+}
+
+static void the_slowest_are_those_that_run_longest(void **state)
+{
+    struct world *w = *state;
+    Wire__Options o = WIRE__OPTIONS__INIT;
+    Wire__Micros timeout = WIRE__MICROS__INIT;
+    cluster(w);
+    timeout.us = 60000000;
+    o.timeout = &timeout;
+    submit(w, &o, 1);
+    committed(w);
+    chunk(w, 0, "abcd", true);
+    committed(w);
+    registered(w);
+    tick(w);
+    w->trace[0] = '\0';
+    slowest(w, 0);
+    EXPECT(w, "slowest of 0:\n");           /* at a worker, but nobody has said that it runs */
+    started(w, 11, 1, 2, 1, 1);
+    pass(w, NS_PER_S);
+    started(w, 11, 1, 0, 2, 1);
+    pass(w, NS_PER_S);
+    w->trace[0] = '\0';
+    slowest(w, 2);
+    EXPECT(w, "slowest of 3: 2#1@w1 age=2 left=58 0#1@w1 age=1 left=59\n");
+    finished(w, 11, 1, 2, 1, 1);             /* it has ended, though nothing of it is recorded yet */
+    w->trace[0] = '\0';
+    slowest(w, 0);
+    EXPECT(w, "slowest of 2: 0#1@w1 age=1 left=59 1#1@w1 age=1 left=59\n");
+}
+
 static void a_chunk_must_be_the_next_and_continue_the_same_input(void **state)
 {
     struct world *w = *state;
@@ -473,6 +513,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(nothing_is_said_before_it_is_on_disk),
         TEST(a_batch_flies),
+        TEST(the_slowest_are_those_that_run_longest),
         TEST(a_chunk_must_be_the_next_and_continue_the_same_input),
         TEST(a_lost_worker_s_tasks_run_elsewhere),
         TEST(what_comes_back_in_time_is_adopted),
