@@ -304,7 +304,9 @@ clean_up() {
     local code=$? name pid left
     trap - EXIT
     trap '' TERM
-    for name in "${!PIDS[@]}"; do kill -TERM "${PIDS[$name]}" 2>/dev/null; kill -CONT "${PIDS[$name]}" 2>/dev/null; done
+    # SIGCONT comes first: sent to one that is leaving it would take away the SIGSTOP by which the leak check
+    # of AddressSanitizer holds the threads, and that waits for it for ever.
+    for name in "${!PIDS[@]}"; do kill -CONT "${PIDS[$name]}" 2>/dev/null; kill -TERM "${PIDS[$name]}" 2>/dev/null; done
     # A worker whose last release went down with the others waits for it as long as its --shutdown-timeout:
     # the second signal means at once.
     if ! holds_within 3 all_gone; then
