@@ -2,11 +2,11 @@
 # Runs the end-to-end tests, each function test_* of each t_*.sh in a shell, a folder and a time limit of
 # its own, and prints TAP. A test that measures what a sanitizer distorts is named test_plain_*: it is left
 # out, not skipped, when SAN is set.
-# usage: [B=build] [SAN=…] [E2E_JOBS=cores] tests/e2e/run.sh [NAME...]      NAME: a part of FILE/FUNCTION
+# usage: [B=build] [SAN=…] [E2E_JOBS=one and a half for each core] tests/e2e/run.sh [NAME...]      NAME: a part of FILE/FUNCTION
 set -u
 cd "$(dirname "$0")/../.." || exit 1
 export B=${B:-build} SAN=${SAN:-} LC_ALL=C.UTF-8
-limit=${E2E_LIMIT:-240} jobs=${E2E_JOBS:-$(nproc)}
+limit=${E2E_LIMIT:-240} jobs=${E2E_JOBS:-$(($(nproc) * 3 / 2))}
 [ -z "$SAN" ] || limit=$((limit * 2))
 
 for program in ventilator worker sink; do
@@ -48,7 +48,7 @@ results=$(mktemp -d /tmp/tarmac-e2e-results.XXXXXX) || exit 1
 trap 'rm -rf "$results"' EXIT
 trap 'kill $(jobs -p) 2>/dev/null; wait; exit 143' TERM INT
 
-# Most of a test is waiting: one for each core at a time. What they say is printed in order.
+# Most of a test is waiting, so more of them than cores run at a time. What they say is printed in order.
 started=0 printed=0 failed=0
 print_ended() {
     while [ -e "$results/$((printed + 1)).tap" ]; do
