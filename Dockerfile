@@ -1,12 +1,14 @@
-# Two images from one build: `service` for ventilator and sink, `worker` with what its commands need
-# (ImageMagick here; put your own tools in its place). The build's compilers stay in the first stage.
-# Start with an init (`docker run --init`, or `init: true` as in docker-compose.yml).
+# Two images from one build: `service` for ventilator, sink and clients, `worker` with what its commands need (ImageMagick
+# here; put your own tools in its place). The compilers stay in the first stage.
+# Made to run with a read-only root file system, no capabilities and an init (`init: true`, as in docker-compose.yml).
 FROM debian:bookworm-slim AS base
 ENV LC_ALL=C.UTF-8
-RUN apt-get update \
+# As the slim images of Debian have it: nobody reads manuals in a container, and apt's caches are larger than the programs.
+RUN printf 'path-exclude=/usr/share/%s/*\n' doc man locale info lintian >/etc/dpkg/dpkg.cfg.d/tarmac \
+ && apt-get update \
  && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends \
         libzmq5 libczmq4 libprotobuf-c1 libsqlite3-0 libjansson4 libbsd0 \
- && rm -rf /var/lib/apt/lists/* /var/cache/apt/archives/*.deb
+ && rm -rf /var/lib/apt/lists/* /var/cache/apt /var/cache/debconf/*-old /var/log/*.log /var/log/apt
 
 FROM base AS build
 RUN apt-get update \
@@ -15,12 +17,14 @@ RUN apt-get update \
         libsqlite3-dev libjansson-dev uthash-dev libbsd-dev
 COPY . /src
 WORKDIR /src
-RUN make -j"$(nproc)" programs && make install-programs DESTDIR=/out PREFIX=/usr/local
+RUN make -j"$(nproc)" programs && make install-programs DESTDIR=/out PREFIX=/usr/local \
+ && strip /out/usr/local/bin/* && rm -r /out/usr/local/share
 
-# What is kept lies in /data, which belongs to the user that everything runs as.
+# What is kept lies in /data, keys in /keys; both belong to the user that everything runs as. A volume that is mounted there
+# for the first time takes the folder's owner.
 FROM base AS service
 RUN useradd --system --uid 5555 --home-dir /data --shell /usr/sbin/nologin tarmac \
- && install -d -o tarmac -g tarmac -m 700 /data
+ && install -d -o tarmac -g tarmac -m 700 /data /keys /roles /roles/ventilator /roles/sink /roles/worker /roles/client
 COPY --from=build /out/usr/local/ /usr/local/
 USER tarmac
 WORKDIR /data
@@ -31,6 +35,6 @@ FROM service AS worker
 USER root
 RUN apt-get update \
  && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends imagemagick \
- && rm -rf /var/lib/apt/lists/* /var/cache/apt/archives/*.deb
+ && rm -rf /var/lib/apt/lists/* /var/cache/apt /var/cache/debconf/*-old /var/log/*.log /var/log/apt
 USER tarmac
 CMD ["worker"]
