@@ -344,7 +344,11 @@ RULES(batch_status, also_batch_status,
     MAYBE(BatchStatus, eta, nothing),
     SENTENCE(BatchStatus, note),
     LINE(BatchStatus, traceparent, 55));
-RULES(system_status, NULL, SENTENCE(SystemStatus, note));
+RULES(system_status, NULL,
+    SENTENCE(SystemStatus, note),
+    U32(SystemStatus, workers_port, 0, PORT),
+    U32(SystemStatus, lanes_from, 0, PORT),
+    U32(SystemStatus, lanes_to, 0, PORT));
 RULES(status_report, NULL, MANY(StatusReport, batches, WIRE_FENCES, batch_status), MAYBE(StatusReport, system, system_status));
 RULES(list_report, NULL, MANY(ListReport, batches, WIRE_FENCES, batch_status));
 RULES(cancel_report, NULL, NAME_OR_NONE(CancelReport, short_id));
@@ -358,7 +362,8 @@ RULES(worker_status, NULL,
     LINES(WorkerStatus, handlers, 1, WIRE_HANDLERS),
     VALUES(WorkerStatus, labels),
     NAME_OR_NONE(WorkerStatus, address),
-    U32(WorkerStatus, lane_port, 0, PORT));
+    U32(WorkerStatus, lane_port, 0, PORT),
+    NAME_OR_NONE(WorkerStatus, program));
 RULES(running_attempt, NULL,
     NAME(RunningAttempt, short_id),
     NAME_OR_NONE(RunningAttempt, worker),

@@ -16,6 +16,8 @@ static const struct option_spec doctor_options[] = {
      .help = "Look at this folder of a ventilator or a sink that doesn't run, instead of what runs."},
     {.name = "quick", .type = OPT_FLAG, .offset = AT(quick), .env = "",
      .help = "Only whether the ventilator answers: for health checks."},
+    {.name = "for-worker", .type = OPT_FLAG, .offset = AT(for_worker), .env = "",
+     .help = "A port that only a worker on this host would need, and that can't be reached from here, is a failure and no warning."},
     {.name = "health-file", .type = OPT_STRING, .offset = AT(health_file), .value = "FILE", .env = "",
      .help = "Only what this file, written by a program on this host that was started with --health-file, says: for health checks."},
     {.name = "ventilator", .type = OPT_STRING, .offset = AT(ventilator), .value = "ENDPOINT", .preset = "tcp://127.0.0.1:5555",

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #define HASH_NONFATAL_OOM 1                 /* a failed HASH_ADD leaves the handle's tbl NULL */
@@ -19,6 +20,7 @@
 #include "ventilator/cli.h"
 #include "ventilator/ledger.h"
 
+#define LOW_SPACE (UINT64_C(10) << 30)
 #define TOLD_MOST 20                     /* pieces of damage that are told one by one */
 
 /* What the records say of a batch, and what its frames hold. */
@@ -378,6 +380,20 @@ static int look_at(struct doctor *doctor, const char *role)
     return code;
 }
 
+static void say_space(struct doctor *doctor)
+{
+    struct statvfs disk;
+    char left[32], all[32];
+    if (statvfs(doctor->data, &disk) < 0)
+        return;
+    uint64_t bytes = (uint64_t)disk.f_bavail * disk.f_frsize, of = (uint64_t)disk.f_blocks * disk.f_frsize;
+    bool low = bytes < of / 20 && bytes < LOW_SPACE;
+    size_text(bytes, left);
+    size_text(of, all);
+    doctor_say(doctor, low ? FINDING_WARN : FINDING_OK, "%s of %s are free where %s is%s", left, all, doctor->data,
+               low ? "; make room, or purge batches: when the disk is full nothing new is taken in" : "");
+}
+
 int doctor_look_at_disk(struct doctor *self)
 {
     static const char *const roles[] = {"journal", "results"};
@@ -389,6 +405,8 @@ int doctor_look_at_disk(struct doctor *self)
             continue;
         found++;
         int code = look_at(self, roles[i]);
+        if (code != EXIT_BUSY)           /* whose one sentence says what to do first */
+            say_space(self);
         worst = code > worst ? code : worst;
     }
     if (found == 0) {

@@ -40,6 +40,11 @@ struct visit {
     uint64_t queued;                     /* tasks that nobody runs yet, of the first page of batches */
     bool sink_present;
     unsigned workers, slots, busy;
+    struct doctor_ports ports;
+    uint64_t slowest_us;                 /* round trip of a worker */
+    char results[CANDIDATES][256];       /* hosts of the sink */
+    size_t n_results;
+    unsigned results_port;
     char *candidates[CANDIDATES];        /* where the sink may be */
     size_t n_candidates, candidate;
     int code;
@@ -166,6 +171,9 @@ static void take_status(struct visit *self, const Wire__StatusReport *report)
     if (s->recovering > 0)
         doctor_say(doctor, FINDING_WARN, "%" PRIu32 " batch%s wait for what the sink has recorded of them", s->recovering, s->recovering == 1 ? "" : "es");
     self->sink_present = s->sink_present;
+    self->ports.workers = s->workers_port;
+    self->ports.lanes_from = s->lanes_from;
+    self->ports.lanes_to = s->lanes_to;
     if (s->sink_present && s->sink_full)
         doctor_say(doctor, FINDING_FAIL, "the sink's disk is full: results wait in the workers; make room where its --data is, it goes on by itself");
     else if (s->sink_present)
@@ -178,9 +186,17 @@ static void take_status(struct visit *self, const Wire__StatusReport *report)
 static void take_worker(struct visit *self, const Wire__WorkerStatus *w)
 {
     bool ready = strcmp(w->state, "ready") == 0;
+    char name[120];
     self->workers++;
     self->slots += ready ? w->slots : 0;
     self->busy += w->busy;
+    if (w->lane_port != 0 && self->ports.n_used < sizeof self->ports.used / sizeof *self->ports.used)
+        self->ports.used[self->ports.n_used++] = w->lane_port;
+    if (w->round_trip_us > self->slowest_us)
+        self->slowest_us = w->round_trip_us;
+    snprintf(name, sizeof name, "worker %.100s", w->name);
+    if (w->program[0] != '\0')
+        check_program(self, name, w->program);
     if (strcmp(w->state, "silent") == 0 || strcmp(w->state, "lost") == 0)
         doctor_say(self->doctor, FINDING_FAIL, "worker %s at %s is %s: nothing was heard of it for %.1f s; look whether it runs and reaches the ventilator",
                    w->name, w->address, w->state, (double)w->silent_us / 1e6);
@@ -206,7 +222,8 @@ static void take_workers(struct visit *self, const Wire__WorkersReport *report)
         doctor_say(self->doctor, self->queued > 0 ? FINDING_FAIL : FINDING_WARN, "%s, and %" PRIu64 " tasks are queued; start 'worker --ventilator ADDRESS'",
                    self->workers == 0 ? "there is no worker" : "no worker is ready", self->queued);
     else
-        doctor_say(self->doctor, FINDING_OK, "%u worker%s with %u slots ready, %u of them busy", self->workers, self->workers == 1 ? "" : "s", self->slots, self->busy);
+        doctor_say(self->doctor, FINDING_OK, "%u worker%s with %u slots ready, %u of them busy; the slowest answers within %.1f ms", self->workers,
+                   self->workers == 1 ? "" : "s", self->slots, self->busy, (double)self->slowest_us / 1e3);
     if (self->sink_present)
         ask_where(self);
     else
@@ -233,9 +250,12 @@ static void take_place(struct visit *self, const Wire__SinkPlace *place)
         const char *name = place->hosts[i];
         if (name[0] == '\0' && net_endpoint_host(self->doctor->endpoint, host, sizeof host) < 0)
             continue;
+        if (self->n_results < CANDIDATES)
+            snprintf(self->results[self->n_results++], sizeof self->results[0], "%.250s", name[0] != '\0' ? name : host);
         snprintf(endpoint, sizeof endpoint, "tcp://%.300s:%" PRIu32, name[0] != '\0' ? name : host, place->query_port);
         add_candidate(self, endpoint);
     }
+    self->results_port = place->results_port;
     visit_sink(self);
 }
 
@@ -377,6 +397,18 @@ static void out_of_patience(void *arg)
 
 /* ---- all of it ---- */
 
+/* What may block for a while, after everything that is asked of the processes. */
+static void look_around(struct visit *self)
+{
+    const char *hosts[CANDIDATES];
+    doctor_look_at_ports(self->doctor, self->doctor->endpoint, &self->ports);
+    for (size_t i = 0; i < self->n_results; i++)
+        hosts[i] = self->results[i];
+    if (self->results_port != 0)
+        doctor_look_at_results_port(self->doctor, hosts, self->n_results, self->results_port);
+    doctor_look_at_limits(self->doctor);
+}
+
 static int go(struct visit *self)
 {
     const struct net_callbacks callbacks = {.message = on_reply, .up = ventilator_up, .arg = self};
@@ -385,6 +417,8 @@ static int go(struct visit *self)
         cli_refuse_usage("no event loop can be made; are there too many open files?");
         return CLI_NOT_OK;
     }
+    if (!doctor_look_at_name(self->doctor, self->doctor->endpoint))
+        return CLI_UNREACHABLE;
     self->net = net_new(self->loop, &(struct net_config){.max_sockets = SOCKETS, .max_message = WIRE_MESSAGE}, &why);
     if (self->net)
         self->socket = net_open(self->net, NET_DEALER, self->doctor->endpoint, &callbacks, &why);
@@ -400,6 +434,8 @@ static int go(struct visit *self)
         cli_refuse_usage("waiting for events failed");
         return EXIT_BUG;
     }
+    if (self->reached && !self->doctor->quick)
+        look_around(self);
     return self->code == CLI_OK && self->doctor->failures > 0 ? CLI_NOT_OK : self->code;
 }
 

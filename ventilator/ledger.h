@@ -75,6 +75,7 @@ struct ledger_config {
     size_t cache_bytes;                /* payloads kept in memory ahead of their dispatch */
     int64_t retain;                    /* ns: complete batches are purged after it; 0: when somebody asks for it */
     int64_t keep_keys;                 /* ns: for how long the keys of purged batches are kept */
+    uint32_t workers_port, lanes_from, lanes_to; /* told to whoever asks; 0: none */
     wall_t wall; char boot[37];        /* at the start, for deadlines that the journal holds */
 };
 

@@ -158,6 +158,9 @@ static void fill_system(const struct ledger *l, Wire__SystemStatus *s)
     s->journal_full = l->full;
     s->sink_full = l->sink_full;
     s->draining = l->draining;
+    s->workers_port = l->config.workers_port;
+    s->lanes_from = l->config.lanes_from;
+    s->lanes_to = l->config.lanes_to;
     const struct batch *b;
     TAILQ_FOREACH(b, &l->open, open_link)
         s->recovering += b->recovery != RECOVERED;
@@ -338,11 +341,12 @@ static void fill_worker(const struct ledger *l, const struct worker *w, Wire__Wo
     s->finished = w->finished;
     s->address = (char *)(uintptr_t)w->address;
     s->lane_port = w->lane_port;
+    s->program = w->hello->program;
 }
 
 static size_t length_of_worker(const struct worker *w)
 {
-    size_t n = ROW_BYTES + strlen(w->name);
+    size_t n = ROW_BYTES + strlen(w->name) + strlen(w->hello->program);
     for (size_t i = 0; i < w->hello->n_handlers; i++)
         n += strlen(w->hello->handlers[i]) + 4;
     for (size_t i = 0; i < w->hello->n_labels; i++)

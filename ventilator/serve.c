@@ -394,6 +394,7 @@ static int open_ledger(struct serve *s)
         .program = "ventilator " TARMAC_VERSION, .heartbeat = s->config.heartbeat, .loss_grace = s->config.loss_grace,
         .silence = s->config.silence, .shutdown_timeout = s->config.shutdown_timeout, .max_losses = (uint32_t)s->config.max_losses,
         .max_payload = s->config.max_payload, .result_credit = s->config.result_credit, .cache_bytes = CACHE_BYTES, .wall = wall_now(),
+        .workers_port = net_port(s->workers), .lanes_from = s->config.lanes.from, .lanes_to = s->config.lanes.to,
         .retain = s->config.retain, .keep_keys = s->config.keep_keys,
     };
     memcpy(config.journal, store_id(s->store), WIRE_ID);

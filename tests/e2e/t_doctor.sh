@@ -47,6 +47,67 @@ test_nobody_there() {
     assert_line '^FAIL .*(says nothing|is no ventilator|was silent|refuses)'
 }
 
+# A port that gives no answer, as behind a firewall: its queue is full, and nobody accepts. Takes one with three free ones
+# behind it.
+start_blocked_port() {
+    start blocked python3 -u -c '
+import random, socket, time
+def listen(port, queue):
+    s = socket.socket()
+    s.bind(("127.0.0.1", port))
+    s.listen(queue)
+    return s
+while True:
+    port = random.randrange(20000, 30000)
+    try:
+        free = [listen(port + i, 1) for i in range(1, 4)]
+        held = listen(port, 0)
+        break
+    except OSError:
+        pass
+for s in free:
+    s.close()
+clients = []
+for _ in range(8):
+    c = socket.socket()
+    c.setblocking(False)
+    c.connect_ex(("127.0.0.1", port))
+    clients.append(c)
+print("port", port, flush=True)
+time.sleep(600)'
+    wait_for 30 "the blocked port" grep -qs '^port' "$T/blocked.out"
+    blocked=$(awk '{ print $2 }' "$T/blocked.out")
+}
+
+test_a_blocked_lane_is_named() {
+    local blocked
+    start_blocked_port
+    start_ventilator --lanes "$blocked-$((blocked + 3))"
+    start_sink
+    start_worker w1
+    assert_exit 0 doctor
+    assert_line "^WARN .*1 of the lanes' ports are blocked from here: $blocked of 127.0.0.1 gives no answer; .*Open $blocked-$((blocked + 3)) in the firewall"
+    assert_line "^ok .*port ${WORKERS##*:} of 127.0.0.1, for workers and the sink, is open from here"
+    assert_line "^ok .*port ${RESULTS##*:} of 127.0.0.1, for results, is open from here"
+    assert_line '^(ok|WARN) .*a process on this host may open [0-9]+ files'
+    assert_exit 1 doctor --for-worker
+    assert_line "^FAIL .*: $blocked of 127.0.0.1 gives no answer"
+    # The worker beside it works on.
+    assert_exit 0 ventilator submit --wait -- echo {} ::: well
+    assert_eq "output" "$(cat "$T/out")" well
+}
+
+test_few_files_and_bad_names() {
+    start_cluster 1
+    ( ulimit -n 1000; doctor ) >"$T/out" 2>"$T/err" || fail "doctor exits $?: $(cat "$T/out" "$T/err")"
+    assert_line '^WARN .*may open 1000 files: too few .*LimitNOFILE'
+    assert_exit 3 doctor --ventilator tcp://no-such-name.invalid:5555
+    assert_line '^FAIL .*the name no-such-name.invalid can.t be resolved on this host: .*/etc/hosts'
+    assert_exit 0 doctor --ventilator "tcp://localhost:${CLIENTS##*:}"
+    assert_line '^ok .*the name localhost is .*127.0.0.1'
+    assert_line '^ok .*the slowest answers within .* ms'
+}
+
 test_bad_options() {
     assert_refused 2 "--data --quick" doctor --data "$T" --quick
     assert_refused 2 "options" doctor word
@@ -65,6 +126,7 @@ assert_sound() {    # FOLDER WORDS
     assert_eq "the sum of $1 after doctor" "$after" "$before"
     assert_line '^ok .*is sound$'
     assert_line "$2"
+    assert_line "^(ok|WARN) .* of .* are free where $1 is"
 }
 
 test_folders_on_the_disk() {
