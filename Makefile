@@ -15,7 +15,7 @@ V       ?=
 Q        = $(if $(V),,@)
 SAY      = @$(if $(V),:,printf '  %-4s %s\n')
 
-PKGS     := libzmq libczmq libprotobuf-c sqlite3 jansson
+PKGS     := libzmq libczmq libprotobuf-c sqlite3 jansson libmicrohttpd
 WARN     := -Wall -Wextra -Wshadow -Wconversion -Werror
 OPTIMISE ?= -O2 -g
 CPPFLAGS += -I. -I$(B)/gen -D_GNU_SOURCE -DTARMAC_VERSION='"$(VERSION)"'
@@ -31,7 +31,9 @@ PARTS    := $(foreach p,$(PROGRAMS),$(filter-out $(p)/main.c,$(wildcard $(p)/*.c
 MAINS    := $(foreach p,$(PROGRAMS),$(wildcard $(p)/main.c))
 PROTOS   := $(patsubst proto/%.proto,$(B)/gen/%.pb-c.h,$(wildcard proto/*.proto))
 BASE_O   := $(BASE:%.c=$(B)/obj/%.o) $(PROTOS:$(B)/gen/%.h=$(B)/obj/gen/%.o)
-PARTS_O  := $(PARTS:%.c=$(B)/obj/%.o)
+# What the ventilator serves lies in the program itself.
+PAGE     := $(wildcard ventilator/page/*.html ventilator/page/*.css ventilator/page/*.js ventilator/page/*.svg)
+PARTS_O  := $(PARTS:%.c=$(B)/obj/%.o) $(B)/obj/gen/page.o
 # libtarmac: what tarmac/tarmac.h declares, and nothing else can be seen from outside.
 API_O    := $(patsubst %.c,$(B)/obj/%.o,$(wildcard tarmac/api*.c tarmac/context.c))
 SONAME   := libtarmac.so.1
@@ -79,6 +81,11 @@ $(B)/gen/%.pb-c.c $(B)/gen/%.pb-c.h: proto/%.proto
 	$(SAY) GEN $<
 	$(Q)protoc-c --proto_path=proto --c_out=$(B)/gen $<
 .PRECIOUS: $(B)/gen/%.pb-c.c $(B)/gen/%.pb-c.h
+
+$(B)/gen/page.c: $(PAGE) tools/embed.sh Makefile
+	@mkdir -p $(B)/gen
+	$(SAY) GEN ventilator/page
+	$(Q)tools/embed.sh $(PAGE) >$@
 
 # Whatever the objects are compiled with: another compiler or other flags compile all of them anew.
 FLAGS = $(CC) $(ALL_CFLAGS) $(CPPFLAGS)

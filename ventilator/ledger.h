@@ -107,6 +107,7 @@ mono_t ledger_tick(struct ledger *self, mono_t now, bool caught_up);
 struct ledger_counts {
     uint64_t batches, open_batches, queued, in_flight, recorded, duplicates, retried, losses;
     uint64_t stale_messages, refused, dispatched;
+    uint64_t verdicts[WIRE_VERDICTS];           /* recorded, as told to this process */
     uint32_t workers, slots;
     uint64_t cached_bytes, flights, holes;
     bool sink_present, draining, full;

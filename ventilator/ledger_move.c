@@ -333,17 +333,32 @@ struct flight *flight_at(struct batch *b, uint64_t index)
     return f != NULL && f->first <= index ? f : NULL;
 }
 
+/* Attempts that take long fly in small numbers: the start of each one is kept. */
+#define BEGAN_MOST 64u
+
 static struct flight *flight_make(uint32_t count)
 {
     size_t words = words_for(count);
-    struct flight *f = calloc(1, sizeof *f + 3 * words * sizeof(uint64_t));
+    size_t times = count <= BEGAN_MOST ? count * sizeof(uint32_t) : 0;
+    struct flight *f = calloc(1, sizeof *f + 3 * words * sizeof(uint64_t) + times);
     if (f == NULL)
         return NULL;
     f->count = count;
     f->done = (uint64_t *)(f + 1);
     f->ended = f->done + words;
     f->started = f->ended + words;
+    f->began = times > 0 ? (uint32_t *)(void *)(f->started + words) : NULL;
     return f;
+}
+
+void flight_began(const struct ledger *l, struct flight *f, uint64_t first, uint32_t count)
+{
+    int64_t ms = mono_since(l->now, f->assigned) / NS_PER_MS;
+    f->reported = l->now;
+    for (uint32_t i = 0, at = (uint32_t)(first - f->first); f->began != NULL && i < count; i++)
+        if (f->began[at + i] == 0)
+            f->began[at + i] = ms < UINT32_MAX ? (uint32_t)ms + 1 : UINT32_MAX;
+    bits_fill(f->started, (uint32_t)(first - f->first), count);
 }
 
 struct flight *put_flight(struct ledger *l, struct batch *b, struct worker *w, uint64_t first, uint32_t count,
@@ -379,6 +394,8 @@ static struct flight *flight_split(struct ledger *l, struct flight *f, uint32_t 
     bits_copy(rest->done, done, at, rest->count);
     bits_copy(rest->ended, ended, at, rest->count);
     bits_copy(rest->started, started, at, rest->count);
+    if (f->began != NULL)
+        memcpy(rest->began, f->began + at, rest->count * sizeof *rest->began);
     rest->batch = f->batch;
     rest->worker = f->worker;
     rest->first = f->first + at;

@@ -5,6 +5,7 @@
  *   ledger_batch.c     batches: making, finding, journaling, ending
  *   ledger_supply.c    the payloads that are in memory
  *   ledger_request.c   what clients ask; ledger_report.c: what they are told
+ *   ledger_survey.c    the whole at a glance, for the control tower
  *   ledger_again.c     retry: a new batch of tasks of a complete one
  *   ledger_worker.c    hello to goodbye of workers, and their lanes
  *   ledger_loss.c      what a lost worker held: queued again, or judged
@@ -116,6 +117,7 @@ struct flight {
     mono_t assigned;
     mono_t reported;                    /* when the last of its tasks was said to run; 0: none was yet */
     uint64_t *done, *ended, *started;   /* one bit a task; in one allocation behind the struct */
+    uint32_t *began;                    /* ms from `assigned` to the report of each one's start, + 1; NULL for long flights */
 };
 RB_HEAD(flight_tree, flight);
 
@@ -274,8 +276,8 @@ struct worker {
     uint64_t recall;                    /* number of the recall that is not confirmed; 0: none */
     int64_t service;                    /* ns an attempt, smoothed; 0: not known */
     int64_t round_trip;                 /* ns, smoothed; 0: not known */
-    uint64_t finished;
-    uint64_t unreleased_bytes;
+    uint64_t finished, run_us, result_bytes;
+    uint64_t unreleased_bytes, unreleased, queued;      /* as its last heartbeat said */
     mono_t owed_since;                  /* it has results to be recorded, and none was, since then; MONO_NEVER: it has none */
     bool cut_off;                       /* … and that for too long */
     uint32_t busy;
@@ -432,6 +434,7 @@ struct span_list {
 };
 void span_add(struct span_list *list, uint64_t first, uint64_t count);
 bool bit_get(const uint64_t *bits, uint32_t at);
+void flight_began(const struct ledger *l, struct flight *f, uint64_t first, uint32_t count);    /* reported to run */
 uint32_t bits_fill(uint64_t *bits, uint32_t from, uint32_t n);      /* sets; how many were 0 */
 struct hole *hole_after(struct batch *b, uint64_t index);           /* the first that ends after index */
 struct hole *hole_at(struct batch *b, uint64_t index);
@@ -501,6 +504,7 @@ void reply_status(struct ledger *l, ledger_peer client, uint64_t request, const 
 void reply_list(struct ledger *l, ledger_peer client, uint64_t request, const Wire__List *m);
 void reply_workers(struct ledger *l, ledger_peer client, uint64_t request, const Wire__Workers *m);
 void reply_slowest(struct ledger *l, ledger_peer client, uint64_t request, const Wire__Slowest *m);
+const char *worker_state_name(const struct ledger *l, const struct worker *w);      /* for people */
 void reply_explain(struct ledger *l, ledger_peer client, uint64_t request, const Wire__Explain *e);
 void request_committed(struct ledger *l, struct pending *p);
 void request_submit(struct ledger *l, ledger_peer peer, uint64_t request, const Wire__Submit *s);

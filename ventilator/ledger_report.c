@@ -306,7 +306,7 @@ void reply_list(struct ledger *l, ledger_peer client, uint64_t request, const Wi
 
 /* ---- workers ---- */
 
-static const char *worker_state_name(const struct ledger *l, const struct worker *w)
+const char *worker_state_name(const struct ledger *l, const struct worker *w)
 {
     if (w->state == WORKER_AWAY)
         return "lost";

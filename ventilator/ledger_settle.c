@@ -283,18 +283,20 @@ static Wire__Reason reason_at(const Wire__RecordedResult *r, uint64_t i)
     return r->n_reasons == 0 ? WIRE__REASON__REASON_NONE : r->reasons[r->n_reasons == 1 ? 0 : i];
 }
 
-static void count_verdicts(struct batch *b, const Wire__RecordedResult *r, uint64_t first, uint64_t n)
+static void count_verdicts(struct ledger *l, struct batch *b, const Wire__RecordedResult *r, uint64_t first, uint64_t n)
 {
     Wire__Verdict one = r->n_verdicts == 0 ? WIRE__VERDICT__VERDICT_NONE : r->verdicts[0];
     b->settled += n;
     if (r->n_verdicts <= 1 && (r->n_reasons <= 1 || one != WIRE__VERDICT__DEADLINE_EXCEEDED)) {
         b->counts[one] += n;
+        l->counts.verdicts[one] += n;
         b->by_deadline += is_by_deadline(one, reason_at(r, 0)) ? n : 0;
         return;
     }
     for (uint64_t i = first - r->fence->first; n > 0; n--, i++) {
         Wire__Verdict v = r->n_verdicts > 1 ? r->verdicts[i] : one;
         b->counts[v]++;
+        l->counts.verdicts[v]++;
         b->by_deadline += is_by_deadline(v, reason_at(r, i));
     }
 }
@@ -306,7 +308,7 @@ static void record_fresh(struct ledger *l, struct batch *b, const Wire__Recorded
     while (at < end && at < b->admitted) {
         uint64_t from = at;
         at += settle_run(l, b, at, end < b->admitted ? end : b->admitted, &who, &n);
-        count_verdicts(b, r, from, n);
+        count_verdicts(l, b, r, from, n);
         l->counts.recorded += n;
     }
 }
@@ -394,6 +396,7 @@ static void record_closing(struct ledger *l, struct batch *b, const Wire__Record
         return;
     }
     b->counts[c->verdict] += r->closed;
+    l->counts.verdicts[c->verdict] += r->closed;
     b->by_deadline += is_by_deadline(c->verdict, c->reason) ? r->closed : 0;
     b->settled += r->closed;
     l->counts.recorded += r->closed;

@@ -473,8 +473,7 @@ static void each_part(struct ledger *l, struct worker *w, const Wire__Fence *fen
 static void part_started(struct ledger *l, struct batch *b, struct flight *f, uint64_t first, uint32_t count, void *arg)
 {
     (void)b, (void)arg;
-    f->reported = l->now;
-    bits_fill(f->started, (uint32_t)(first - f->first), count);
+    flight_began(l, f, first, count);
 }
 
 static void part_finished(struct ledger *l, struct batch *b, struct flight *f, uint64_t first, uint32_t count, void *arg)
@@ -517,6 +516,8 @@ static void on_finished(struct ledger *l, struct worker *w, const Wire__Finished
     for (size_t i = 0; i < m->n_fences; i++)
         each_part(l, w, m->fences[i], part_finished, &n);
     w->finished += n;
+    w->run_us += m->run_us;
+    w->result_bytes += m->result_bytes;
     if (n == 0)
         return;
     int64_t each = us_to_ns(m->run_us) / n;
@@ -595,6 +596,8 @@ static void on_heartbeat(struct ledger *l, struct worker *w, uint64_t lane_epoch
     if (w->sequence == w->sequence_read)
         w->moved = l->now;
     w->unreleased_bytes = h->unreleased_bytes;
+    w->unreleased = h->unreleased;
+    w->queued = h->queued;
     owed_told(l, w, h->unreleased);
     w->busy = h->busy;
     if (h->draining != w->draining && h->draining) {

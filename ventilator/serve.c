@@ -25,6 +25,7 @@
 #include "common/net.h"
 #include "common/notify.h"
 #include "common/store.h"
+#include "ventilator/http.h"
 #include "ventilator/lanes.h"
 #include "ventilator/ledger.h"
 #include "ventilator/serve_config.h"
@@ -42,6 +43,8 @@ struct serve {
     struct dialer *sink;
     struct store *store;
     struct ledger *ledger;
+    struct tower *tower;
+    struct http *http;                 /* NULL: off */
     struct wire_arena *arena;
     struct wire_writer writer;
     struct loop_timer timer, give_up;
@@ -70,6 +73,10 @@ static int send_to(struct serve *s, struct net_socket *socket, net_peer peer, co
 static int port_reply(void *arg, ledger_peer client, const Wire__Reply *m)
 {
     struct serve *s = arg;
+    if (client == HTTP_PEER && s->http != NULL) {
+        http_reply(s->http, m);
+        return 0;
+    }
     return send_to(s, s->clients, client, &m->base, (struct slice){0}, false);
 }
 
@@ -354,6 +361,13 @@ static bool on_turn(void *arg)
     return false;
 }
 
+static void on_http_request(void *arg, const char *who, const Wire__Request *request)
+{
+    (void)who;
+    struct serve *s = arg;
+    ledger_request(s->ledger, loop_now(s->loop), HTTP_PEER, request, (struct slice){0});
+}
+
 /* ---- start and end ---- */
 
 static int fail(struct serve *s, int code, const char *sentence)
@@ -429,6 +443,26 @@ static int open_sockets(struct serve *s)
     return s->lanes != NULL && s->sink != NULL ? 0 : fail(s, EXIT_BUSY, "no memory to begin with");
 }
 
+/* Several ventilators on one machine are normal: the default port is not worth an error. */
+static int open_http(struct serve *s)
+{
+    struct why why = {""};
+    struct http_config config = {.listen = s->config.http, .token = s->config.http_token, .names = &s->config.http_names,
+                                 .tick = s->config.http_tick, .silence = s->config.http_silence, .program = "ventilator " TARMAC_VERSION};
+    struct http_ports ports = {.arg = s, .ledger = s->ledger, .ask = on_http_request};
+    if (strcmp(s->config.http, "off") == 0)
+        return 0;
+    if ((s->tower = tower_new(mono_now())) == NULL)
+        return fail(s, EXIT_BUSY, "no memory to begin with");
+    s->http = http_new(s->loop, s->tower, &config, &ports, &why);
+    if (s->http != NULL)
+        return 0;
+    if (s->config.http_given || errno != EADDRINUSE)
+        return fail(s, EXIT_BUSY, why.text);
+    log_event(LOG_WARN, "http_off", "why", why.text, "what", "goes on without a page; --http names another address", NULL);
+    return 0;
+}
+
 static int open_loop(struct serve *s)
 {
     static const int signals[] = {SIGTERM, SIGINT};
@@ -465,7 +499,8 @@ static int open_notify(struct serve *s)
 
 static void say_ready(struct serve *s)
 {
-    printf("ready clients=%s workers=%s http=off data=%s\n", net_endpoint(s->clients), net_endpoint(s->workers), s->config.data);
+    printf("ready clients=%s workers=%s http=%s data=%s\n", net_endpoint(s->clients), net_endpoint(s->workers),
+           s->http != NULL ? http_url(s->http) : "off", s->config.data);
     fflush(stdout);
     notify_ready(s->notify);
 }
@@ -494,6 +529,8 @@ static void close_all(struct serve *s)
         net_linger(s->clients, NS_PER_S / 5);
     if (s->workers != NULL)
         net_linger(s->workers, NS_PER_S / 5);
+    http_destroy(&s->http);
+    tower_destroy(&s->tower);
     if (s->store != NULL && s->exit_code != EXIT_DISK)
         store_flush(s->store);
     store_close(&s->store, s->config.shutdown_timeout);
@@ -522,7 +559,8 @@ static void close_all(struct serve *s)
 
 static int serve(struct serve *s)
 {
-    if (open_loop(s) < 0 || open_notify(s) < 0 || open_store(s) < 0 || open_sockets(s) < 0 || open_ledger(s) < 0)
+    if (open_loop(s) < 0 || open_notify(s) < 0 || open_store(s) < 0 || open_sockets(s) < 0 || open_ledger(s) < 0
+        || open_http(s) < 0)
         return -1;
     loop_add_hook(s->loop, &s->hook);
     ledger_restored(s->ledger, mono_now());

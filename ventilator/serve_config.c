@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "common/net.h"
+#include "ventilator/http.h"
 #include "ventilator/serve.h"
 
 static int parse_lanes(void *field, const char *text, struct why *why)
@@ -45,7 +46,9 @@ static const struct option_spec options[] = {
     {.name = "listen", .type = OPT_STRING, .offset = AT(listen), .value = "ENDPOINT", .preset = "tcp://127.0.0.1:5555", .help = "Where clients connect."},
     {.name = "workers-listen", .type = OPT_STRING, .offset = AT(workers_listen), .value = "ENDPOINT", .preset = "tcp://127.0.0.1:5556", .help = "Where workers and the sink connect."},
     {.name = "lanes", .type = OPT_CUSTOM, .offset = AT(lanes), .value = "FROM-TO", .preset = "5600-6623", .parse = parse_lanes, .help = "Ports of the lanes, one for each worker; 0: any free port."},
-    {.name = "http", .type = OPT_STRING, .offset = AT(http), .value = "off", .preset = "off", .help = "The page of the control tower; this version has none, so only 'off' is taken."},
+    {.name = "http", .type = OPT_STRING, .offset = AT(http), .value = "HOST:PORT", .preset = "127.0.0.1:8080", .given_offset = AT(http_given), .help = "Where the control tower listens: the page, JSON and /metrics; off: nowhere. The default goes without when it is taken."},
+    {.name = "http-token", .type = OPT_STRING, .offset = AT(http_token), .value = "TOKEN", .help = "What viewers must know, or, with a slash, the file that has it; needed when --http is not on loopback."},
+    {.name = "http-name", .type = OPT_STRINGS, .offset = AT(http_names), .value = "NAME", .help = "A host name by which viewers call the control tower, beside its addresses; may be given several times."},
     {.name = "heartbeat", .type = OPT_DURATION, .offset = AT(heartbeat), .value = "D", .preset = "1s", .help = "Between two signs of life."},
     {.name = "loss-grace", .type = OPT_DURATION, .offset = AT(loss_grace), .value = "D", .preset = "2s", .help = "How long a worker whose connection closed may take to come back before its tasks run elsewhere."},
     {.name = "silence", .type = OPT_DURATION, .offset = AT(silence), .value = "D", .preset = "10s", .help = "How long a connected worker may be silent before it is given up."},
@@ -64,6 +67,8 @@ static const struct option_spec options[] = {
 };
 static const struct option_spec hidden[] = {
     {.name = "leave-with", .type = OPT_I64, .offset = AT(leave_with), .value = "FD", .preset = "-1", .min = -1, .max = 1 << 20, .env = ""},
+    {.name = "http-tick", .type = OPT_DURATION, .offset = AT(http_tick), .value = "D", .preset = "1s", .env = ""},
+    {.name = "http-silence", .type = OPT_DURATION, .offset = AT(http_silence), .value = "D", .preset = "10s", .env = ""},
     {.name = "remove-dir", .type = OPT_STRING, .offset = AT(remove_dir), .value = "DIR", .env = ""},
     {.name = NULL},
 };
@@ -95,8 +100,8 @@ int serve_config_check(struct serve_config *c, struct why *why)
 {
     if (c->keys != NULL)
         return why_set(why, "--keys %s: this version can't encrypt yet; leave it out, and listen on 127.0.0.1 or say --insecure", c->keys);
-    if (strcmp(c->http, "off") != 0)
-        return why_set(why, "--http '%s': this version has no page; the only value is off", c->http);
+    if (strcmp(c->http, "off") != 0 && http_check(c->http, c->http_token, why) < 0)
+        return -1;
     if (c->max_payload > 64u * 1024 * 1024)
         return why_set(why, "--max-payload: at most 64M");
     if (c->heartbeat <= 0 || c->loss_grace <= 0 || c->silence <= c->heartbeat)

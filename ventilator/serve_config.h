@@ -5,6 +5,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "common/options.h"
 #include "common/why.h"
 
 /* Where lanes listen: a range of TCP ports, any free port, or ipc paths with this beginning. */
@@ -21,6 +22,10 @@ struct serve_config {
     uint64_t max_losses, max_payload, result_credit;
     int log_format, log_level;
     bool insecure;
+    const char *http_token;           /* NULL: none */
+    struct string_list http_names;
+    bool http_given;                  /* else a port that is taken is no error */
+    int64_t http_tick, http_silence;
     int64_t leave_with;               /* descriptor whose end means "leave at once"; -1: none */
     char listen_endpoint[256], workers_endpoint[256];    /* canonical */
 };
