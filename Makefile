@@ -82,10 +82,10 @@ $(B)/gen/%.pb-c.c $(B)/gen/%.pb-c.h: proto/%.proto
 	$(Q)protoc-c --proto_path=proto --c_out=$(B)/gen $<
 .PRECIOUS: $(B)/gen/%.pb-c.c $(B)/gen/%.pb-c.h
 
-$(B)/gen/page.c: $(PAGE) tools/embed.sh Makefile
+$(B)/gen/page.c: $(PAGE) ventilator/embed.sh Makefile
 	@mkdir -p $(B)/gen
 	$(SAY) GEN ventilator/page
-	$(Q)tools/embed.sh $(PAGE) >$@
+	$(Q)ventilator/embed.sh $(PAGE) >$@
 
 # Whatever the objects are compiled with: another compiler or other flags compile all of them anew.
 FLAGS = $(CC) $(ALL_CFLAGS) $(CPPFLAGS)

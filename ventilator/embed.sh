@@ -1,6 +1,6 @@
 #!/bin/bash
 # Prints a C file that holds the given files as the table of ventilator/page.h.
-# usage: tools/embed.sh FILE...
+# usage: ventilator/embed.sh FILE...
 set -eu
 printf '#include "ventilator/page.h"\n'
 i=0
