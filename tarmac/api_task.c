@@ -14,9 +14,18 @@ const void *tarmac_task_payload(const tarmac_task *self, size_t *ret_len)
     return self->payload;
 }
 
-tarmac_context *tarmac_task_context(const tarmac_task *self) { return self->context; }
+/* What is made at the first question is no change that anybody sees. */
+tarmac_context *tarmac_task_context(const tarmac_task *self)
+{
+    return self->context || !self->make_context ? self->context : self->make_context((tarmac_task *)(uintptr_t)self);
+}
+
 const char *tarmac_task_batch(const tarmac_task *self) { return self->batch; }
-const char *tarmac_task_key(const tarmac_task *self) { return self->key; }
+const char *tarmac_task_key(const tarmac_task *self)
+{
+    return self->key || !self->make_key ? self->key : self->make_key((tarmac_task *)(uintptr_t)self);
+}
+
 uint64_t tarmac_task_index(const tarmac_task *self) { return self->index; }
 unsigned tarmac_task_attempt(const tarmac_task *self) { return self->attempt; }
 unsigned tarmac_task_slot(const tarmac_task *self) { return self->slot; }

@@ -9,7 +9,10 @@
 
 struct tarmac_task {
     tarmac_context *context;
-    const char *batch, *key;
+    const char *batch, *key;               /* key NULL: see make_key */
+    /* Where most tasks don't ask for them: called at the first question. */
+    tarmac_context *(*make_context)(struct tarmac_task *task);
+    const char *(*make_key)(struct tarmac_task *task);
     const void *payload;
     size_t payload_len;
     uint64_t index;

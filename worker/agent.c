@@ -72,7 +72,7 @@ static int copy_handlers(struct agent_config *to, const struct agent_config *fro
     to->handlers = handlers;
     for (size_t i = 0; handlers && i < from->n_handlers; i++) {
         to->n_handlers++;
-        handlers[i] = (struct agent_handler){.kind = from->handlers[i].kind, .pipe = from->handlers[i].pipe};
+        handlers[i] = (struct agent_handler){.kind = from->handlers[i].kind, .pipe = from->handlers[i].pipe, .bundles = from->handlers[i].bundles};
         handlers[i].name = strdup(from->handlers[i].name);
         handlers[i].command = (const char *const *)words_copy(from->handlers[i].command);
         if (!handlers[i].name || !handlers[i].command)
@@ -124,8 +124,8 @@ void agent_destroy(struct agent **self_p)
     if (!self)
         return;
     self->open = NULL;
-    agent_queue_destroy(self);
     agent_slots_destroy(self);
+    agent_queue_destroy(self);
     agent_outbox_destroy(self);
     agent_batches_destroy(self);
     for (size_t i = 0; i < TELL_LISTS; i++)
@@ -177,6 +177,7 @@ void agent_drain(struct agent *self, mono_t now)
     self->cut_at = mono_add(now, self->config.shutdown_timeout);
     agent_note(self, LOG_INFO, "draining", "busy=%u queued=%llu unreleased=%llu", agent_busy(self),
                (unsigned long long)self->queued, (unsigned long long)self->unreleased);
+    agent_bundles_split(self, now, NULL, false);
     agent_queue_return_all(self);
     self->control.beat_due = now;    /* so that nothing more is sent here */
 }
@@ -193,7 +194,7 @@ static void drain_tick(struct agent *self, mono_t now)
     if (!self->draining || self->cut || !mono_reached(now, self->cut_at))
         return;
     self->cut = true;
-    self->leave_by = mono_add(mono_add(now, agent_slots_cut_off(self)), LEAVE_MARGIN);
+    self->leave_by = mono_add(mono_add(now, agent_slots_cut_off(self, now)), LEAVE_MARGIN);
 }
 
 static bool may_leave(const struct agent *self, mono_t now)

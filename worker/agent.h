@@ -31,6 +31,7 @@ struct agent_handler {
     enum agent_handler_kind kind;
     const char *const *command;      /* template words, NULL-terminated; of a plugin: those of its host */
     bool pipe;                       /* always to standard input */
+    bool bundles;                    /* of a plugin: takes many tasks at once; see struct agent_run */
 };
 
 struct agent_config {
@@ -45,7 +46,8 @@ struct agent_config {
     uint64_t session;                /* random, nonzero */
 };
 
-/* One attempt to run in a slot. */
+/* One attempt to run in a slot; or a bundle: consecutive tasks of one dispatch for a plugin's process, which begins one
+ * after the other by itself, in order. What had not begun when a bundle ends was never started. */
 struct agent_run {
     uint32_t slot;                          /* from 0 */
     const struct agent_handler *handler;    /* NULL: the batch's own command */
@@ -55,13 +57,25 @@ struct agent_run {
     uint64_t index;
     uint32_t attempt;                       /* as people count: from 1 */
     uint64_t epoch;                         /* with it the attempt is unique: what a nested submission names */
-    struct slice payload;                   /* the item; a range's number already as text */
+    uint32_t count;                         /* 1, or the tasks of a bundle from `index` on */
+    const uint32_t *lengths; size_t n_lengths;     /* of a bundle's payloads: one for each, one for all, or none: empty */
+    mono_t not_after;                       /* of a bundle: no task begins later … */
+    int64_t begin_for;                      /* … nor, but the first, when the first began so many ns ago */
+    struct slice payload;                   /* the item; a range's number already as text (not in a bundle). Of a bundle all of them */
     const Wire__TaskExtra *extra;           /* or NULL */
     int64_t budget;                         /* ns left at the start; -1: no bound */
     uint8_t span_id[8];                     /* of this attempt */
 };
 
-/* How it ended, from the shell. */
+/* A task of a bundle that ended before the last one of it that began. */
+struct agent_part {
+    int code;                               /* as an exit code */
+    uint32_t run_us, output_len;
+    bool output_truncated;
+    const char *sentence;                   /* or NULL */
+};
+
+/* How it ended, from the shell. Of a bundle: how the last task ended that had begun. */
 struct agent_end {
     enum { AGENT_EXITED, AGENT_SIGNALLED, AGENT_NOT_STARTED, AGENT_KEEPER_DIED, AGENT_FAULT } how;
     int code;                               /* exit code, signal, or 0 */
@@ -71,6 +85,9 @@ struct agent_end {
     bool limit;                             /* it hit one of its limits and failed; the sentence says which */
     int64_t run_ns;
     const char *sentence;                   /* not started, a fault, a limit, or keeper died: why; a handler's own words; else NULL */
+    const struct agent_part *parts;         /* of a bundle: those before the last, in order; their outputs one behind the other */
+    uint32_t n_parts;                       /* one less than have begun */
+    struct slice part_outputs;              /* counted. Shorter than the sum without memory: then all are lost */
 };
 
 struct agent_ports {
@@ -86,6 +103,9 @@ struct agent_ports {
     /* slots. stop: signal now, kill after the grace; called again only to shorten it */
     void (*run)(void *arg, const struct agent_run *run);
     void (*stop)(void *arg, uint32_t slot, int64_t grace);
+    /* Of a bundle that runs in the slot no further task begins, after the return of this; with `keep_first` the first one still may. Returns how
+     * many have begun (with `keep_first` at least 1), and when the last of them did. May be NULL: then there are no bundles */
+    uint32_t (*split)(void *arg, uint32_t slot, bool keep_first, mono_t *ret_begun);
     void (*random)(void *arg, void *bytes, size_t len);
     /* one line for people and tests: an event name and key=value text; level as in common/log.h */
     void (*note)(void *arg, int level, const char *event, const char *text);

@@ -37,6 +37,7 @@ void agent_batch_set_deadline(struct agent *self, mono_t now, struct batch *batc
     batch->deadline = left ? mono_add(now, (int64_t)left->us * NS_PER_US) : MONO_NEVER;
     agent_due_set(&self->due, &batch->expiry, mono_add(batch->deadline, -min_runtime(batch)));
     struct slot *slot;
+    agent_bundles_split(self, now, batch, true);    /* its process knows the deadline of before */
     LIST_FOREACH(slot, &batch->running, batch_entry)
         agent_slot_arm(self, slot);
 }

@@ -92,8 +92,8 @@ static int list_holdings(struct agent *self, struct holdings *h)
     if (!h->messages || !h->fences || !h->pointers)
         return -ENOMEM;
     for (uint32_t i = 0; i < self->config.slots; i++)
-        if (self->slots[i].busy)
-            hold(h, self->slots[i].batch, self->slots[i].index, 1, self->slots[i].epoch, self->slots[i].attempt,
+        if (self->slots[i].busy && self->slots[i].begun > 0)
+            hold(h, self->slots[i].batch, self->slots[i].index, self->slots[i].begun, self->slots[i].epoch, self->slots[i].attempt,
                  WIRE__HOLDING_STATE__RUNNING);
     TAILQ_FOREACH(frame, &self->queue, entry)
         hold(h, frame->batch, frame->first, frame->count, frame->epoch, frame->attempt, WIRE__HOLDING_STATE__QUEUED);
@@ -161,6 +161,7 @@ static void say_hello(struct agent *self, mono_t now)
         self->ports.lane_close(self->ports.arg);
     self->lane.state = LANE_NONE;
     c->welcomed = false;
+    agent_bundles_split(self, now, NULL, true);
     forget_told(self);
     int error = send_hello(self);
     if (error < 0) {
@@ -193,11 +194,13 @@ void agent_control(struct agent *self, mono_t now, bool is_up)
 
 /* ---- what the ventilator says ---- */
 
-static void drop_given_up(struct agent *self, const Wire__Welcome *welcome)
+static void drop_given_up(struct agent *self, mono_t now, const Wire__Welcome *welcome)
 {
+    if (welcome->n_dropped > 0)
+        agent_bundles_split(self, now, NULL, false);
     for (size_t i = 0; i < welcome->n_dropped; i++) {
         uint64_t dropped = agent_queue_drop(self, welcome->dropped[i]);
-        agent_slots_drop(self, welcome->dropped[i]);
+        agent_slots_drop(self, now, welcome->dropped[i]);
         agent_outbox_release(self, welcome->dropped[i]);
         agent_note(self, LOG_DEBUG, "dropped", "first=%llu count=%u queued=%llu", (unsigned long long)welcome->dropped[i]->first,
                    welcome->dropped[i]->count, (unsigned long long)dropped);
@@ -234,7 +237,7 @@ static void on_welcome(struct agent *self, mono_t now, const Wire__Welcome *welc
     c->welcomed = true;
     c->hello_due = MONO_NEVER;
     c->beat_due = now;
-    drop_given_up(self, welcome);
+    drop_given_up(self, now, welcome);
     agent_batches_retire_all(self);
     self->lane = (struct lane_side){.state = LANE_DIALLED, .epoch = welcome->lane_epoch, .open_by = mono_add(now, OPEN_WITHIN)};
     if (welcome->sink)

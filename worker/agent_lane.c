@@ -69,14 +69,15 @@ static void on_assign(struct agent *self, mono_t now, const Wire__Assign *assign
         agent_lane_break(self, now, "no memory for what it brought");
 }
 
-static void on_cancel(struct agent *self, const Wire__CancelTasks *cancel)
+static void on_cancel(struct agent *self, mono_t now, const Wire__CancelTasks *cancel)
 {
     struct batch *batch = agent_batch_find(self, &cancel->batch);
     uint64_t dropped = 0, stopping = 0;
     if (batch) {
         agent_batch_hold(batch);
+        agent_bundles_split(self, now, batch, false);
         dropped = agent_queue_cancel(self, batch, cancel->tasks, cancel->n_tasks);
-        stopping = agent_slots_cancel(self, batch, cancel->tasks, cancel->n_tasks, cancel->reason, cancel->silent);
+        stopping = agent_slots_cancel(self, now, batch, cancel->tasks, cancel->n_tasks, cancel->reason, cancel->silent);
         agent_batch_let_go(self, batch);
     }
     agent_control_confirm(self, cancel->number, dropped, stopping);
@@ -106,7 +107,7 @@ static void on_message(struct agent *self, mono_t now, const Wire__Lane *message
         on_assign(self, now, message->assign, body);
         break;
     case WIRE__LANE__WHAT_CANCEL:
-        on_cancel(self, message->cancel);
+        on_cancel(self, now, message->cancel);
         break;
     case WIRE__LANE__WHAT_EXTEND:
         if ((batch = agent_batch_find(self, &message->extend->batch)) != NULL)

@@ -78,7 +78,7 @@ static bool may_join(const struct report *open, const struct report *report)
     return open && open->batch == report->batch && open->epoch == report->epoch && open->attempt == report->attempt
         && open->kind == report->kind && open->first + open->count == report->first
         && open->first / WIRE_BLOCK == report->first / WIRE_BLOCK && is_plain(open) && is_plain(report)
-        && open->bytes + body_of(&report->own) <= WIRE_FRAME_BODY;
+        && open->bytes - (size_t)open->count * TASK_COST + body_of(&report->own) <= WIRE_FRAME_BODY;
 }
 
 static int join(struct report *open, const struct report *report)
@@ -119,6 +119,37 @@ void agent_outbox_put(struct agent *self, struct report **report_p)
     self->open = report;
     RB_INSERT(report_tree, &self->reports, report);
     TAILQ_INSERT_TAIL(&self->lists[REPORT_UNSENT], report, entry);
+}
+
+int agent_outbox_add(struct agent *self, const struct report *like, struct outcome *outcome)
+{
+    struct report one = *like;
+    size_t bytes = body_of(outcome) + TASK_COST;
+    one.own = *outcome;
+    one.outcomes = &one.own;
+    one.count = one.n_outcomes = 1;
+    if (may_join(self->open, &one) && join(self->open, &one) == 0) {
+        self->open->bytes += bytes;
+        self->unreleased++;
+        self->unreleased_bytes += bytes;
+        self->finished_bytes += bytes;
+        return 0;
+    }
+    struct report *report = agent_report_new();
+    if (!report) {
+        outcome_release(outcome);
+        return -ENOMEM;
+    }
+    report->own = *outcome;
+    report->batch = like->batch;
+    report->first = like->first;
+    report->count = 1;
+    report->epoch = like->epoch;
+    report->attempt = like->attempt;
+    report->kind = like->kind;
+    agent_batch_hold(like->batch);
+    agent_outbox_put(self, &report);
+    return 0;
 }
 
 void agent_outbox_seal(struct agent *self)

@@ -6,6 +6,7 @@
  *   agent_batch.c    announced batches and their deadlines
  *   agent_queue.c    assigned frames: tasks that have not started
  *   agent_slots.c    running attempts: start, bounds, stop, end
+ *   agent_bundle.c   many tasks at once for a plugin's process
  *   agent_outbox.c   ended attempts, kept until they are released
  *   agent_report.c   how ended attempts look on the wire
  *   agent_fences.c   lists of fences that wait to be told upward
@@ -85,6 +86,7 @@ struct batch {
     struct due expiry;                        /* of its unstarted tasks */
     struct frame_list frames;                 /* oldest first */
     struct slot_list running;
+    uint32_t bundle;                          /* so many tasks go to a plugin's process at once; 0: nothing is known yet */
     uint64_t holders;                         /* frames, slots, reports */
 };
 
@@ -118,6 +120,10 @@ struct frame {
 };
 
 int agent_queue_push(struct agent *self, mono_t now, struct batch *batch, const Wire__Assign *message, struct slice body);
+/* The head's first `n` tasks, as a frame that is in no queue any more; NULL: no memory. */
+struct frame *agent_queue_take(struct agent *self, struct frame *frame, uint32_t n);
+/* Puts what is behind the first `begun` of such a frame back to the head of the queue; takes the frame. */
+void agent_queue_put_back(struct agent *self, mono_t now, struct frame **frame_p, uint32_t begun);
 /* Each drops unstarted tasks without a word, and returns how many. */
 uint64_t agent_queue_drop(struct agent *self, const Wire__Fence *fence);
 uint64_t agent_queue_cancel(struct agent *self, struct batch *batch, Wire__Span *const *spans, size_t n);
@@ -143,9 +149,12 @@ struct slot {
     TAILQ_ENTRY(slot) fresh_entry;            /* started, not yet reported */
     bool fresh;
     struct batch *batch;
-    uint64_t index, epoch;
+    uint64_t index, epoch;                    /* index: of the first task of a bundle */
+    uint32_t count, begun;                    /* 1 and 1; of a bundle its tasks, and once it isn't open how many of them have begun */
+    bool open;                                /* a bundle of which further tasks may begin */
+    struct frame *rest;                       /* while it is open: all of its tasks */
     uint32_t attempt, tries_left;
-    mono_t admitted, started;
+    mono_t admitted, started;                 /* started: the last one that has begun, as far as is known */
     struct report *report;                    /* the memory for its end */
     Wire__TaskExtra *extra;                   /* owned copy, or NULL */
     mono_t timeout;                           /* MONO_NEVER: none */
@@ -159,11 +168,26 @@ void agent_slots_destroy(struct agent *self);
 void agent_slots_start(struct agent *self, mono_t now);
 void agent_slot_arm(struct agent *self, struct slot *slot);      /* after its batch's deadline moved */
 /* Stops the running attempts of `batch` that lie in the spans (none: all). Returns how many there are. */
-uint64_t agent_slots_cancel(struct agent *self, struct batch *batch, Wire__Span *const *spans, size_t n, Wire__Reason reason, bool silent);
-void agent_slots_drop(struct agent *self, const Wire__Fence *fence);
-int64_t agent_slots_cut_off(struct agent *self);    /* stops everything; the largest grace */
+uint64_t agent_slots_cancel(struct agent *self, mono_t now, struct batch *batch, Wire__Span *const *spans, size_t n, Wire__Reason reason, bool silent);
+void agent_slots_drop(struct agent *self, mono_t now, const Wire__Fence *fence);
+int64_t agent_slots_cut_off(struct agent *self, mono_t now);    /* stops everything; the largest grace */
 void agent_slots_report_started(struct agent *self, mono_t now);
 void agent_slot_ended(struct agent *self, mono_t now, struct slot *slot, const struct agent_end *end);
+static inline uint64_t agent_slot_current(const struct slot *slot) { return slot->index + (slot->begun > 0 ? slot->begun - 1 : 0); }
+
+/* ---- agent_bundle.c ---- */
+
+#define BUNDLE_NS (2 * NS_PER_MS)             /* of work, as far as is known */
+#define BUNDLE_SPLIT (5 * NS_PER_MS)          /* what has not begun by then goes back to the queue */
+#define BUNDLE_TIMEOUT (50 * NS_PER_MS)       /* attempts of a shorter timeout go alone */
+
+/* How many tasks of the frame go to a slot at once. */
+uint32_t agent_bundle_size(const struct agent *self, const struct frame *frame);
+/* No further task of it begins (with `keep_first` the first may); what has not begun is queued again. Not open: nothing. */
+void agent_bundle_split(struct agent *self, mono_t now, struct slot *slot, bool keep_first);
+void agent_bundles_split(struct agent *self, mono_t now, const struct batch *batch, bool keep_first);    /* NULL: of all batches */
+/* At its end: reports the tasks before the last, and learns how long one takes. */
+void agent_bundle_ended(struct agent *self, mono_t now, struct slot *slot, const struct agent_end *end);
 
 /* ---- agent_outbox.c ---- */
 
@@ -210,6 +234,8 @@ struct report *agent_report_new(void);
 void agent_report_destroy(struct agent *self, struct report **report_p);
 /* Takes the report, filled but for its place: it is kept until it is released. May join the one before it. */
 void agent_outbox_put(struct agent *self, struct report **report_p);
+/* The same for one more outcome, which is taken: 0, or -ENOMEM and it is released. `first` of `like` is its index. */
+int agent_outbox_add(struct agent *self, const struct report *like, struct outcome *outcome);
 void agent_outbox_seal(struct agent *self);         /* nothing joins the last one any more */
 void agent_outbox_release(struct agent *self, const Wire__Fence *fence);
 void agent_outbox_send(struct agent *self, mono_t now);

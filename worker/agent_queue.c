@@ -136,6 +136,57 @@ void agent_queue_advance(struct agent *self, struct frame *frame)
         drop_first(self, frame, 1);
 }
 
+static void enqueue_first(struct agent *self, struct frame *frame)
+{
+    TAILQ_INSERT_HEAD(&self->queue, frame, entry);
+    TAILQ_INSERT_HEAD(&frame->batch->frames, frame, batch_entry);
+    self->queued += frame->count;
+}
+
+struct frame *agent_queue_take(struct agent *self, struct frame *frame, uint32_t n)
+{
+    struct frame *taken = frame;
+    if (n < frame->count) {
+        taken = frame_new(frame->n_lengths > 1 ? &frame->lengths[frame->lengths_from] : frame->lengths, frame->n_lengths > 1 ? n : frame->n_lengths,
+                          frame->columns);
+        if (!taken)
+            return NULL;
+        taken->body = slice_keep(slice_cut(frame->body, 0, bytes_before(frame, n)));
+        taken->admitted = frame->admitted;
+        taken->batch = frame->batch;
+        taken->first = frame->first;
+        taken->count = n;
+        taken->epoch = frame->epoch;
+        taken->attempt = frame->attempt;
+        taken->tries_left = frame->tries_left;
+        agent_batch_hold(taken->batch);
+        drop_first(self, frame, n);
+        return taken;
+    }
+    TAILQ_REMOVE(&self->queue, frame, entry);
+    TAILQ_REMOVE(&frame->batch->frames, frame, batch_entry);
+    self->queued -= frame->count;
+    return frame;
+}
+
+void agent_queue_put_back(struct agent *self, mono_t now, struct frame **frame_p, uint32_t begun)
+{
+    struct frame *frame = *frame_p;
+    struct batch *batch = frame->batch;
+    *frame_p = NULL;
+    enqueue_first(self, frame);
+    if (begun >= frame->count) {
+        frame_destroy(self, frame);
+        return;
+    }
+    if (begun > 0)
+        drop_first(self, frame, begun);
+    if (self->draining)
+        agent_queue_return_all(self);
+    else if (!agent_batch_has_time(batch, now))
+        (void)agent_queue_expire(self, now, batch);    /* without memory the next start tries again */
+}
+
 /* ---- taking some away ---- */
 
 /* The tasks from `offset` on become a frame of their own behind this one. */

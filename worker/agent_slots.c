@@ -14,8 +14,9 @@
 
 static int64_t grace_of(const struct batch *batch) { return (int64_t)batch->options->grace_us * NS_PER_US; }
 
-static void slot_stop(struct agent *self, struct slot *slot, Wire__Reason reason, bool cut_off)
+static void slot_stop(struct agent *self, mono_t now, struct slot *slot, Wire__Reason reason, bool cut_off)
 {
+    agent_bundle_split(self, now, slot, false);
     if (slot->stopped && !(slot->cut_off && !cut_off))
         return;
     bool told = slot->stopped;
@@ -29,16 +30,20 @@ static void slot_stop(struct agent *self, struct slot *slot, Wire__Reason reason
 
 static void bound_reached(struct agent *self, mono_t now, struct due *due)
 {
-    (void)now;
     struct slot *slot = (struct slot *)((char *)due - offsetof(struct slot, bound));
+    if (slot->open && mono_before(now, slot->batch->deadline)) {
+        agent_bundle_split(self, now, slot, true);
+        return;
+    }
     bool deadline = !mono_before(slot->timeout, slot->batch->deadline);
-    slot_stop(self, slot, deadline ? WIRE__REASON__DEADLINE : WIRE__REASON__TIMEOUT, false);
+    slot_stop(self, now, slot, deadline ? WIRE__REASON__DEADLINE : WIRE__REASON__TIMEOUT, false);
 }
 
 void agent_slot_arm(struct agent *self, struct slot *slot)
 {
+    mono_t bound = slot->open ? mono_add(slot->started, BUNDLE_SPLIT) : slot->timeout;
     if (!slot->stopped)
-        agent_due_set(&self->due, &slot->bound, mono_min(slot->timeout, slot->batch->deadline));
+        agent_due_set(&self->due, &slot->bound, mono_min(bound, slot->batch->deadline));
 }
 
 static bool lies_in(uint64_t index, Wire__Span *const *spans, size_t n)
@@ -49,36 +54,37 @@ static bool lies_in(uint64_t index, Wire__Span *const *spans, size_t n)
     return n == 0;
 }
 
-uint64_t agent_slots_cancel(struct agent *self, struct batch *batch, Wire__Span *const *spans, size_t n, Wire__Reason reason, bool silent)
+uint64_t agent_slots_cancel(struct agent *self, mono_t now, struct batch *batch, Wire__Span *const *spans, size_t n, Wire__Reason reason, bool silent)
 {
     uint64_t covered = 0;
     struct slot *slot;
     LIST_FOREACH(slot, &batch->running, batch_entry) {
-        if (!lies_in(slot->index, spans, n))
+        if (slot->begun == 0 || !lies_in(agent_slot_current(slot), spans, n))
             continue;
         covered++;
         slot->silent |= silent;
-        slot_stop(self, slot, reason == WIRE__REASON__REASON_NONE ? WIRE__REASON__CANCEL : reason, false);
+        slot_stop(self, now, slot, reason == WIRE__REASON__REASON_NONE ? WIRE__REASON__CANCEL : reason, false);
     }
     return covered;
 }
 
-void agent_slots_drop(struct agent *self, const Wire__Fence *fence)
+void agent_slots_drop(struct agent *self, mono_t now, const Wire__Fence *fence)
 {
     struct batch *batch = agent_batch_find(self, &fence->batch);
     struct slot *slot;
     if (!batch)
         return;
     LIST_FOREACH(slot, &batch->running, batch_entry) {
-        if (slot->epoch != fence->epoch || slot->attempt != fence->attempt || slot->index < fence->first
-            || slot->index - fence->first >= fence->count)
+        uint64_t index = agent_slot_current(slot);
+        if (slot->begun == 0 || slot->epoch != fence->epoch || slot->attempt != fence->attempt || index < fence->first
+            || index - fence->first >= fence->count)
             continue;
         slot->silent = true;
-        slot_stop(self, slot, WIRE__REASON__CANCEL, false);
+        slot_stop(self, now, slot, WIRE__REASON__CANCEL, false);
     }
 }
 
-int64_t agent_slots_cut_off(struct agent *self)
+int64_t agent_slots_cut_off(struct agent *self, mono_t now)
 {
     int64_t largest = 0;
     for (uint32_t i = 0; i < self->config.slots; i++) {
@@ -87,7 +93,7 @@ int64_t agent_slots_cut_off(struct agent *self)
             continue;
         if (grace_of(slot->batch) > largest)
             largest = grace_of(slot->batch);
-        slot_stop(self, slot, WIRE__REASON__SHUTDOWN, true);
+        slot_stop(self, now, slot, WIRE__REASON__SHUTDOWN, true);
     }
     return largest;
 }
@@ -109,11 +115,14 @@ static mono_t timeout_of(mono_t now, const Wire__Options *options, const Wire__T
     return at;
 }
 
-static void slot_take(struct agent *self, mono_t now, struct slot *slot, const struct frame *frame)
+static void slot_take(struct agent *self, mono_t now, struct slot *slot, const struct frame *frame, uint32_t count)
 {
     slot->busy = true;
     slot->batch = frame->batch;
     slot->index = frame->first;
+    slot->count = count;
+    slot->open = count > 1;
+    slot->begun = 1;
     slot->epoch = frame->epoch;
     slot->attempt = frame->attempt;
     slot->tries_left = frame->tries_left;
@@ -124,10 +133,13 @@ static void slot_take(struct agent *self, mono_t now, struct slot *slot, const s
     slot->timeout = timeout_of(now, frame->batch->options, slot->extra);
     agent_batch_hold(slot->batch);
     LIST_INSERT_HEAD(&slot->batch->running, slot, batch_entry);
-    if (TAILQ_EMPTY(&self->fresh))
-        self->started_due = mono_add(now, STARTED_EVERY);
-    TAILQ_INSERT_TAIL(&self->fresh, slot, fresh_entry);
-    slot->fresh = true;
+    /* Which of a bundle runs is known when it is split. */
+    if (!slot->open) {
+        if (TAILQ_EMPTY(&self->fresh))
+            self->started_due = mono_add(now, STARTED_EVERY);
+        TAILQ_INSERT_TAIL(&self->fresh, slot, fresh_entry);
+        slot->fresh = true;
+    }
     agent_slot_arm(self, slot);
 }
 
@@ -135,7 +147,7 @@ static void slot_run(struct agent *self, mono_t now, struct slot *slot, struct s
 {
     struct batch *batch = slot->batch;
     char number[32];
-    if (batch->options->range) {
+    if (batch->options->range && slot->count == 1) {
         int64_t n = batch->options->range->first + (int64_t)slot->index * batch->options->range->step;
         int len = snprintf(number, sizeof number, "%" PRId64, n);
         payload = (struct slice){.data = (const uint8_t *)number, .len = (size_t)len};
@@ -150,6 +162,11 @@ static void slot_run(struct agent *self, mono_t now, struct slot *slot, struct s
         .index = slot->index,
         .attempt = slot->attempt,
         .epoch = slot->epoch,
+        .count = slot->count,
+        .lengths = slot->rest ? &slot->rest->lengths[slot->rest->n_lengths > 1 ? slot->rest->lengths_from : 0] : NULL,
+        .n_lengths = slot->rest ? slot->rest->n_lengths > 1 ? slot->count : slot->rest->n_lengths : 0,
+        .not_after = mono_min(self->control.lease_until, mono_add(batch->deadline, -(int64_t)batch->options->min_runtime_us * NS_PER_US)),
+        .begin_for = 2 * BUNDLE_NS,
         .payload = payload,
         .extra = slot->extra,
         .budget = mono_is_never(bound) ? -1 : mono_since(bound, now),
@@ -159,8 +176,27 @@ static void slot_run(struct agent *self, mono_t now, struct slot *slot, struct s
     self->ports.run(self->ports.arg, &run);
 }
 
+static int start_bundle(struct agent *self, mono_t now, struct frame *frame, uint32_t count)
+{
+    struct slot *slot = &self->slots[self->free_slots[self->n_free - 1]];
+    slot->report = agent_report_new();
+    slot->rest = slot->report ? agent_queue_take(self, frame, count) : NULL;
+    if (!slot->rest) {
+        agent_report_destroy(self, &slot->report);
+        return -ENOMEM;
+    }
+    self->n_free--;
+    self->started += count;
+    slot_take(self, now, slot, slot->rest, count);
+    slot_run(self, now, slot, slot->rest->body);
+    return 0;
+}
+
 static int start_first(struct agent *self, mono_t now, struct frame *frame)
 {
+    uint32_t count = agent_bundle_size(self, frame);
+    if (count > 1)
+        return start_bundle(self, now, frame, count);
     struct slot *slot = &self->slots[self->free_slots[self->n_free - 1]];
     const Wire__TaskExtra *extra = agent_queue_extra(frame);
     slot->report = agent_report_new();
@@ -171,7 +207,7 @@ static int start_first(struct agent *self, mono_t now, struct frame *frame)
     }
     self->n_free--;
     self->started++;
-    slot_take(self, now, slot, frame);
+    slot_take(self, now, slot, frame, 1);
     slot_run(self, now, slot, agent_queue_payload(frame));
     agent_queue_advance(self, frame);
     return 0;
@@ -197,7 +233,7 @@ void agent_slots_report_started(struct agent *self, mono_t now)
     while ((slot = TAILQ_FIRST(&self->fresh)) != NULL) {
         TAILQ_REMOVE(&self->fresh, slot, fresh_entry);
         slot->fresh = false;
-        agent_control_tell(self, &self->tell[TELL_STARTED], slot->batch, slot->index, 1, slot->epoch, slot->attempt);
+        agent_control_tell(self, &self->tell[TELL_STARTED], slot->batch, agent_slot_current(slot), 1, slot->epoch, slot->attempt);
     }
 }
 
@@ -284,6 +320,8 @@ static void slot_free(struct agent *self, struct slot *slot)
     slot->fresh = slot->busy = false;
     wire_free(&slot->extra);
     agent_report_destroy(self, &slot->report);
+    if (slot->rest)
+        agent_queue_put_back(self, (mono_t){INT64_MIN}, &slot->rest, UINT32_MAX);
     agent_batch_let_go(self, slot->batch);
     slot->batch = NULL;
     self->free_slots[self->n_free++] = slot->number;
@@ -295,7 +333,7 @@ static void report_end(struct agent *self, struct slot *slot, const struct agent
     slot->report = NULL;
     fill_outcome(slot, end, &report->own);
     report->batch = slot->batch;
-    report->first = slot->index;
+    report->first = agent_slot_current(slot);
     report->count = 1;
     report->epoch = slot->epoch;
     report->attempt = slot->attempt;
@@ -304,12 +342,12 @@ static void report_end(struct agent *self, struct slot *slot, const struct agent
     agent_outbox_put(self, &report);
 }
 
-void agent_slot_ended(struct agent *self, mono_t now, struct slot *slot, const struct agent_end *end)
+/* The one attempt of the slot, or the last of a bundle's. */
+static void last_ended(struct agent *self, struct slot *slot, const struct agent_end *end)
 {
-    (void)now;
     bool returned = slot->cut_off && !slot->silent && !was_done(end);
     struct fence_list *list = &self->tell[returned ? TELL_CUT_OFF : TELL_FINISHED];
-    agent_control_tell(self, list, slot->batch, slot->index, 1, slot->epoch, slot->attempt);
+    agent_control_tell(self, list, slot->batch, agent_slot_current(slot), 1, slot->epoch, slot->attempt);
     if (returned)
         self->returned++;
     else
@@ -317,6 +355,14 @@ void agent_slot_ended(struct agent *self, mono_t now, struct slot *slot, const s
     self->ended++;
     if (!returned && !slot->silent)
         report_end(self, slot, end);
+}
+
+void agent_slot_ended(struct agent *self, mono_t now, struct slot *slot, const struct agent_end *end)
+{
+    if (slot->batch->handler && slot->batch->handler->bundles)
+        agent_bundle_ended(self, now, slot, end);
+    if (slot->begun > 0)
+        last_ended(self, slot, end);
     slot_free(self, slot);
 }
 

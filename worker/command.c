@@ -304,6 +304,7 @@ static int make_task(struct worker_command *self, const struct agent_run *run)
     task.trace_id = id;
     task.traceparent = traceparent;
     task.tracestate = traced ? run->options->tracestate : task.tracestate;
+    task.bundle = run->count > 1 ? run->count : 0;
     task.ventilator = self->submit_to;
     task.parent = parent;
     task.n_values = list_values(run, values, pointers);
@@ -326,7 +327,8 @@ static int make_persistent(struct worker_command *self, const struct agent_run *
         self->env[i] = self->text + self->at[i];
     self->env[self->n] = NULL;
     *ret = (struct keeper_run){
-        .task = &self->task, .argv = (char *const *)(uintptr_t)handler->words, .env = self->env, .input = run->payload, .has_input = true,
+        .task = &self->task, .argv = (char *const *)(uintptr_t)handler->words, .env = self->env, .has_input = true,
+        .input = run->count > 1 ? (struct slice){0} : run->payload,
         .max_output = run->options->max_output, .max_errors = WIRE_ERRORS, .grace = (int64_t)run->options->grace_us * NS_PER_US,
     };
     return 0;

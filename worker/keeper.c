@@ -43,6 +43,7 @@ struct keeper {
     struct keeper_callbacks callbacks;
     struct loop_watch watch;           /* on our end of the socket pair, which it owns */
     struct keeper_wire_setup setup;    /* what each process of this slot is told first */
+    int bundle;                        /* a descriptor that comes along with it; 0: none */
     pid_t pid;
     struct leaver *leaver;             /* holds the pidfd from the start */
 
@@ -425,6 +426,7 @@ int keeper_run(struct keeper *self, const struct keeper_run *run)
         head.protobuf = run->task->protobuf;
         head.own_program = run->task->own_program;
         head.recycle = run->task->recycle;
+        head.bundle = run->task->bundle;
     }
     if (run->limits)
         memcpy(head.limits, run->limits->of, sizeof head.limits);
@@ -619,6 +621,24 @@ static int spawn_keeper(struct keeper *self, int theirs)
     return spawn_process(&request, &self->pid, &self->leaver->watch.fd);
 }
 
+/* So little fits into an empty socket. */
+static int send_setup(const struct keeper *self, int to)
+{
+    _Alignas(struct cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {0};
+    struct iovec part = {(void *)(uintptr_t)&self->setup, sizeof self->setup};
+    struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1};
+    if (self->bundle > 0) {
+        message.msg_control = control;
+        message.msg_controllen = sizeof control;
+        struct cmsghdr *head = CMSG_FIRSTHDR(&message);
+        head->cmsg_level = SOL_SOCKET;
+        head->cmsg_type = SCM_RIGHTS;
+        head->cmsg_len = CMSG_LEN(sizeof(int));
+        memcpy(CMSG_DATA(head), &self->bundle, sizeof(int));
+    }
+    return sendmsg(to, &message, MSG_DONTWAIT | MSG_NOSIGNAL) == (ssize_t)sizeof self->setup ? 0 : -EPIPE;
+}
+
 /* On failure there is no process and no descriptor. */
 static int start_process(struct keeper *self)
 {
@@ -639,9 +659,8 @@ static int start_process(struct keeper *self)
     int result = spawn_keeper(self, pair[1]);
     close(pair[1]);
     self->leaver->pid = self->pid;
-    /* So little fits into an empty socket. */
-    if (result == 0 && send(pair[0], &self->setup, sizeof self->setup, MSG_DONTWAIT | MSG_NOSIGNAL) != (ssize_t)sizeof self->setup)
-        result = -EPIPE;
+    if (result == 0)
+        result = send_setup(self, pair[0]);
     if (result == 0)
         result = loop_watch(self->loop, &self->watch, EPOLLIN);
     if (result < 0)
@@ -682,6 +701,7 @@ struct keeper *keeper_open(struct loop *loop, const struct keeper_place *place, 
     self->callbacks = *callbacks;
     self->watch = (struct loop_watch){.fd = -1, .ready = socket_ready, .arg = self};
     self->again = (struct loop_timer){.fire = start_again, .arg = self};
+    self->bundle = place->bundle;
     measure_system(self);
     result = make_setup(self, place);
     if (result == 0)

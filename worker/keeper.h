@@ -31,6 +31,7 @@ struct keeper_task {
     bool protobuf;                 /* what it speaks; else JSON */
     bool own_program;              /* the program is this one; argv[0] is only what it is asked to be */
     uint32_t recycle;              /* replaced after so many tasks; 0: never */
+    bool bundle;                   /* many of them, which are in the memory of the keeper's place */
 };
 
 /* What to run. Everything is lent for the length of keeper_run. */
@@ -80,6 +81,7 @@ struct keeper_callbacks {
 struct keeper_place {
     unsigned slot;                 /* for its process title and messages */
     const char *group;             /* folder of the slot's own cgroup2 group, made by the keeper; NULL: none */
+    int bundle;                    /* descriptor of a bundle that a plugin's process shares; stays the caller's, as long as the keeper is open; 0: none */
     const char *control[CONTROLS]; /* folders of its groups for limits; NULL: none */
 };
 

@@ -423,6 +423,9 @@ static void wait_and_serve(struct process *self)
         keeper_leave(self, EXIT_BUG);
     if (n > 0) {
         output_ready(&self->output, fds[OUTPUT].revents);
+        /* What is read here is of the task that runs: no other may begin before. */
+        if (fds[ERRORS].revents & POLLIN && self->run.bundle && self->bundle)
+            bundle_close(self->bundle, true);
         output_ready(&self->errors, fds[ERRORS].revents);
         if (fds[TO].revents || fds[FROM].revents)
             keeper_persistent_ready(self, fds[TO].revents, fds[FROM].revents);
@@ -538,7 +541,7 @@ bool keeper_is_asked_for(int argc, char **argv)
 int keeper_main(int argc, char **argv)
 {
     static struct process process = {
-        .sock = SPAWN_KEPT_FD, .output.fd = -1, .errors = {.fd = -1, .tail = true}, .group = {.dir = -1, .procs = -1, .events = -1},
+        .sock = SPAWN_KEPT_FD, .bundle_fd = -1, .output.fd = -1, .errors = {.fd = -1, .tail = true}, .group = {.dir = -1, .procs = -1, .events = -1},
         .handler = {.to = -1, .from = -1, .errors = -1}, .control = {{.dir = -1, .procs = -1}, {.dir = -1, .procs = -1}},
     };
     if (!keeper_is_asked_for(argc, argv) || open_process(&process) < 0) {

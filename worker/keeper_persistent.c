@@ -87,7 +87,8 @@ static int spawn_handler(struct process *self, char **env)
         result = open_pipe(0, &handler->errors, &theirs[2]);
     if (result == 0) {
         struct spawn_request request = {
-            .argv = self->words, .env = env, .file = self->run.own_program ? "/proc/self/exe" : NULL, .in = theirs[0], .out = theirs[1], .err = theirs[2], .keep_fd = SPAWN_NOTHING,
+            .argv = self->words, .env = env, .file = self->run.own_program ? "/proc/self/exe" : NULL, .in = theirs[0], .out = theirs[1], .err = theirs[2],
+            .keep_fd = self->run.own_program && self->bundle_fd >= 0 ? self->bundle_fd : SPAWN_NOTHING,
             .nice_by = KEEPER_NICE_BY, .new_session = true, .dies_with_caller = true, .signals_are_default = true,
             .cgroups = limits.groups, .n_cgroups = limits.n_groups, .limits = limits.limits, .n_limits = limits.n_limits,
         };

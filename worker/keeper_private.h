@@ -15,6 +15,7 @@
 
 #include "common/clock.h"
 #include "common/spawn.h"
+#include "worker/bundle.h"
 #include "worker/capture.h"
 #include "worker/cgroup.h"
 #include "worker/handler_codec.h"
@@ -49,6 +50,8 @@ struct persistent {
 
 struct process {
     int sock, signals, null;
+    int bundle_fd;                             /* as it came with the setup; -1: none */
+    struct bundle *bundle;                     /* NULL: none */
     bool orphaned;                             /* the worker has closed its end */
 
     uint8_t *in;                               /* received and not used yet: in[in_at .. in_len) */

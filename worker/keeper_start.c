@@ -30,6 +30,27 @@ bool keeper_reserve(struct process *self, size_t wanted)
     return true;
 }
 
+/* The descriptor that came along, if any. */
+static void take_descriptor(struct process *self, struct msghdr *message)
+{
+    struct cmsghdr *head = CMSG_FIRSTHDR(message);
+    if (!head || head->cmsg_level != SOL_SOCKET || head->cmsg_type != SCM_RIGHTS || head->cmsg_len != CMSG_LEN(sizeof(int)))
+        return;
+    memcpy(&self->bundle_fd, CMSG_DATA(head), sizeof(int));
+    self->bundle = bundle_map(self->bundle_fd);
+}
+
+static ssize_t receive_some(struct process *self, int flags)
+{
+    _Alignas(struct cmsghdr) char control[CMSG_SPACE(sizeof(int))];
+    struct iovec part = {self->in + self->in_len, self->in_room - self->in_len};
+    struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control};
+    ssize_t got = recvmsg(self->sock, &message, flags | MSG_CMSG_CLOEXEC);
+    if (got > 0 && message.msg_controllen > 0)
+        take_descriptor(self, &message);
+    return got;
+}
+
 bool keeper_receive(struct process *self, int flags)
 {
     if (self->in_at > 0) {
@@ -39,7 +60,7 @@ bool keeper_receive(struct process *self, int flags)
     }
     ssize_t got;
     do
-        got = recv(self->sock, self->in + self->in_len, self->in_room - self->in_len, flags);
+        got = receive_some(self, flags);
     while (got < 0 && errno == EINTR);
     if (got > 0)
         self->in_len += (size_t)got;

@@ -22,7 +22,7 @@ enum keeper_wire_kind {
     KEEPER_WIRE_ENDED = 0x454e4431, KEEPER_WIRE_NOTE = 0x4e4f5431, KEEPER_WIRE_READY = 0x52445931,
 };
 
-/* The first message to each keeper. With `clean` it takes over from one that died: it ends what that one left, and then
+/* The first message to each keeper; the descriptor of a bundle comes along with it, where there is one. With `clean` it takes over from one that died: it ends what that one left, and then
  * says ready. */
 struct keeper_wire_setup {
     uint32_t kind;
@@ -45,7 +45,7 @@ struct keeper_wire_run {
     uint64_t max_output, max_errors;
     int64_t grace;
     uint32_t has_input;
-    uint32_t persistent, protobuf, own_program, recycle;
+    uint32_t persistent, protobuf, own_program, recycle, bundle, unused;
     uint64_t task_len;
     uint64_t limits[LIMIT_KINDS];
 };

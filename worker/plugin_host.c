@@ -13,14 +13,17 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <unistd.h>
 
 #include "common/bug.h"
 #include "common/clock.h"
+#include "common/spawn.h"
 #include "proto/handler.h"
 #include "tarmac/context_private.h"
 #include "tarmac/task_private.h"
+#include "worker/bundle.h"
 #include "worker/handler_codec.h"
 
 #define ENTRY "tarmac_plugin"
@@ -30,7 +33,10 @@
 
 struct job {
     struct tarmac_task task;
+    struct host *host;
     uint64_t id;
+    bool cancelled;                        /* a context that is made later is so from the beginning */
+    char trace[56], parent[128], key[96];  /* of a bundle: those of the task of now */
     Tarmac__Handler__ToHandler *message;   /* what the task points into */
     struct job *next;
 };
@@ -41,6 +47,7 @@ struct host {
     void *state;
     struct why why;
     struct handler_bytes answer;
+    struct bundle *bundle;                 /* NULL: none */
 
     pthread_mutex_t lock;                  /* of what both threads use: */
     pthread_cond_t arrived;
@@ -103,15 +110,15 @@ static void open_plugin(struct host *self, const char *path, const char *argumen
 
 static const char *or_null(const char *text) { return text[0] != '\0' ? text : NULL; }
 
-static tarmac_context *context_of(const Tarmac__Handler__Task *task)
+static tarmac_context *context_of(const Tarmac__Handler__Task *task, const char *trace, const char *parent)
 {
     int64_t ms = task->budget_ms < INT64_MAX / NS_PER_MS ? task->budget_ms : INT64_MAX / NS_PER_MS;
     tarmac_context *context = ms < 0 ? tarmac_with_cancel(tarmac_background()) : tarmac_with_timeout(tarmac_background(), ms * NS_PER_MS);
     for (size_t i = 0; i < task->n_values; i++)
         context_add(&context, task->values[i]->key, task->values[i]->value, false);
-    context_add(&context, "traceparent", or_null(task->traceparent), false);
+    context_add(&context, "traceparent", or_null(trace), false);
     context_add(&context, "tracestate", or_null(task->tracestate), false);
-    context_add(&context, CONTEXT_PARENT, or_null(task->parent), true);
+    context_add(&context, CONTEXT_PARENT, or_null(parent), true);
     return context;
 }
 
@@ -124,7 +131,7 @@ static void release_job(struct job *self)
 }
 
 /* A payload is often text: it gets a NUL behind it. NULL: no memory. */
-static struct job *make_job(Tarmac__Handler__ToHandler *message)
+static struct job *make_job(struct host *self, Tarmac__Handler__ToHandler *message)
 {
     Tarmac__Handler__Task *from = message->task;
     uint8_t *payload = realloc(from->payload.data, from->payload.len + 1);
@@ -137,9 +144,9 @@ static struct job *make_job(Tarmac__Handler__ToHandler *message)
         free(job);
         return NULL;
     }
-    *job = (struct job){.id = from->id, .message = message};
+    *job = (struct job){.id = from->id, .message = message, .host = self};
     job->task = (struct tarmac_task){
-        .context = context_of(from), .batch = from->batch, .key = from->key, .payload = payload, .payload_len = from->payload.len,
+        .context = from->bundle > 0 ? NULL : context_of(from, from->traceparent, from->parent), .batch = from->batch, .key = from->key, .payload = payload, .payload_len = from->payload.len,
         .index = from->index, .attempt = from->attempt, .slot = from->slot,
     };
     return job;
@@ -148,7 +155,7 @@ static struct job *make_job(Tarmac__Handler__ToHandler *message)
 /* Without memory for a task there is nobody to answer it; a new process may have more. */
 static void take_task(struct host *self, Tarmac__Handler__ToHandler *message)
 {
-    struct job *job = make_job(message);
+    struct job *job = make_job(self, message);
     if (!job) {
         fprintf(stderr, "%s: no memory for a task\n", PLUGIN_HOST);
         _exit(NO_MEMORY);
@@ -166,9 +173,13 @@ static void take_task(struct host *self, Tarmac__Handler__ToHandler *message)
 static void cancel(struct host *self, uint64_t id)
 {
     pthread_mutex_lock(&self->lock);
-    for (struct job *job = self->first; job; job = job->next)
-        if (job->id == id && job->task.context)
+    for (struct job *job = self->first; job; job = job->next) {
+        if (job->id != id)
+            continue;
+        job->cancelled = true;
+        if (job->task.context)
             tarmac_cancel(job->task.context, "the attempt is cancelled");
+    }
     pthread_mutex_unlock(&self->lock);
 }
 
@@ -205,9 +216,11 @@ static void end_input(struct host *self)
 {
     pthread_mutex_lock(&self->lock);
     self->over = true;
-    for (struct job *job = self->first; job; job = job->next)
+    for (struct job *job = self->first; job; job = job->next) {
+        job->cancelled = true;
         if (job->task.context)
             tarmac_cancel(job->task.context, "the worker has gone");
+    }
     pthread_cond_signal(&self->arrived);
     pthread_mutex_unlock(&self->lock);
 }
@@ -254,20 +267,123 @@ static void answer_fault(struct host *self, uint64_t id, const char *sentence)
     send_answer(self, &(struct handler_result){.id = id, .error = sentence, .code = 1, .fault = true});
 }
 
-static void work(struct host *self, struct job *job)
+/* ---- many tasks at once ---- */
+
+/* Few plugins look at the context of a tiny task: it is made for those. */
+static tarmac_context *make_context(struct tarmac_task *task)
+{
+    struct job *job = (struct job *)((char *)task - offsetof(struct job, task));
+    const Tarmac__Handler__Task *from = job->message->task;
+    unsigned long long span = 0, offset = task->index - from->index;
+    const char *rest = strchr(from->parent, '/');
+    rest = rest ? strchr(rest + 1, '/') : NULL;
+    if (rest)
+        snprintf(job->parent, sizeof job->parent, "%.*s/%llu%s", (int)strcspn(from->parent, "/"), from->parent, (unsigned long long)task->index, rest);
+    /* Each attempt is a span of its own. */
+    snprintf(job->trace, sizeof job->trace, "%s", from->traceparent);
+    if (sscanf(job->trace, "%*2[0-9a-f]-%*32[0-9a-f]-%16llx", &span) == 1 && strlen(job->trace) == 55) {
+        char flags[4];
+        memcpy(flags, job->trace + 52, sizeof flags);
+        span = span + offset != 0 ? span + offset : 1;
+        snprintf(job->trace + 36, sizeof job->trace - 36, "%016llx%.3s", span, flags);
+    }
+    tarmac_context *made = context_of(from, job->trace, job->parent);
+    if (!made) {
+        fprintf(stderr, "%s: no memory for a context\n", PLUGIN_HOST);
+        _exit(NO_MEMORY);
+    }
+    pthread_mutex_lock(&job->host->lock);
+    task->context = made;
+    if (job->cancelled)
+        tarmac_cancel(made, "the attempt is cancelled");
+    pthread_mutex_unlock(&job->host->lock);
+    return made;
+}
+
+static const char *make_key(struct tarmac_task *task)
+{
+    struct job *job = (struct job *)((char *)task - offsetof(struct job, task));
+    snprintf(job->key, sizeof job->key, "%s/%llu", task->batch, (unsigned long long)task->index);
+    return task->key = job->key;
+}
+
+static void begin_one(struct host *self, struct job *job, uint32_t number)
 {
     struct tarmac_task *task = &job->task;
-    if (!self->plugin || !task->context) {
-        answer_fault(self, job->id, self->plugin ? "no memory for a context" : self->why.text);
-        return;
+    if (task->context) {
+        pthread_mutex_lock(&self->lock);
+        tarmac_release(&task->context);
+        pthread_mutex_unlock(&self->lock);
     }
+    task->payload = bundle_payload(self->bundle, number, &task->payload_len);
+    task->index = job->message->task->index + number;
+    task->key = NULL;
+    task->output_len = 0;
+    task->error[0] = '\0';
+}
+
+/* What it printed is in the pipe still: the keeper reads there only when no further task begins. */
+static bool has_printed(void)
+{
+    int waiting = 0;
+    return ioctl(STDERR_FILENO, FIONREAD, &waiting) == 0 && waiting > 0;
+}
+
+static int run_one(struct host *self, struct tarmac_task *task)
+{
     int code = self->plugin->run(self->state, task);
     fflush(stdout);                        /* it belongs to this task's errors */
     bool known = code >= 0 && code <= CODE_MOST;
     if (!known && task->error[0] == '\0')
         tarmac_task_error(task, tarmac_code_name(code));
+    return known ? code : 1;
+}
+
+/* The result of the last one is sent, as if it had come alone. */
+static void work_bundle(struct host *self, struct job *job)
+{
+    struct tarmac_task *task = &job->task;
+    struct handler_result result = {.id = job->id, .ok = true, .error = ""};
+    mono_t began = mono_now();
+    task->make_context = make_context;
+    task->make_key = make_key;
+    for (int64_t number; (number = bundle_claim(self->bundle, began)) >= 0;) {
+        begin_one(self, job, (uint32_t)number);
+        int code = run_one(self, task);
+        mono_t ended = mono_now();
+        result = (struct handler_result){
+            .id = job->id, .ok = code == 0, .code = code, .output = task->output, .output_len = task->output_len, .error = task->error,
+        };
+        int64_t took = mono_since(ended, began) / NS_PER_US;
+        bool left = !has_printed() && bundle_leave(self->bundle, (uint32_t)number, code, task->output, task->output_len, task->error,
+                                                   took < UINT32_MAX ? (uint32_t)took : UINT32_MAX);
+        began = ended;
+        if (!left)
+            break;
+    }
+    bundle_close(self->bundle, false);
+    send_answer(self, &result);
+}
+
+static void work(struct host *self, struct job *job)
+{
+    struct tarmac_task *task = &job->task;
+    bool bundle = job->message->task->bundle > 0;
+    if (bundle && self->plugin && self->bundle) {
+        work_bundle(self, job);
+        return;
+    }
+    if (bundle && self->plugin) {
+        answer_fault(self, job->id, "it has no memory that it shares with its worker");
+        return;
+    }
+    if (!self->plugin || !task->context) {
+        answer_fault(self, job->id, self->plugin ? "no memory for a context" : self->why.text);
+        return;
+    }
+    int code = run_one(self, task);
     struct handler_result result = {
-        .id = job->id, .ok = code == 0, .code = known ? code : 1, .output = task->output, .output_len = task->output_len, .error = task->error,
+        .id = job->id, .ok = code == 0, .code = code, .output = task->output, .output_len = task->output_len, .error = task->error,
     };
     send_answer(self, &result);
 }
@@ -296,6 +412,11 @@ static void end_job(struct host *self, struct job *job)
 /* The protocol goes to other descriptors; a plugin's own input is empty, and its output goes where its errors go. */
 static int take_descriptors(struct host *self)
 {
+    self->bundle = bundle_map(SPAWN_KEPT_FD);
+    if (self->bundle) {
+        bundle_not_inherited(self->bundle);
+        close(SPAWN_KEPT_FD);
+    }
     int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
     self->in = fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
     self->out = fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);

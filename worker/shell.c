@@ -24,6 +24,7 @@
 #include "worker/command.h"
 #include "worker/keeper.h"
 #include "worker/plugin_host.h"
+#include "worker/shell_bundle.h"
 
 #define SOCKETS 16
 #define GOODBYE_LINGER (500 * NS_PER_MS)
@@ -39,6 +40,8 @@ struct shell_slot {
     struct keeper *keeper;                    /* of commands; opened when it is needed first */
     struct keeper **persistent;               /* one for each handler of that kind, likewise; NULL: none yet */
     struct keeper *current;                   /* of what runs */
+    struct shell_bundle *bundles;             /* one for each handler that takes them; NULL: none yet */
+    struct shell_bundle *bundle;              /* of what runs; NULL: it came alone */
     int handler;                              /* its place; -1: none of the operator's */
     bool running, stuck;
     char program[128];                        /* what runs, for people */
@@ -59,6 +62,7 @@ struct worker_shell {
     struct worker_command *command;
     struct cgroup_home groups;
     bool *said_faults;                        /* of each handler */
+    struct shell_parts *parts;
     struct shell_slot *slots;
     struct shell_slot *failed;
     struct loop_hook hook;
@@ -197,6 +201,17 @@ static const char *describe_end(struct shell_slot *slot, const struct keeper_end
     return out;
 }
 
+static void tell_ended(struct shell_slot *slot, struct agent_end *end)
+{
+    struct worker_shell *self = slot->shell;
+    if (slot->bundle)
+        shell_parts_take(self->parts, slot->bundle, end);
+    agent_ended(self->agent, loop_now(self->loop), slot->number, end);
+    if (slot->bundle)
+        shell_parts_drop(self->parts);
+    slot->bundle = NULL;
+}
+
 static void on_ended(void *arg, struct keeper *keeper, const struct keeper_end *end)
 {
     struct shell_slot *slot = arg;
@@ -217,7 +232,7 @@ static void on_ended(void *arg, struct keeper *keeper, const struct keeper_end *
     if (slot->stuck)
         log_event(LOG_INFO, "slot_free", "slot", log_u64(slot->number + 1), "reason", "what could not be killed has ended", NULL);
     slot->stuck = false;
-    agent_ended(slot->shell->agent, loop_now(slot->shell->loop), slot->number, &how);
+    tell_ended(slot, &how);
 }
 
 static void on_said(void *arg, struct keeper *keeper, enum keeper_note note, const char *sentence)
@@ -232,14 +247,13 @@ static void on_said(void *arg, struct keeper *keeper, enum keeper_note note, con
 static void on_died(void *arg, struct keeper *keeper, const char *sentence, bool lost)
 {
     struct shell_slot *slot = arg;
-    struct worker_shell *self = slot->shell;
     (void)keeper;
     log_event(LOG_ERROR, "keeper_died", "slot", log_u64(slot->number + 1), "reason", sentence, NULL);
     struct agent_end how = {.how = AGENT_KEEPER_DIED, .sentence = sentence};
     if (!lost)
         return;
     slot->running = slot->stuck = false;
-    agent_ended(self->agent, loop_now(self->loop), slot->number, &how);
+    tell_ended(slot, &how);
 }
 
 static const char *slot_folder(const struct shell_slot *slot, int handler, const char *home, char *out, size_t size)
@@ -257,7 +271,8 @@ static struct keeper *open_keeper(struct shell_slot *slot, int handler, struct w
     struct worker_shell *self = slot->shell;
     const struct keeper_callbacks callbacks = {.ended = on_ended, .died = on_died, .said = on_said, .arg = slot};
     char group[1 + CONTROLS][PATH_MAX + 32];
-    struct keeper_place place = {.slot = slot->number + 1, .group = slot_folder(slot, handler, self->groups.folder, group[0], sizeof group[0])};
+    bool shares = handler >= 0 && slot->bundles && shell_bundle_open(&slot->bundles[handler]) == 0;
+    struct keeper_place place = {.slot = slot->number + 1, .bundle = shares ? slot->bundles[handler].fd : 0, .group = slot_folder(slot, handler, self->groups.folder, group[0], sizeof group[0])};
     for (int i = 0; i < CONTROLS; i++)
         place.control[i] = slot_folder(slot, handler, self->groups.control[i], group[1 + i], sizeof group[1 + i]);
     return keeper_open(self->loop, &place, &callbacks, why);
@@ -270,6 +285,8 @@ static struct keeper *keeper_for(struct shell_slot *slot, const struct keeper_ru
         why_set(why, "no memory for the keeper of a handler");
         return NULL;
     }
+    if (run->task && !slot->bundles)
+        slot->bundles = calloc(slot->shell->config->handlers.n, sizeof *slot->bundles);
     if (run->task)
         place = &slot->persistent[slot->handler];
     if (!*place)
@@ -277,10 +294,25 @@ static struct keeper *keeper_for(struct shell_slot *slot, const struct keeper_ru
     return *place;
 }
 
+/* Many tasks at once are in memory before their run is sent. */
+static int put_bundle(struct shell_slot *slot, const struct agent_run *run, struct why *why)
+{
+    if (run->count == 1)
+        return 0;
+    struct shell_bundle *bundle = slot->bundles ? &slot->bundles[slot->handler] : NULL;
+    int error = !bundle || !bundle->memory ? -ENOMEM : shell_bundle_put(bundle, run);
+    if (error < 0)
+        return why_set(why, "no memory to share with the process of handler %s: %s", run->handler->name, strerror(-error));
+    bundle->count = run->count;
+    slot->bundle = bundle;
+    return 0;
+}
+
 static int start(struct shell_slot *slot, const struct agent_run *run, struct why *why)
 {
     struct worker_shell *self = slot->shell;
     struct keeper_run how;
+    slot->bundle = NULL;
     if (worker_command_make(self->command, run, &how, why) < 0)
         return -1;
     const char *name = run->handler ? run->handler->name : NULL;
@@ -295,10 +327,11 @@ static int start(struct shell_slot *slot, const struct agent_run *run, struct wh
         task.protobuf = setup.protobuf;
         task.recycle = setup.recycle;
         task.own_program = is_plugin;
+        task.bundle = run->count > 1;
         how.task = &task;
     }
     slot->current = keeper_for(slot, &how, why);
-    if (!slot->current)
+    if (!slot->current || put_bundle(slot, run, why) < 0)
         return -1;
     int error = keeper_run(slot->current, &how);
     if (error < 0)
@@ -323,6 +356,13 @@ static void port_stop(void *arg, uint32_t number, int64_t grace)
     struct worker_shell *self = arg;
     if (self->slots[number].running)
         keeper_stop(self->slots[number].current, grace);
+}
+
+static uint32_t port_split(void *arg, uint32_t number, bool keep_first, mono_t *ret_begun)
+{
+    struct worker_shell *self = arg;
+    struct shell_bundle *bundle = self->slots[number].bundle;
+    return bundle ? shell_bundle_split(bundle, keep_first, ret_begun) : 0;
 }
 
 /* ---- the agent's other ports ---- */
@@ -454,7 +494,7 @@ static int make_agent(struct worker_shell *self, struct why *why)
 {
     const struct agent_ports ports = {
         .arg = self, .up = port_up, .lane_dial = port_lane_dial, .lane_close = port_lane_close,
-        .sink_place = port_sink_place, .result = port_result, .run = port_run, .stop = port_stop,
+        .sink_place = port_sink_place, .result = port_result, .run = port_run, .stop = port_stop, .split = port_split,
         .random = port_random, .note = port_note, .leave = port_leave,
     };
     uint64_t session = 0;
@@ -466,7 +506,8 @@ static int make_agent(struct worker_shell *self, struct why *why)
     self->slots = calloc(self->config->slots, sizeof *self->slots);
     self->arena = wire_arena_new();
     self->said_faults = calloc(self->config->handlers.n + 1, sizeof *self->said_faults);
-    if (!self->said_faults || !self->agent || !self->command || !self->slots || !self->arena)
+    self->parts = shell_parts_new();
+    if (!self->said_faults || !self->parts || !self->agent || !self->command || !self->slots || !self->arena)
         return why_set(why, "no memory for %u slots", self->config->slots);
     for (uint32_t i = 0; i < self->config->slots; i++)
         self->slots[i] = (struct shell_slot){.shell = self, .number = i};
@@ -607,6 +648,9 @@ void worker_shell_destroy(struct worker_shell **self_p)
         for (size_t h = 0; self->slots[i].persistent && h < self->config->handlers.n; h++)
             keeper_close(&self->slots[i].persistent[h]);
         free(self->slots[i].persistent);
+        for (size_t h = 0; self->slots[i].bundles && h < self->config->handlers.n; h++)
+            shell_bundle_close(&self->slots[i].bundles[h]);
+        free(self->slots[i].bundles);
         free(self->slots[i].failure);
     }
     if (!keepers_wait(self->loop, KEEPERS_WAIT))
@@ -624,6 +668,7 @@ void worker_shell_destroy(struct worker_shell **self_p)
     wire_writer_release(&self->writer);
     free(self->slots);
     free(self->said_faults);
+    shell_parts_destroy(&self->parts);
     free(self);
 }
 

@@ -82,7 +82,8 @@ struct link;
     X(BACKLOG, "backlogs of more than 100,000 tasks")            X(PURGED, "batches that were purged") \
     X(PURGE_WAITS, "purges refused while something is held")     X(PURGE_KEY, "submissions refused: their batch is purged") \
     X(KILL_PURGING, "kills while the sink has to forget")        X(RETAINED, "batches purged for their age") \
-    X(NOT_NOW, "requests refused until later: full, leaving")   X(HALTED, "tasks that a halt has ended")
+    X(NOT_NOW, "requests refused until later: full, leaving")   X(HALTED, "tasks that a halt has ended") \
+    X(BUNDLE, "bundles of many tasks in one slot")               X(BUNDLE_SPLIT, "of these, ended with tasks that had not begun")
 
 #define COVER_OF(name, text) COVER_##name,
 enum cover { COVERS(COVER_OF) COVER_N };
@@ -207,6 +208,11 @@ struct run {                           /* what a slot does */
     bool stubborn;
     int how, code;
     struct task_run *record;
+    /* of a bundle: */
+    struct agent_run what;             /* as it came; its pointers are the agent's, while the slot is busy */
+    uint32_t begun;
+    bool closed, keep_first;
+    mono_t first_at, begun_at;
 };
 
 struct worker {
@@ -214,6 +220,7 @@ struct worker {
     struct agent *agent;
     struct dial control, lane, sink;
     struct run runs[MAX_SLOTS];
+    struct agent_part parts[MAX_SLOTS][WIRE_BLOCK];
     uint32_t slots;
     uint64_t session, told;
     bool left, was_full;
@@ -241,7 +248,7 @@ struct plan {
     uint8_t submission[WIRE_ID];
     char key[16], name[16];
     Wire__Span cancel_span;
-    bool may_get_stuck, tiny;
+    bool may_get_stuck, tiny, micro;
     enum { LIVES_ON, DIES_CONTINUED, DIES_CANCELLED, DIES_SEALED } submitter;
     uint64_t dies_at;                  /* its submitter, with so many tasks on the way */
     int64_t dead_for;
@@ -324,7 +331,7 @@ enum mutant {
     MUTANT_CLOCK_FAST, MUTANT_CLOCK_SENT, MUTANT_DEADLINE_FORGOTTEN, MUTANT_REBOOT_UNNOTICED, MUTANT_LEASE_TOO_LONG,
     MUTANT_DRAIN_KILLS, MUTANT_LOSSES_UNCOUNTED, MUTANT_INNOCENT_BLAMED, MUTANT_CACHE_UNBOUNDED, MUTANT_KEY_FORGOTTEN,
     MUTANT_FORGET_LOST, MUTANT_PURGE_HALF, MUTANT_TOMBSTONE_LOST, MUTANT_COUNTER_BENT, MUTANT_WIRE_BENT, MUTANT_ACK_INVENTED, MUTANT_COUNTS_FORGED, MUTANT_OK_INVENTED, MUTANT_RELEASE_LOST, MUTANT_HOLDINGS_HIDDEN,
-    MUTANT_HALT_IGNORED, MUTANT_HALT_EARLY, MUTANTS
+    MUTANT_HALT_IGNORED, MUTANT_HALT_EARLY, MUTANT_BUNDLE_GOES_ON, MUTANTS
 };
 
 struct world {

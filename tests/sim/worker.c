@@ -148,6 +148,42 @@ static bool is_poison(const struct plan *p, uint64_t index)
     return false;
 }
 
+static int64_t time_of_run(struct world *w, const struct plan *plan)
+{
+    if (plan != NULL && plan->micro && !one_in(w, 200))
+        return between(w, US, 200 * US);
+    return plan != NULL && plan->tiny ? between(w, 200 * US, 4 * MS) : run_time(w);
+}
+
+/* The next task of the slot begins: the only one, or one of a bundle. */
+static void begin(struct worker *k, uint32_t slot)
+{
+    struct world *w = k->p.world;
+    struct run *r = &k->runs[slot];
+    r->index = r->what.index = r->what.index + (r->begun > 0);
+    r->begun++;
+    r->started = w->now;
+    r->begun_at = clock_of(&k->p);
+    if (r->begun == 1)
+        r->first_at = r->begun_at;
+    r->record = check_run(k, &r->what);
+    if (mutate(w, MUTANT_RUN_TWICE))
+        check_run(k, &r->what);
+    choose_end(w, r);
+    const struct plan *plan = plan_of_batch(w, r->batch);
+    bool blamed = w->theme == THEME_POISON && r->index % 7 == 3 && mutate(w, MUTANT_INNOCENT_BLAMED);
+    if (blamed || is_poison(plan, r->index)) {
+        struct event *kill = after(w, between(w, 0, 30 * MS), &k->p, poisoned);
+        kill->p = truth_of(w, r->batch);
+        kill->a = r->index;
+        kill->b = r->epoch << 40 | (uint64_t)r->attempt << 8 | slot << 1 | (blamed && !is_poison(plan, r->index));
+        return;
+    }
+    bool stuck = plan != NULL && plan->may_get_stuck && r->what.budget >= 0 && one_in(w, 12);
+    if (!stuck)
+        plan_end(k, slot, time_of_run(w, plan), false);
+}
+
 static void port_run(void *arg, const struct agent_run *run)
 {
     struct worker *k = arg;
@@ -155,7 +191,7 @@ static void port_run(void *arg, const struct agent_run *run)
     struct run *r = &k->runs[run->slot];
     if (!port_works(&k->p))
         return;
-    trace(w, k->p.name, "slot %u runs %s/%" PRIu64 " attempt %" PRIu64 ".%u", run->slot, run->short_id, run->index, run->epoch, run->attempt);
+    trace(w, k->p.name, "slot %u runs %s/%" PRIu64 "+%u attempt %" PRIu64 ".%u", run->slot, run->short_id, run->index, run->count, run->epoch, run->attempt);
     if (run->slot >= k->slots || r->busy) {
         violated(w, "I8", "%s starts %s/%" PRIu64 " in slot %u, where task %" PRIu64 " still runs", k->p.name, run->short_id, run->index,
                  run->slot, r->index);
@@ -163,24 +199,25 @@ static void port_run(void *arg, const struct agent_run *run)
     }
     uint64_t generation = r->generation;
     *r = (struct run){.busy = true, .generation = generation, .index = run->index, .epoch = run->epoch, .attempt = run->attempt,
-                      .started = w->now, .kill_at = INT64_MAX, .stubborn = one_in(w, 4)};
+                      .kill_at = INT64_MAX, .stubborn = one_in(w, 4), .what = *run};
     memcpy(r->batch, run->batch, WIRE_ID);
-    r->record = check_run(k, run);
-    if (mutate(w, MUTANT_RUN_TWICE))
-        check_run(k, run);
-    choose_end(w, r);
-    const struct plan *plan = plan_of_batch(w, run->batch);
-    bool blamed = w->theme == THEME_POISON && run->index % 7 == 3 && mutate(w, MUTANT_INNOCENT_BLAMED);
-    if (blamed || is_poison(plan, run->index)) {
-        struct event *kill = after(w, between(w, 0, 30 * MS), &k->p, poisoned);
-        kill->p = truth_of(w, run->batch);
-        kill->a = run->index;
-        kill->b = run->epoch << 40 | (uint64_t)run->attempt << 8 | run->slot << 1 | (blamed && !is_poison(plan, run->index));
-        return;
-    }
-    bool stuck = plan != NULL && plan->may_get_stuck && run->budget >= 0 && one_in(w, 12);
-    if (!stuck)
-        plan_end(k, run->slot, plan != NULL && plan->tiny ? between(w, 200 * US, 4 * MS) : run_time(w), false);
+    if (run->count > 1)
+        cover(w, COVER_BUNDLE);
+    begin(k, run->slot);
+}
+
+static uint32_t port_split(void *arg, uint32_t slot, bool keep_first, mono_t *ret_begun)
+{
+    struct worker *k = arg;
+    struct run *r = &k->runs[slot];
+    (void)keep_first;                  /* here the first begins at once */
+    if (!port_works(&k->p))
+        return 1;
+    r->closed = !mutate(k->p.world, MUTANT_BUNDLE_GOES_ON);
+    *ret_begun = r->begun_at;
+    if (r->begun < r->what.count)
+        cover(k->p.world, COVER_BUNDLE_SPLIT);
+    return r->begun;
 }
 
 static void port_stop(void *arg, uint32_t slot, int64_t grace)
@@ -221,7 +258,34 @@ static void tell_end(struct worker *k, uint32_t slot, const struct run *r, bool 
     }
     if (end.how == AGENT_NOT_STARTED || end.how == AGENT_KEEPER_DIED)
         end.sentence = "chance would have it so";
+    static const uint8_t outputs[WIRE_BLOCK * 20];
+    end.parts = k->parts[slot];
+    end.n_parts = r->begun - 1;
+    for (uint32_t i = 0; i < end.n_parts; i++)
+        end.part_outputs.len += end.parts[i].output_len;
+    end.part_outputs.data = outputs;
     agent_ended(k->agent, clock_of(&k->p), slot, &end);
+}
+
+/* The process takes the next task of its bundle by itself, and asks nobody. */
+static bool goes_on(struct worker *k, uint32_t slot)
+{
+    struct world *w = k->p.world;
+    struct run *r = &k->runs[slot];
+    mono_t now = clock_of(&k->p);
+    if (r->closed || r->stopping || r->how != AGENT_EXITED || r->begun >= r->what.count || !mono_before(now, r->what.not_after)
+        || mono_since(now, r->first_at) >= r->what.begin_for)
+        return false;
+    if (r->record != NULL) {
+        r->record->over = true;
+        r->record->ok = r->code == 0;
+    }
+    k->parts[slot][r->begun - 1] = (struct agent_part){
+        .code = r->code, .run_us = (uint32_t)((w->now - r->started) / US), .output_len = (uint32_t)below(w, 20),
+        .sentence = r->code != 0 && one_in(w, 2) ? "it says why" : NULL,
+    };
+    begin(k, slot);
+    return true;
 }
 
 static void slot_over(struct world *w, struct event *e)
@@ -235,6 +299,8 @@ static void slot_over(struct world *w, struct event *e)
         tell_end(k, (uint32_t)e->a, r, by_us);      /* and yet it is alive */
         return;
     }
+    if (!by_us && goes_on(k, (uint32_t)e->a))
+        return;
     r->busy = false;
     trace(w, k->p.name, "slot %" PRIu64 " is free of task %" PRIu64, e->a, r->index);
     if (r->record != NULL) {
@@ -315,10 +381,10 @@ void worker_start(struct worker *k)
     struct world *w = k->p.world;
     struct agent_ports ports = {
         .arg = k, .up = port_up, .lane_dial = port_lane_dial, .lane_close = port_lane_close, .sink_place = port_sink_place,
-        .result = port_result, .run = port_run, .stop = port_stop, .random = port_random, .note = port_note, .leave = port_leave,
+        .result = port_result, .run = port_run, .stop = port_stop, .split = port_split, .random = port_random, .note = port_note, .leave = port_leave,
     };
     static const char *const words[] = {"resize", "{}", NULL};
-    const struct agent_handler handler = {.name = "resize", .command = words};
+    const struct agent_handler handler = {.name = "resize", .kind = AGENT_PLUGIN, .command = words, .bundles = true};
     k->session = chance(w) | 1;
     const struct agent_config config = {
         .name = k->p.name, .program = "worker sim", .slots = k->slots, .handlers = &handler, .n_handlers = 1, .allow_commands = true,

@@ -1,0 +1,63 @@
+/* A bundle: many tasks for a plugin's process, in memory that it shares with the worker and its keeper. The worker puts the
+ * tasks there while nothing runs; the process claims one after the other, and leaves the result of each there before it claims
+ * the next. The result of the last one it claimed goes the usual way, so what happens to that one is what happens to a task
+ * that came alone.
+ *
+ * Whether a task has begun is one atomic number: the process counts it up, and anybody may close it. What the process leaves there is
+ * foreign to the worker: lengths are checked when they are read. None of these blocks. */
+#ifndef WORKER_BUNDLE_H
+#define WORKER_BUNDLE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/buf.h"
+#include "common/clock.h"
+
+#define BUNDLE_MOST 4096u                      /* tasks */
+
+struct bundle;
+
+/* Sealed against a change of its size. 0, with the descriptor (the caller's) and its mapping; or -errno. */
+int bundle_make(struct bundle **ret, int *ret_fd);
+/* The same from its descriptor, which stays the caller's; NULL: it is none. */
+struct bundle *bundle_map(int fd);
+void bundle_unmap(struct bundle **self_p);     /* NULL is fine */
+
+/* ---- the worker's side ---- */
+
+struct bundle_order {
+    uint32_t count;
+    const uint32_t *lengths;                   /* of the payloads in `body`; n_lengths: count, 1 (of each), or 0 (all empty) */
+    size_t n_lengths;
+    struct slice body;
+    const int64_t *range_first, *range_step;   /* or NULL: the payloads are these numbers as text */
+    mono_t not_after;
+    int64_t begin_for;
+    uint64_t max_output;                       /* a longer one ends the bundle */
+};
+/* Only while nothing runs. 0, or -E2BIG. */
+int bundle_put(struct bundle *self, const struct bundle_order *order);
+/* No further task begins; with `keep_first` the first one still may. Returns how many have begun (with it at least 1). */
+uint32_t bundle_close(struct bundle *self, bool keep_first);
+mono_t bundle_begun_at(const struct bundle *self);    /* the last one; the beginning of time: none */
+
+struct bundle_part {
+    int code;
+    uint32_t run_us, output_len, words_at;     /* words_at: where in the words its sentence begins; 0: none */
+};
+/* After the end: how the first `n` ended, their outputs in one block and their sentences in another, which begins and ends with a NUL; both may be NULL
+ * for want of memory, or because there are none. False: what stands there can't be, and nothing is set. */
+bool bundle_take(const struct bundle *self, uint32_t n, struct bundle_part *ret, struct buf **ret_outputs, struct buf **ret_words);
+
+/* ---- the process's side ---- */
+
+void bundle_not_inherited(struct bundle *self);    /* what the plugin forks doesn't have it */
+/* Claims the next task: its number, or -1 when there is none for it. Publishes what was left of the task before. */
+int64_t bundle_claim(struct bundle *self, mono_t now);
+const void *bundle_payload(const struct bundle *self, uint32_t number, size_t *ret_len);    /* aligned, with a NUL behind it */
+/* Leaves a result, to be published by the next claim. False: it doesn't fit, and has to go the usual way. */
+bool bundle_leave(struct bundle *self, uint32_t number, int code, const void *output, size_t len, const char *sentence, uint32_t run_us);
+
+#endif
