@@ -40,7 +40,7 @@ const struct mutant_spec mutants[MUTANTS] = {
     [MUTANT_RELEASE_LOST] = {"release_lost", "I6", "lanes lose every release, unnoticed"},
     [MUTANT_HALT_IGNORED] = {"halt_ignored", "halt", "the ventilator hears of no halt rule"},
     [MUTANT_HALT_EARLY] = {"halt_early", "halt", "a batch is halted by half of the failures that its rule names"},
-    [MUTANT_BUNDLE_GOES_ON] = {"bundle_goes_on", "I3", "a plugin's process begins tasks of a bundle that was split"},
+    [MUTANT_BUNDLE_GOES_ON] = {"bundle_goes_on", "fence", "a plugin's process begins tasks of a bundle that was split"},
     [MUTANT_HOLDINGS_HIDDEN] = {"holdings_hidden", "one_attempt", "a worker's hello hides what it holds"},
 };
 
