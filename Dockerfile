@@ -7,14 +7,14 @@ ENV LC_ALL=C.UTF-8
 RUN printf 'path-exclude=/usr/share/%s/*\n' doc man locale info lintian >/etc/dpkg/dpkg.cfg.d/tarmac \
  && apt-get update \
  && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends \
-        libzmq5 libczmq4 libprotobuf-c1 libsqlite3-0 libjansson4 libmicrohttpd12 libbsd0 \
+        libzmq5 libczmq4 libprotobuf-c1 libsqlite3-0 libjansson4 libmicrohttpd12 libbsd0 libncursesw6 \
  && rm -rf /var/lib/apt/lists/* /var/cache/apt /var/cache/debconf/*-old /var/log/*.log /var/log/apt
 
 FROM base AS build
 RUN apt-get update \
  && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends \
         gcc libc6-dev make pkg-config libzmq3-dev libczmq-dev libprotobuf-c-dev protobuf-c-compiler \
-        libsqlite3-dev libjansson-dev libmicrohttpd-dev uthash-dev libbsd-dev
+        libsqlite3-dev libjansson-dev libmicrohttpd-dev uthash-dev libbsd-dev libncurses-dev
 COPY . /src
 WORKDIR /src
 RUN make -j"$(nproc)" programs && make install-programs DESTDIR=/out PREFIX=/usr/local \

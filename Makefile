@@ -112,6 +112,9 @@ $(B)/libparts.a: $(PARTS_O)
 $(B)/bin/worker $(B)/tests/unit/test_plugin: LDLIBS += -Wl,--dynamic-list=tarmac/plugin.list
 $(B)/tests/unit/test_plugin: | $(PLUGINS)
 
+# The control tower in the terminal; nothing else of the system draws.
+$(B)/bin/ventilator: LDLIBS += -lncursesw -ltinfo
+
 $(BINS): $(B)/bin/%: $(B)/obj/%/main.o $(LIBS)
 	@mkdir -p $(@D)
 	$(SAY) LINK $@

@@ -16,6 +16,8 @@ void cli_say(struct cli *self, const char *format, ...)
 {
     va_list args;
     bar_clear(self->bar);
+    if (self->clear)
+        self->clear(self->clear_arg);
     fputs("ventilator: ", stderr);
     va_start(args, format);
     vfprintf(stderr, format, args);

@@ -40,11 +40,11 @@ struct cli_options {
     const char *out_dir, *out_name, *joblog;
     uint32_t verdicts;                   /* bit v: verdict v is wanted; 0: all */
     int format;
-    bool format_given, wait, follow, ordered, bar, bar_given, dry_run, json;
+    bool format_given, wait, follow, ordered, bar, bar_given, dry_run, json, lines, no_colour;
     /* Of single commands. */
     uint64_t slots;                      /* 0: auto */
     const char *reason;
-    int64_t older_than;
+    int64_t older_than, interval;
     struct string_list tasks;
 };
 
@@ -114,6 +114,8 @@ struct cli {
     struct net *net;
     struct client *client;
     struct bar *bar;                     /* taken away before anything is said; may be NULL */
+    void (*clear)(void *arg);            /* as well taken away, when there is one: a screen */
+    void *clear_arg;
     const char *advice;                  /* what to do when the ventilator or the sink stays away; lent, NULL: nothing */
     bool over;
     int code;
@@ -140,7 +142,7 @@ struct cli_command {
 };
 
 extern const struct command_spec submit_command, run_command, wait_command, results_command, status_command, list_command,
-    cancel_command, extend_command, seal_command, explain_command, workers_command, drain_command, purge_command, retry_command, doctor_command;
+    cancel_command, extend_command, seal_command, explain_command, workers_command, drain_command, purge_command, retry_command, watch_command, doctor_command;
 int submit_main(int argc, char **argv);
 int run_main(int argc, char **argv);
 int wait_main(int argc, char **argv);
@@ -155,6 +157,7 @@ int workers_main(int argc, char **argv);
 int drain_main(int argc, char **argv);
 int purge_main(int argc, char **argv);
 int retry_main(int argc, char **argv);
+int watch_main(int argc, char **argv);
 int doctor_main(int argc, char **argv);
 
 #endif

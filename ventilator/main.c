@@ -20,6 +20,7 @@ static const struct cli_command commands[] = {
     {&explain_command, explain_main},
     {&workers_command, workers_main},
     {&drain_command, drain_main},
+    {&watch_command, watch_main},
     {&retry_command, retry_main},
     {&purge_command, purge_main},
     {&doctor_command, doctor_main},
