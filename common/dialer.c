@@ -10,6 +10,7 @@ struct dialer {
     struct loop *loop;
     struct net *net;
     enum net_kind kind;
+    struct net_access access;
     struct net_callbacks user;
     struct net_socket *socket;
     struct loop_timer timer;
@@ -67,6 +68,13 @@ static void on_room(void *arg, struct net_socket *socket)
         d->user.room(d->user.arg, socket);
 }
 
+static void on_refused(void *arg, struct net_socket *socket, const char *sentence)
+{
+    struct dialer *d = arg;
+    if (socket == d->socket && d->user.refused != NULL)
+        d->user.refused(d->user.arg, socket, sentence);
+}
+
 static void on_message(void *arg, struct net_socket *socket, const struct net_message *message)
 {
     struct dialer *d = arg;
@@ -76,9 +84,9 @@ static void on_message(void *arg, struct net_socket *socket, const struct net_me
 
 static void dial(struct dialer *d)
 {
-    struct net_callbacks callbacks = {.message = on_message, .up = on_up, .room = on_room, .arg = d};
+    struct net_callbacks callbacks = {.message = on_message, .up = on_up, .room = on_room, .refused = on_refused, .arg = d};
     struct why why;
-    d->socket = net_open(d->net, d->kind, d->endpoints[d->at], &callbacks, &why);
+    d->socket = net_open_for(d->net, d->kind, d->endpoints[d->at], &d->access, &callbacks, &why);
     be_patient(d);
 }
 
@@ -92,7 +100,7 @@ static void on_impatient(void *arg)
     dial(d);
 }
 
-struct dialer *dialer_new(struct loop *loop, struct net *net, enum net_kind kind, const struct net_callbacks *callbacks)
+struct dialer *dialer_new(struct loop *loop, struct net *net, enum net_kind kind, enum net_role dials, const struct net_callbacks *callbacks)
 {
     struct dialer *d = calloc(1, sizeof *d);
     if (d == NULL)
@@ -100,6 +108,7 @@ struct dialer *dialer_new(struct loop *loop, struct net *net, enum net_kind kind
     d->loop = loop;
     d->net = net;
     d->kind = kind;
+    d->access.dials = dials;
     d->user = *callbacks;
     d->timer = (struct loop_timer){.fire = on_impatient, .arg = d};
     return d;

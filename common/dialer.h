@@ -8,8 +8,9 @@
 
 struct dialer;
 
-/* `callbacks` are those of the socket in use; its `up` is told of every candidate's coming and going. Copied. NULL: no memory. */
-struct dialer *dialer_new(struct loop *loop, struct net *net, enum net_kind kind, const struct net_callbacks *callbacks);
+/* `callbacks` are those of the socket in use; its `up` is told of every candidate's coming and going. Copied. NULL: no memory.
+ * `dials`: whose key the other side must have, where there are keys. */
+struct dialer *dialer_new(struct loop *loop, struct net *net, enum net_kind kind, enum net_role dials, const struct net_callbacks *callbacks);
 void dialer_destroy(struct dialer **self_p);
 
 /* The candidates, best first (copied). The same list again changes nothing; another one begins anew. none: closes. */

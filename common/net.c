@@ -19,75 +19,19 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
-#include <sys/random.h>
 #include <unistd.h>
 #include <zmq.h>
 
 #include "common/bug.h"
 #include "common/log.h"
-#include "common/net_private.h"
+#include "common/net_inside.h"
 
 #define TURN_MESSAGES 64                     /* of one socket in one turn … */
 #define TURN_BYTES ((size_t)1 << 20)         /* … whichever comes first */
+#define MONITORS 64                          /* sockets for them */
+#define REREAD_NS NS_PER_S                   /* how often allow-lists are looked at */
 #define SHARE_ABOVE 512                      /* longer bodies are sent without a copy */
-#define ADOPT_ABOVE 4096                     /* longer bodies are received without one: shorter ones could pin
-                                              * an 8-KiB receive buffer of libzmq, and cost less to copy than a message does */
-#define CONTROL_RCVHWM 64                    /* a peer that floods us waits in its own connection */
-#define RESULTS_RCVHWM 4
 #define ROUTING_ID_LEN 5                     /* libzmq's own: 0 and a number */
-#define SCOLDED 64                           /* peers whose malformed messages were logged */
-
-enum turn_class { CONTROL, LANES, RESULTS, N_CLASSES };
-
-static const struct rule {
-    int type;
-    enum turn_class class;
-    bool binds, reads, tells_up;
-    bool bounded;          /* what is on its way is counted by us, since ZMQ_SNDHWM would make "full" look like "down" */
-    bool never_again;      /* does not connect a second time */
-    bool packs, unpacks;   /* sends, receives a message as one part: see net_parts.c */
-    int rcvhwm;
-} rules[] = {
-    [NET_ROUTER]      = {.type = ZMQ_ROUTER, .class = CONTROL, .binds = true, .reads = true, .packs = true,
-                         .rcvhwm = CONTROL_RCVHWM},
-    [NET_DEALER]      = {.type = ZMQ_DEALER, .class = CONTROL, .reads = true, .unpacks = true, .tells_up = true,
-                         .rcvhwm = CONTROL_RCVHWM},
-    [NET_LANE_OUT]    = {.type = ZMQ_PUSH, .class = LANES, .binds = true, .tells_up = true},
-    [NET_LANE_IN]     = {.type = ZMQ_PULL, .class = LANES, .reads = true, .never_again = true},
-    [NET_RESULTS_OUT] = {.type = ZMQ_PUSH, .class = RESULTS, .tells_up = true, .bounded = true},
-    [NET_RESULTS_IN]  = {.type = ZMQ_PULL, .class = RESULTS, .binds = true, .reads = true, .rcvhwm = RESULTS_RCVHWM},
-};
-
-struct net_socket {
-    struct net *net;
-    void *handle;
-    const struct rule *rule;
-    struct net_callbacks callbacks;
-    struct loop_watch watch;
-    struct link all;                         /* in net->sockets, or net->graveyard once closed */
-    struct link ready;                       /* in net->ready[class] or the hook's own list */
-    struct link starved;                     /* in net->starved: was told that there is no room */
-    char *endpoint;
-    uint32_t serial;
-    bool bound, up, paused, closed;
-    zmq_msg_t *head;                         /* of the message whose callback runs, or NULL */
-};
-
-struct net {
-    struct loop *loop;
-    void *context;
-    size_t max_message;
-    struct link sockets, graveyard, starved;
-    struct link ready[N_CLASSES];
-    struct loop_hook hook;
-    struct loop_watch kick;
-    bool hooked, in_turn, kicked;
-    uint32_t next_serial;
-    struct net_counters counters;
-    uint64_t scolded[SCOLDED];               /* serial and peer */
-
-    struct away away;                        /* of all RESULTS_OUT sockets together */
-};
 
 #if defined(__SANITIZE_THREAD__)
 #define UNDER_TSAN 1
@@ -105,16 +49,13 @@ const char *__tsan_default_suppressions(void) { return "race:libzmq.so\nrace:lib
 
 /* ---- ready ---- */
 
-#define OWNER(link_, member) ((struct net_socket *)(void *)((char *)(link_) - offsetof(struct net_socket, member)))
-
 static void mark_ready(struct net_socket *socket)
 {
-    if (!socket->closed && link_alone(&socket->ready))
+    if (socket->handle && link_alone(&socket->ready))
         link_last(&socket->net->ready[socket->rule->class], &socket->ready);
 }
 
-/* Marks it, from outside of our hook: which may have had its turn already. */
-static void touch(struct net_socket *socket)
+void net_touch(struct net_socket *socket)
 {
     struct net *net = socket->net;
     mark_ready(socket);
@@ -124,7 +65,7 @@ static void touch(struct net_socket *socket)
     away_wake(&net->away);
 }
 
-static void descriptor_ready(void *arg, uint32_t events)
+void net_descriptor_ready(void *arg, uint32_t events)
 {
     (void)events;
     mark_ready(arg);    /* The hook comes later in this turn. */
@@ -148,7 +89,7 @@ static int starve(struct net_socket *socket)
         link_last(&net->starved, &socket->starved);
     /* The last of it may have gone before anybody could see that we wait: the hook looks again. */
     away_want_room(&net->away);
-    touch(socket);
+    net_touch(socket);
     return -EAGAIN;
 }
 
@@ -244,7 +185,7 @@ int net_send(struct net_socket *socket, net_peer peer, const uint8_t *head, size
     struct net *net = socket->net;
     zmq_msg_t parts[2];
     size_t n = 0, len = head_len + (with_body ? body.len : 0);
-    if (socket->closed || (socket->rule->tells_up && !socket->up))
+    if (!socket->handle || (socket->rule->tells_up && !socket->up))
         return -EAGAIN;
     if (socket->rule->bounded && !away_has_room(&net->away, len))
         return starve(socket);
@@ -268,145 +209,12 @@ int net_send(struct net_socket *socket, net_peer peer, const uint8_t *head, size
         return r;
     }
     r = send_parts(socket->handle, parts, n);
-    touch(socket);    /* Sending took commands: what they changed is announced by nothing else. */
+    net_touch(socket);    /* Sending took commands: what they changed is announced by nothing else. */
     if (r == 0) {
         net->counters.messages_out++;
         net->counters.bytes_out += len;
     }
     return r;
-}
-
-/* ---- receiving ---- */
-
-struct carrier { zmq_msg_t message; };
-
-static void carrier_done(void *arg)
-{
-    struct carrier *carrier = arg;
-    zmq_msg_close(&carrier->message);
-    free(carrier);
-}
-
-/* A long part's bytes, in the memory in which they arrived. */
-static struct buf *adopt(zmq_msg_t *part)
-{
-    struct carrier *carrier = malloc(sizeof *carrier);
-    if (!carrier)
-        return NULL;
-    zmq_msg_init(&carrier->message);
-    zmq_msg_move(&carrier->message, part);
-    struct buf *buf = buf_wrap(zmq_msg_data(&carrier->message), zmq_msg_size(&carrier->message), carrier_done, carrier);
-    if (!buf) {
-        zmq_msg_move(part, &carrier->message);
-        carrier_done(carrier);
-    }
-    return buf;
-}
-
-/* The bytes of a part from `from` on. */
-static struct slice take_body(zmq_msg_t *part, size_t from)
-{
-    size_t len = zmq_msg_size(part) - from;
-    if (len == 0)
-        return (struct slice){0};
-    const uint8_t *bytes = (const uint8_t *)zmq_msg_data(part) + from;
-    if (len <= ADOPT_ABOVE) {
-        struct buf *copy = buf_copy(bytes, len);
-        if (copy)
-            return slice_of(copy);
-    } else {
-        struct buf *whole = adopt(part);
-        if (whole)
-            return slice_cut(slice_of(whole), from, len);
-    }
-    /* Without memory the bytes are lent; whoever keeps them will find out. */
-    return (struct slice){NULL, (const uint8_t *)zmq_msg_data(part) + from, len};
-}
-
-/* Once per peer, as long as it is among the last that were logged. */
-static void scold(struct net_socket *socket, net_peer peer, size_t n_parts)
-{
-    struct net *net = socket->net;
-    uint64_t who = (uint64_t)socket->serial << 32 | peer;
-    uint64_t *slot = &net->scolded[(who ^ who >> 32) % SCOLDED];
-    net->counters.malformed++;
-    if (*slot == who)
-        return;
-    *slot = who;
-    log_event(LOG_WARN, "message_malformed", "endpoint", socket->endpoint, "parts", log_u64(n_parts),
-              "peer_address", net_peer_address(socket), NULL);
-}
-
-static bool read_peer(zmq_msg_t *part, net_peer *ret_peer)
-{
-    const uint8_t *id = zmq_msg_data(part);
-    if (zmq_msg_size(part) != ROUTING_ID_LEN || id[0] != 0)
-        return false;
-    *ret_peer = (net_peer)id[1] << 24 | (net_peer)id[2] << 16 | (net_peer)id[3] << 8 | id[4];
-    return true;
-}
-
-/* The reverse of pack_part. The part may be moved into the body: the head is read from where it is then. */
-static bool unpack_message(zmq_msg_t *part, struct net_message *message)
-{
-    const uint8_t *bytes = zmq_msg_data(part);
-    if (!pack_read(bytes, zmq_msg_size(part), &message->head_len, &message->has_body))
-        return false;
-    message->body = take_body(part, PACK_LEN + message->head_len);
-    message->head = message->body.len > ADOPT_ABOVE ? message->body.data - message->head_len : bytes + PACK_LEN;
-    return true;
-}
-
-static bool read_message(const struct rule *rule, zmq_msg_t *parts, size_t n, struct net_message *message)
-{
-    if (n < 1 || n > 2 || (rule->unpacks && n != 1))
-        return false;
-    if (rule->unpacks)
-        return unpack_message(parts, message);
-    message->head = zmq_msg_data(&parts[0]);
-    message->head_len = zmq_msg_size(&parts[0]);
-    message->has_body = n == 2;
-    if (n == 2)
-        message->body = take_body(&parts[1], 0);
-    return true;
-}
-
-static void hand_over(struct net_socket *socket, zmq_msg_t *parts, size_t n_parts, size_t bytes)
-{
-    size_t first = socket->rule->type == ZMQ_ROUTER, n = n_parts - first;
-    struct net_message message = {0};
-    bool known = !first || read_peer(&parts[0], &message.peer);
-    socket->head = &parts[first];
-    if (!known || !read_message(socket->rule, &parts[first], n, &message))
-        scold(socket, message.peer, n);
-    else {
-        socket->net->counters.messages_in++;
-        socket->net->counters.bytes_in += bytes;
-        socket->callbacks.message(socket->callbacks.arg, socket, &message);
-        buf_unref(&message.body.buf);
-    }
-    socket->head = NULL;
-}
-
-/* Reads one message; parts beyond the third are thrown away. The number of parts, 0 for nothing there. */
-static size_t receive(void *handle, zmq_msg_t parts[4], size_t *ret_bytes)
-{
-    size_t n = 0, bytes = 0;
-    bool more = true;
-    while (more) {
-        zmq_msg_t *part = &parts[n < 3 ? n : 3];
-        int r = zmq_msg_recv(part, handle, ZMQ_DONTWAIT);
-        if (r < 0 && n > 0 && errno == EINTR)
-            continue;    /* A message arrives whole: the rest of it is there. */
-        if (r < 0)
-            break;
-        bytes += (size_t)r;
-        more = zmq_msg_more(part);
-        n++;
-    }
-    if (n > 0)
-        *ret_bytes = bytes;
-    return n;
 }
 
 /* Whether everything that had come was read. */
@@ -418,10 +226,10 @@ static bool drain(struct net_socket *socket)
         size_t bytes = 0;
         for (int j = 0; j < 4; j++)
             zmq_msg_init(&parts[j]);
-        size_t n = receive(socket->handle, parts, &bytes);
+        size_t n = net_receive(socket->handle, parts, &bytes);
         bool interrupted = n == 0 && errno == EINTR;
         if (n > 0)
-            hand_over(socket, parts, n, bytes);
+            net_hand_over(socket, parts, n, bytes);
         for (int j = 0; j < 4; j++)
             zmq_msg_close(&parts[j]);
         if (n == 0)
@@ -443,7 +251,7 @@ static int look(struct net_socket *socket)
     return zmq_getsockopt(socket->handle, ZMQ_EVENTS, &events, &size) < 0 ? -1 : events;
 }
 
-static void tell_up(struct net_socket *socket, bool up)
+void net_tell_up(struct net_socket *socket, bool up)
 {
     if (socket->up == up)
         return;
@@ -465,7 +273,7 @@ static void serve(struct net_socket *socket)
             return;
         }
         if (rule->tells_up && (events & ZMQ_POLLOUT || !read))
-            tell_up(socket, events & ZMQ_POLLOUT);
+            net_tell_up(socket, events & ZMQ_POLLOUT);
         if (socket->closed || !read)
             return;
     }
@@ -479,7 +287,7 @@ static void serve(struct net_socket *socket)
         if (events < 0 || (events & ZMQ_POLLIN && !socket->paused))
             mark_ready(socket);
         else
-            tell_up(socket, events & ZMQ_POLLOUT);
+            net_tell_up(socket, events & ZMQ_POLLOUT);
     }
 }
 
@@ -501,9 +309,9 @@ static void bury(struct net *self)
 static bool turn(void *arg)
 {
     struct net *self = arg;
-    bool more = false;
     self->in_turn = true;
     self->kicked = false;
+    bool more = self->zap && zap_turn(self->zap);
     for (int class = 0; class < N_CLASSES; class++) {
         struct link list;
         link_all(&list, &self->ready[class]);
@@ -521,184 +329,11 @@ static bool turn(void *arg)
     return more;
 }
 
-/* ---- opening and closing ---- */
-
-static int set_int(void *handle, int option, int value)
-{
-    return zmq_setsockopt(handle, option, &value, sizeof value);
-}
-
-static int random_below(int limit)
-{
-    unsigned value = 0;
-    ssize_t n = getrandom(&value, sizeof value, 0);
-    (void)n;    /* It is jitter: none does no harm. */
-    return (int)(value % (unsigned)limit);
-}
-
-/* libzmq adds up to one interval of jitter of its own to each wait: with it none exceeds 500 ms.
- * A lane that must not reconnect is given the longest interval there is, 24 days: the documented -1
- * takes unread messages away when the peer goes, with the danger that net_parts.c speaks of. */
-static int set_reconnecting(void *handle, const struct rule *rule)
-{
-    int first = rule->never_again ? INT_MAX : 100 + random_below(51);
-    int longest = rule->never_again ? 0 : 500 - first;
-    return set_int(handle, ZMQ_RECONNECT_IVL, first) < 0 || set_int(handle, ZMQ_RECONNECT_IVL_MAX, longest) < 0 ? -1 : 0;
-}
-
-static int set_options(struct net_socket *socket)
-{
-    const struct rule *rule = socket->rule;
-    void *handle = socket->handle;
-    size_t max = socket->net->max_message;
-    int64_t max_message = (int64_t)(rule->unpacks ? 2 * max + PACK_LEN : max);
-    uint64_t thread = rule->class == CONTROL ? 2 : 1;    /* a bit for each I/O thread */
-    const struct { int option, value; } options[] = {
-        {ZMQ_LINGER, 0}, {ZMQ_BACKLOG, 1024}, {ZMQ_SNDHWM, 0}, {ZMQ_RCVHWM, rule->rcvhwm},
-        {ZMQ_IPV6, strchr(socket->endpoint, '[') != NULL}, {ZMQ_IMMEDIATE, !rule->binds && !rule->never_again},
-        {ZMQ_CONNECT_TIMEOUT, 2000}, {ZMQ_HANDSHAKE_IVL, 5000}, {ZMQ_TCP_MAXRT, 10000},
-        {ZMQ_TCP_KEEPALIVE, 1}, {ZMQ_TCP_KEEPALIVE_IDLE, 10}, {ZMQ_TCP_KEEPALIVE_INTVL, 5}, {ZMQ_TCP_KEEPALIVE_CNT, 3},
-    };
-    for (size_t i = 0; i < sizeof options / sizeof *options; i++)
-        if (set_int(handle, options[i].option, options[i].value) < 0)
-            return -1;
-    if (rule->type == ZMQ_ROUTER && set_int(handle, ZMQ_ROUTER_MANDATORY, 1) < 0)
-        return -1;
-    if (set_reconnecting(handle, rule) < 0)
-        return -1;
-    if (zmq_setsockopt(handle, ZMQ_MAXMSGSIZE, &max_message, sizeof max_message) < 0)
-        return -1;
-    return zmq_setsockopt(handle, ZMQ_AFFINITY, &thread, sizeof thread);
-}
-
-/* Replaces the endpoint by the one that libzmq has bound, with its real port. */
-static int learn_endpoint(struct net_socket *socket)
-{
-    char bound[sizeof(struct why)];
-    size_t size = sizeof bound;
-    if (zmq_getsockopt(socket->handle, ZMQ_LAST_ENDPOINT, bound, &size) < 0)
-        return -errno;
-    char *endpoint = strdup(bound);
-    if (!endpoint)
-        return -ENOMEM;
-    free(socket->endpoint);
-    socket->endpoint = endpoint;
-    return 0;
-}
-
-static int bind_socket(struct net_socket *socket)
-{
-    static const char localhost[] = "tcp://localhost:";
-    char address[sizeof "tcp://127.0.0.1:65535"];
-    const char *where = socket->endpoint;
-    /* libzmq looks no names up when it binds, and this one needs no looking up. */
-    if (strncmp(where, localhost, strlen(localhost)) == 0) {
-        snprintf(address, sizeof address, "tcp://127.0.0.1:%s", where + strlen(localhost));
-        where = address;
-    }
-    if (endpoint_in_use(where))
-        return -EADDRINUSE;
-    if (zmq_bind(socket->handle, where) < 0)
-        return -errno;
-    socket->bound = true;
-    return learn_endpoint(socket);
-}
-
-static int attach(struct net_socket *socket)
-{
-    size_t size = sizeof socket->watch.fd;
-    if (socket->rule->binds) {
-        int r = bind_socket(socket);
-        if (r < 0)
-            return r;
-    } else if (zmq_connect(socket->handle, socket->endpoint) < 0)
-        return -errno;
-    if (zmq_getsockopt(socket->handle, ZMQ_FD, &socket->watch.fd, &size) < 0)
-        return -errno;
-    return loop_watch(socket->net->loop, &socket->watch, EPOLLIN);
-}
-
-static struct net_socket *socket_new(struct net *net, enum net_kind kind, const char *endpoint,
-                                     const struct net_callbacks *callbacks)
-{
-    struct net_socket *self = calloc(1, sizeof *self);
-    if (!self)
-        return NULL;
-    self->net = net;
-    self->rule = &rules[kind];
-    self->callbacks = *callbacks;
-    self->up = !self->rule->tells_up;
-    self->serial = ++net->next_serial;
-    self->watch = (struct loop_watch){.fd = -1, .ready = descriptor_ready, .arg = self};
-    link_init(&self->ready);
-    link_init(&self->starved);
-    link_last(&net->sockets, &self->all);
-    self->endpoint = strdup(endpoint);
-    return self;
-}
-
-struct net_socket *net_open(struct net *self, enum net_kind kind, const char *endpoint,
-                            const struct net_callbacks *callbacks, struct why *why)
-{
-    char word[400];
-    BUG_IF(rules[kind].reads && !callbacks->message);
-    if (net_endpoint_parse(endpoint, 0, word, sizeof word, why) < 0)
-        return errno = EINVAL, NULL;
-    size_t len = strlen(word);
-    if (!rules[kind].binds && len > 2 && strcmp(word + len - 2, ":0") == 0)
-        return errno = EINVAL, why_set(why, "%s: nothing listens on port 0; give the port to dial", endpoint), NULL;
-    struct net_socket *socket = socket_new(self, kind, word, callbacks);
-    if (!socket)
-        return why_set(why, "%s: no memory for a socket", endpoint), errno = ENOMEM, NULL;
-    int r = socket->endpoint ? 0 : -ENOMEM;
-    if (r == 0 && (socket->handle = zmq_socket(self->context, socket->rule->type)) == NULL)
-        r = -errno;
-    if (r == 0 && set_options(socket) < 0)
-        r = -errno;
-    if (r == 0)
-        r = attach(socket);
-    if (r < 0) {
-        endpoint_refuse(word, -r, why);
-        net_close(&socket);
-        return errno = -r, NULL;
-    }
-    touch(socket);
-    return socket;
-}
-
-void net_close(struct net_socket **socket_p)
-{
-    struct net_socket *socket = *socket_p;
-    *socket_p = NULL;
-    if (!socket || socket->closed)
-        return;
-    struct net *net = socket->net;
-    socket->closed = true;
-    socket->up = false;
-    link_out(&socket->ready);
-    link_out(&socket->starved);
-    link_out(&socket->all);
-    /* libzmq's reaper closes the descriptor later. */
-    loop_unwatch(net->loop, &socket->watch);
-    if (socket->bound)
-        endpoint_remove(socket->endpoint);
-    if (socket->handle)
-        zmq_close(socket->handle);
-    socket->handle = NULL;
-    link_last(&net->graveyard, &socket->all);
-}
-
 void net_pause(struct net_socket *socket, bool paused)
 {
     socket->paused = paused;
     if (!paused)
-        touch(socket);
-}
-
-void net_linger(struct net_socket *socket, int64_t ns)
-{
-    int64_t ms = ns / NS_PER_MS;
-    set_int(socket->handle, ZMQ_LINGER, ms < 0 ? 0 : ms > INT_MAX ? INT_MAX : (int)ms);
+        net_touch(socket);
 }
 
 /* ---- asking ---- */
@@ -718,9 +353,73 @@ const char *net_peer_address(const struct net_socket *socket)
     return address ? address : "";
 }
 
+bool net_has_keys(const struct net *self) { return self->keys; }
+
 const struct net_counters *net_counters(const struct net *self) { return &self->counters; }
 
+/* ---- keys ---- */
+
+static void on_complaint(void *arg, const char *sentence)
+{
+    net_say_once(arg, "keys_unreadable", "", "", sentence);
+}
+
+/* Lanes of that key are shut, connections of it cut; what it sends meanwhile is dropped where it is received. */
+static void on_revoked(void *arg, const struct net_identity *who)
+{
+    struct net *self = arg;
+    log_event(LOG_WARN, "key_revoked", "role", net_role_name(who->role), "name", who->name, "key", who->key, NULL);
+    lines_cut(self->lines, who);
+    for (struct link *link = self->sockets.next, *next; link != &self->sockets; link = next) {
+        struct net_socket *socket = OWNER(link, all);
+        next = link->next;
+        if (socket->access.only != who)
+            continue;
+        net_detach(socket);
+        link_out(&socket->shut);
+        link_last(&self->shut, &socket->shut);
+    }
+}
+
+/* Whoever is told that a lane is down may close any other. */
+static void tell_shut(struct net *self)
+{
+    while (!link_alone(&self->shut)) {
+        struct net_socket *socket = OWNER(self->shut.next, shut);
+        link_out(&socket->shut);
+        net_tell_up(socket, false);
+    }
+}
+
+static void reread(void *arg)
+{
+    struct net *self = arg;
+    net_keys_reread(self->keys, on_revoked, on_complaint, self);
+    tell_shut(self);
+    if (loop_timer_set(self->loop, &self->reread, mono_add(loop_now(self->loop), REREAD_NS)) < 0)
+        log_event(LOG_ERROR, "no_memory", "what", "to read the allow-lists again", NULL);
+}
+
+static int open_keys(struct net *self, struct why *why)
+{
+    if (!self->keys)
+        return 0;
+    if (!zmq_has("curve"))
+        return why_set(why, "this libzmq was built without CURVE: install one that has it, or leave out --keys");
+    self->reread = (struct loop_timer){.fire = reread, .arg = self};
+    if (!(self->lines = lines_new()) || !(self->zap = zap_new(self)) ||
+        (net_keys_listens(self->keys) && loop_timer_set(self->loop, &self->reread, mono_add(mono_now(), REREAD_NS)) < 0))
+        return why_set(why, "no memory or no descriptors to answer for keys: %s", strerror(errno));
+    return 0;
+}
+
 /* ---- the context ---- */
+
+/* Monitors come on top: two for each socket that dials, and they are few; and the answerer. */
+static int most_sockets(const struct net_config *config, int most)
+{
+    return config->max_sockets <= most - MONITORS ? config->max_sockets + MONITORS : most;
+}
 
 static int make_context(struct net *self, const struct net_config *config, struct why *why)
 {
@@ -733,7 +432,7 @@ static int make_context(struct net *self, const struct net_config *config, struc
         return why_set(why, "%d sockets can't be had, ZeroMQ allows 1 to %d: configure fewer", config->max_sockets, most);
     if (net_raise_descriptors(config->max_sockets, why) < 0)
         return -1;
-    if (zmq_ctx_set(self->context, ZMQ_IO_THREADS, 2) < 0 || zmq_ctx_set(self->context, ZMQ_MAX_SOCKETS, config->max_sockets) < 0)
+    if (zmq_ctx_set(self->context, ZMQ_IO_THREADS, 2) < 0 || zmq_ctx_set(self->context, ZMQ_MAX_SOCKETS, most_sockets(config, most)) < 0)
         return why_set(why, "ZeroMQ refuses two threads and %d sockets: %s", config->max_sockets, zmq_strerror(errno));
     return 0;
 }
@@ -741,11 +440,16 @@ static int make_context(struct net *self, const struct net_config *config, struc
 struct net *net_new(struct loop *loop, const struct net_config *config, struct why *why)
 {
     struct net *self = calloc(1, sizeof *self);
-    if (!self)
+    if (!self) {
+        struct net_keys *keys = config->keys;
+        net_keys_destroy(&keys);
         return why_set(why, "no memory for the network"), NULL;
+    }
     self->loop = loop;
     self->max_message = config->max_message;
+    self->keys = config->keys;
     link_init(&self->sockets);
+    link_init(&self->shut);
     link_init(&self->graveyard);
     link_init(&self->starved);
     for (int class = 0; class < N_CLASSES; class++)
@@ -758,7 +462,7 @@ struct net *net_new(struct loop *loop, const struct net_config *config, struct w
         net_destroy(&self);
         return NULL;
     }
-    if (make_context(self, config, why) < 0) {
+    if (make_context(self, config, why) < 0 || open_keys(self, why) < 0) {
         net_destroy(&self);
         return NULL;
     }
@@ -778,6 +482,8 @@ void net_destroy(struct net **self_p)
         net_close(&socket);
     }
     bury(self);
+    zap_destroy(&self->zap);
+    loop_timer_clear(self->loop, &self->reread);
     if (self->hooked)
         loop_remove_hook(self->loop, &self->hook);
     loop_unwatch(self->loop, &self->kick);
@@ -786,6 +492,8 @@ void net_destroy(struct net **self_p)
         ;
     if (self->kick.fd >= 0)
         close(self->kick.fd);
+    lines_destroy(&self->lines);
+    net_keys_destroy(&self->keys);
     free(self);
     *self_p = NULL;
 }

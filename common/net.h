@@ -1,4 +1,4 @@
-/* ZeroMQ, all of it: net.c is the only file that includes zmq.h or czmq.h. It keeps the socket
+/* ZeroMQ, all of it: net*.c are the only files that include zmq.h or czmq.h. It keeps the socket
  * rules of docs/design.md §3 and turns libzmq's edge-triggered ZMQ_FD into plain callbacks of the loop.
  *
  * A message is one part (head) or two (head, body); from a ROUTER to a DEALER it is always one part,
@@ -14,6 +14,7 @@
 
 #include "common/buf.h"
 #include "common/loop.h"
+#include "common/net_keys.h"
 #include "common/why.h"
 
 struct net;
@@ -37,6 +38,7 @@ struct net_message {
     size_t head_len;
     struct slice body;          /* body.buf is counted: slice_keep it without a copy. len 0: no second part, or an empty one */
     bool has_body;
+    const struct net_identity *who;     /* whose key it came with; NULL: we have no keys. Stays valid until net_destroy */
 };
 
 struct net_callbacks {
@@ -49,11 +51,23 @@ struct net_callbacks {
     /* NET_RESULTS_OUT: net_send has said -EAGAIN because too much is on its way; now it would take
      * more. The peer was there all the time: being full is not being down. May be NULL. */
     void (*room)(void *arg, struct net_socket *socket);
+    /* Kinds that dial, but for lanes: somebody is there, and the handshake fails; told when the reason is another one
+     * than before. It is tried again all the time. `sentence`: as net_refusal. May be NULL. */
+    void (*refused)(void *arg, struct net_socket *socket, const char *sentence);
 };
 
 struct net_config {
     int max_sockets;            /* ZMQ_MAX_SOCKETS; RLIMIT_NOFILE is raised to match, or refused in words */
     size_t max_message;         /* longest head and longest body, bytes (ZMQ_MAXMSGSIZE) */
+    struct net_keys *keys;      /* taken, also on failure. NULL: nothing is encrypted, and whoever connects is let in */
+};
+
+/* Who is at the other end; asked for when there are keys, else it means nothing. */
+struct net_access {
+    const char *port;           /* binding kinds: a word for logs, and the domain of ZAP: "clients" */
+    unsigned admits;            /* binding kinds: the roles that may connect, as ROLE_BITs … */
+    const struct net_identity *only;    /* … or just this key; revoking it shuts the socket */
+    enum net_role dials;        /* dialling kinds: whose known key the other side must have */
 };
 
 /* Sets up the context (two I/O threads, control sockets on the second by affinity) and registers
@@ -66,6 +80,9 @@ void net_destroy(struct net **self_p);      /* closes what is still open; bounde
  * and what is wrong; errno is EADDRINUSE when somebody else has it. */
 struct net_socket *net_open(struct net *self, enum net_kind kind, const char *endpoint,
                             const struct net_callbacks *callbacks, struct why *why);
+/* The same for a net that may have keys. One with keys admits nobody to a socket without access, and dials nobody. */
+struct net_socket *net_open_for(struct net *self, enum net_kind kind, const char *endpoint, const struct net_access *access,
+                                const struct net_callbacks *callbacks, struct why *why);
 void net_close(struct net_socket **socket_p);       /* legal in its own callback; drops what is unsent */
 void net_pause(struct net_socket *socket, bool paused);   /* stops reading from it; peers feel it once its high-water mark is reached */
 void net_linger(struct net_socket *socket, int64_t ns);   /* how long closing may go on sending what was queued (default 0) */
@@ -84,6 +101,12 @@ int net_send(struct net_socket *socket, net_peer peer, const uint8_t *head, size
 /* The host address from which a ROUTER's peer came, as seen by the last message of that peer in
  * whose callback this is called ("Peer-Address"); empty when unknown (ipc). */
 const char *net_peer_address(const struct net_socket *socket);
+
+/* Why the other side of a dialled socket will not have us: "it takes connections with keys only, and we have none; …",
+ * ends without a full stop. Empty when the last handshake went well or nobody is there. Lent. */
+const char *net_refusal(const struct net_socket *socket);
+
+bool net_has_keys(const struct net *self);
 
 struct net_counters {
     uint64_t messages_in, messages_out, bytes_in, bytes_out, malformed;

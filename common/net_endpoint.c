@@ -206,6 +206,8 @@ int endpoint_refuse(const char *endpoint, int error, struct why *why)
         return why_set(why, "%s: this machine has no such address; listen on one of its own or on tcp://*:PORT", endpoint);
     case EACCES: case EPERM:
         return why_set(why, "%s: not permitted; choose a port above 1023, or a folder that may be written", endpoint);
+    case ENOKEY:
+        return why_set(why, "%s: our keys (--keys) have no public key of what listens there", endpoint);
     case ENOENT: case ENOTDIR:
         return why_set(why, "%s: the folder does not exist; make it first", endpoint);
     case EMFILE: case ENFILE:

@@ -33,7 +33,7 @@ static const struct option_spec common_options[] = {
     {.name = "health-file", .type = OPT_STRING, .offset = AT(health_file), .value = "FILE", .preset = "",
      .help = "a file, best in memory, that says every second how it is; 'ventilator doctor --health-file' reads it"},
     {.name = "keys", .type = OPT_STRING, .offset = AT(keys), .value = "DIR", .preset = "",
-     .help = "folder with the keys of this sink (not supported yet: refused)"},
+     .help = "the sink's folder of what 'ventilator keygen' made: everything is encrypted, and only keys that it lists are let in"},
     {.name = "insecure", .type = OPT_FLAG, .offset = AT(insecure),
      .help = "listen on other interfaces than loopback without keys: whoever reaches the ports can read and write results"},
     {.name = NULL},
@@ -72,13 +72,11 @@ static int endpoint(const char *flag, const char *text, unsigned port, char *ret
 
 static int check_safety(const struct config *config, struct why *why)
 {
-    if (config->keys[0] != '\0')
-        return why_set(why, "--keys %s: keys are not supported yet; leave it out, and listen on loopback or say --insecure", config->keys);
     const struct { const char *flag, *endpoint; } listens[] = {{"results-listen", config->results}, {"query-listen", config->query}};
     for (size_t i = 0; i < sizeof listens / sizeof *listens; i++)
-        if (!config->insecure && !net_endpoint_is_loopback(listens[i].endpoint))
-            return why_set(why, "--%s %s: without keys whoever reaches this port can read and write results; listen on 127.0.0.1, or say "
-                           "--insecure if the network is yours", listens[i].flag, listens[i].endpoint);
+        if (!config->insecure && config->keys[0] == '\0' && !net_endpoint_is_loopback(listens[i].endpoint))
+            return why_set(why, "--%s %s: without keys whoever reaches this port can read and write results; make keys with "
+                           "'ventilator keygen DIR' and give --keys DIR/sink, or listen on 127.0.0.1, or say --insecure if the network is yours", listens[i].flag, listens[i].endpoint);
     return 0;
 }
 

@@ -134,7 +134,10 @@ static void take_result(void *arg, struct net_socket *socket, const struct net_m
     self->last_result = loop_now(self->loop);
     if (wire_read_result(self->arena, message->head, message->head_len, message->body.len, &result, &why) < 0)
         register_malformed(self->registry, self->last_result, why.text);
-    else
+    else if (message->who && message->who->role != (result->what_case == WIRE__RESULT__WHAT_CLOSING ? ROLE_VENTILATOR : ROLE_WORKER)) {
+        why_set(&why, "the key of %s %s came with what only the other one sends here", net_role_name(message->who->role), message->who->name);
+        register_malformed(self->registry, self->last_result, why.text);
+    } else
         register_result_packed(self->registry, self->last_result, result, (struct slice){NULL, message->head, message->head_len},
                                message->body);
 }
@@ -156,6 +159,12 @@ static void control_up(void *arg, struct net_socket *socket, bool is_up)
     struct shell *self = arg;
     (void)socket;
     register_ventilator(self->registry, loop_now(self->loop), is_up);
+}
+
+static void control_refused(void *arg, struct net_socket *socket, const char *sentence)
+{
+    (void)arg;
+    log_event(LOG_WARN, "ventilator_refuses", "endpoint", net_endpoint(socket), "reason", sentence, NULL);
 }
 
 static void take_query(void *arg, struct net_socket *socket, const struct net_message *message)
@@ -230,7 +239,7 @@ static void say_waiting(void *arg)
     register_count(self->registry, &counts);
     if (!counts.ventilator_present)
         log_event(LOG_WARN, "waiting_for_ventilator", "endpoint", self->config.ventilator, "text",
-                  "results are recorded meanwhile", NULL);
+                  "results are recorded meanwhile", "refused", net_refusal(self->control), NULL);
     (void)loop_timer_set(self->loop, &self->waiting, mono_add(loop_now(self->loop), WAITING_EVERY));
 }
 
@@ -398,12 +407,16 @@ static int bind_sockets(struct shell *self)
 {
     struct net_config config = {.max_sockets = SOCKETS, .max_message = WIRE_MESSAGE};
     const struct net_callbacks results = {.message = take_result, .arg = self}, query = {.message = take_query, .arg = self};
+    const struct net_access for_results = {.port = "results", .admits = ROLE_BIT(ROLE_WORKER) | ROLE_BIT(ROLE_VENTILATOR)};
+    const struct net_access for_queries = {.port = "queries", .admits = ROLE_BIT(ROLE_CLIENT)};
+    if (self->config.keys[0] != '\0' && !(config.keys = net_keys_read(self->config.keys, ROLE_SINK, &self->why)))
+        return EXIT_USAGE;
     self->net = net_new(self->loop, &config, &self->why);
     if (!self->net)
         return EXIT_USAGE;
-    self->results = net_open(self->net, NET_RESULTS_IN, self->config.results, &results, &self->why);
+    self->results = net_open_for(self->net, NET_RESULTS_IN, self->config.results, &for_results, &results, &self->why);
     if (self->results)
-        self->query = net_open(self->net, NET_ROUTER, self->config.query, &query, &self->why);
+        self->query = net_open_for(self->net, NET_ROUTER, self->config.query, &for_queries, &query, &self->why);
     if (!self->query)
         return errno == EADDRINUSE ? EXIT_BUSY : EXIT_USAGE;
     /* Nothing is read before the register is whole. */
@@ -423,8 +436,9 @@ static int make_streams(struct shell *self)
 
 static int dial(struct shell *self)
 {
-    const struct net_callbacks control = {.message = take_downward, .up = control_up, .arg = self};
-    self->control = net_open(self->net, NET_DEALER, self->config.ventilator, &control, &self->why);
+    const struct net_callbacks control = {.message = take_downward, .up = control_up, .refused = control_refused, .arg = self};
+    const struct net_access access = {.dials = ROLE_VENTILATOR};
+    self->control = net_open_for(self->net, NET_DEALER, self->config.ventilator, &access, &control, &self->why);
     if (!self->control)
         return -1;
     net_linger(self->control, GOODBYE_LINGER);

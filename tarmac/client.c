@@ -68,7 +68,10 @@ static void out_of_patience(void *arg)
     char took[32];
     int64_t timeout = self->ever_welcomed ? self->config.reconnect_timeout : self->config.connect_timeout;
     format_duration(timeout, took);
-    if (self->up)
+    const char *refusal = net_refusal(self->socket);
+    if (refusal[0] != '\0')
+        why_set(&why, "the ventilator at %s will not have us: %s (tried for %s)", self->ventilator, refusal, took);
+    else if (self->up)
         why_set(&why, "what listens at %s takes the connection and says nothing within %s; is it the clients' port of 'ventilator serve'?",
                 self->ventilator, took);
     else if (self->ever_welcomed)
@@ -308,6 +311,7 @@ struct client *client_new(struct loop *loop, struct net *net, const struct clien
 {
     struct client *self = calloc(1, sizeof *self);
     struct net_callbacks callbacks = {.message = on_message, .up = on_up, .arg = self};
+    const struct net_access access = {.dials = ROLE_VENTILATOR};
     if (!self)
         goto no_memory;
     self->loop = loop;
@@ -322,7 +326,7 @@ struct client *client_new(struct loop *loop, struct net *net, const struct clien
     self->arena = wire_arena_new();
     if (!self->ventilator || !self->program || !self->arena)
         goto no_memory;
-    self->socket = net_open(net, NET_DEALER, self->ventilator, &callbacks, why);
+    self->socket = net_open_for(net, NET_DEALER, self->ventilator, &access, &callbacks, why);
     if (!self->socket)
         client_destroy(&self);
     return self;

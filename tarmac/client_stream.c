@@ -392,11 +392,12 @@ static void on_up(void *arg, struct net_socket *socket, bool is_up)
 static void try_next(struct stream *self)
 {
     struct net_callbacks callbacks = {.message = on_message, .up = on_up, .arg = self};
+    const struct net_access access = {.dials = ROLE_SINK};
     struct why why;
     disconnect(self);
     be_patient(self);
     while (self->candidate < self->n_candidates && !self->socket) {
-        self->socket = net_open(self->client->net, NET_DEALER, self->candidates[self->candidate], &callbacks, &why);
+        self->socket = net_open_for(self->client->net, NET_DEALER, self->candidates[self->candidate], &access, &callbacks, &why);
         if (!self->socket)
             self->candidate++;
     }

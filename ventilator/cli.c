@@ -79,7 +79,12 @@ int cli_open(struct cli *self, const struct cli_options *options, void (*on_sign
         return cannot_start(self, "no event loop can be made; are there too many open files?");
     if (on_signal && loop_signals(self->loop, signals, sizeof signals / sizeof *signals, on_signal, arg) < 0)
         return cannot_start(self, "signals can't be received; are there too many open files?");
-    self->net = net_new(self->loop, &(struct net_config){.max_sockets = MAX_SOCKETS, .max_message = WIRE_MESSAGE}, &why);
+    struct net_config config = {.max_sockets = MAX_SOCKETS, .max_message = WIRE_MESSAGE};
+    if (options->keys && options->keys[0] != '\0' && !(config.keys = net_keys_read(options->keys, ROLE_CLIENT, &why))) {
+        cannot_start(self, why.text);
+        return self->code = EXIT_USAGE, -1;
+    }
+    self->net = net_new(self->loop, &config, &why);
     return self->net ? 0 : cannot_start(self, why.text);
 }
 

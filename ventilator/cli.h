@@ -22,7 +22,7 @@ enum cli_format { FORMAT_TEXT, FORMAT_JSON, FORMAT_CSV, FORMAT_NONE };
 /* All options of all commands; each command has tables for those that it takes. Durations are -1 when not given. */
 struct cli_options {
     /* Where the ventilator is. */
-    const char *ventilator;
+    const char *ventilator, *keys;
     char endpoint[256];
     int64_t connect_timeout, reconnect_timeout;
     /* A batch. */
@@ -142,7 +142,8 @@ struct cli_command {
 };
 
 extern const struct command_spec submit_command, run_command, wait_command, results_command, status_command, list_command,
-    cancel_command, extend_command, seal_command, explain_command, workers_command, drain_command, purge_command, retry_command, watch_command, doctor_command;
+    cancel_command, extend_command, seal_command, explain_command, workers_command, drain_command, purge_command, retry_command, watch_command,
+    keygen_command, doctor_command;
 int submit_main(int argc, char **argv);
 int run_main(int argc, char **argv);
 int wait_main(int argc, char **argv);
@@ -158,6 +159,7 @@ int drain_main(int argc, char **argv);
 int purge_main(int argc, char **argv);
 int retry_main(int argc, char **argv);
 int watch_main(int argc, char **argv);
+int keygen_main(int argc, char **argv);
 int doctor_main(int argc, char **argv);
 
 #endif

@@ -283,6 +283,9 @@ struct cluster *cluster_new(struct loop *loop, const struct cluster_config *conf
     for (int i = 0; i < PROCESSES; i++)
         self->processes[i] = (struct process){.cluster = self, .which = i, .log = -1, .ready = {.fd = -1}};
     find_folder(self);
+    /* Its sockets are private files: the keys of some other system are not for these three. */
+    unsetenv("TARMAC_KEYS");
+    unsetenv("TARMAC_HANDLER_KEYS");
     if (make_dir(self, why) < 0)
         goto fail;
     if (pipe2(self->leave, O_CLOEXEC) < 0)

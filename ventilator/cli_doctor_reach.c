@@ -306,11 +306,12 @@ static void sink_up(void *arg, struct net_socket *socket, bool is_up)
 static void visit_sink(struct visit *self)
 {
     const struct net_callbacks callbacks = {.message = take_answer, .up = sink_up, .arg = self};
+    const struct net_access access = {.dials = ROLE_SINK};
     struct why why;
     if (self->socket)
         net_close(&self->socket);
     while (self->candidate < self->n_candidates && !self->socket)
-        self->socket = net_open(self->net, NET_DEALER, self->candidates[self->candidate++], &callbacks, &why);
+        self->socket = net_open_for(self->net, NET_DEALER, self->candidates[self->candidate++], &access, &callbacks, &why);
     if (self->socket) {
         be_patient(self, SINK_TIME);
         return;
@@ -412,6 +413,7 @@ static void look_around(struct visit *self)
 static int go(struct visit *self)
 {
     const struct net_callbacks callbacks = {.message = on_reply, .up = ventilator_up, .arg = self};
+    const struct net_access access = {.dials = ROLE_VENTILATOR};
     struct why why;
     if (!self->loop || !self->arena) {
         cli_refuse_usage("no event loop can be made; are there too many open files?");
@@ -421,7 +423,7 @@ static int go(struct visit *self)
         return CLI_UNREACHABLE;
     self->net = net_new(self->loop, &(struct net_config){.max_sockets = SOCKETS, .max_message = WIRE_MESSAGE}, &why);
     if (self->net)
-        self->socket = net_open(self->net, NET_DEALER, self->doctor->endpoint, &callbacks, &why);
+        self->socket = net_open_for(self->net, NET_DEALER, self->doctor->endpoint, &access, &callbacks, &why);
     if (!self->socket) {
         cli_refuse_usage(why.text);
         return self->net ? CLI_UNREACHABLE : CLI_NOT_OK;

@@ -13,6 +13,8 @@
 const struct option_spec cli_connection_options[] = {
     {.name = "ventilator", .type = OPT_STRING, .offset = AT(ventilator), .value = "ENDPOINT", .preset = "tcp://127.0.0.1:5555",
      .help = "Where the ventilator listens for clients; the port may be left out."},
+    {.name = "keys", .type = OPT_STRING, .offset = AT(keys), .value = "DIR",
+     .help = "A client's folder of what 'ventilator keygen' made, for a ventilator that has keys."},
     {.name = "connect-timeout", .type = OPT_DURATION, .offset = AT(connect_timeout), .value = "D", .preset = "10s",
      .help = "How long the first contact may take."},
     {.name = "reconnect-timeout", .type = OPT_DURATION, .offset = AT(reconnect_timeout), .value = "D", .preset = "60s",

@@ -14,6 +14,7 @@ struct lane {
     uint64_t number;
     struct lanes *of;
     struct net_socket *socket;
+    const struct net_identity *who;
 };
 
 struct lanes {
@@ -65,9 +66,10 @@ static void on_up(void *arg, struct net_socket *socket, bool is_up)
 static struct net_socket *open_at(struct lanes *l, struct lane *lane, const char *endpoint)
 {
     struct net_callbacks callbacks = {.up = on_up, .arg = lane};
+    struct net_access access = {.port = "lane", .admits = ROLE_BIT(ROLE_WORKER), .only = lane->who};
     struct why why;
     errno = 0;
-    return net_open(l->net, NET_LANE_OUT, endpoint, &callbacks, &why);
+    return net_open_for(l->net, NET_LANE_OUT, endpoint, &access, &callbacks, &why);
 }
 
 static struct net_socket *open_next(struct lanes *l, struct lane *lane)
@@ -88,13 +90,14 @@ static struct net_socket *open_next(struct lanes *l, struct lane *lane)
     return NULL;
 }
 
-int lanes_open(struct lanes *l, uint64_t number, uint32_t *ret_port, const char **ret_endpoint)
+int lanes_open(struct lanes *l, uint64_t number, const struct net_identity *who, uint32_t *ret_port, const char **ret_endpoint)
 {
     struct lane *lane = calloc(1, sizeof *lane);
     if (lane == NULL)
         return -ENOMEM;
     lane->number = number;
     lane->of = l;
+    lane->who = who;
     l->endpoint[0] = '\0';
     lane->socket = open_next(l, lane);
     if (lane->socket == NULL) {

@@ -23,6 +23,7 @@ static const struct cli_command commands[] = {
     {&watch_command, watch_main},
     {&retry_command, retry_main},
     {&purge_command, purge_main},
+    {&keygen_command, keygen_main},
     {&doctor_command, doctor_main},
 };
 #define COMMANDS (sizeof commands / sizeof *commands)

@@ -53,6 +53,7 @@ struct serve {
     struct notify *notify;
     unsigned stood_still;              /* turns to go before silence may be judged again */
     unsigned malformed;
+    const struct net_identity *speaker;    /* whose message the ledger looks at; NULL: there are no keys */
     LIST_HEAD(, load) loads;
     uint64_t flushes;                  /* sequence of the last flush */
     bool staged;                       /* something is staged for the next one */
@@ -88,7 +89,8 @@ static int port_down(void *arg, ledger_peer peer, const Wire__Downward *m)
 
 static int port_lane_open(void *arg, uint64_t lane, uint32_t *ret_port, const char **ret_endpoint)
 {
-    return lanes_open(((struct serve *)arg)->lanes, lane, ret_port, ret_endpoint);
+    struct serve *s = arg;
+    return lanes_open(s->lanes, lane, s->speaker, ret_port, ret_endpoint);
 }
 
 static void port_lane_send(void *arg, uint64_t lane, const Wire__Lane *m, struct slice body, bool with_body)
@@ -262,21 +264,49 @@ static void on_client(void *arg, struct net_socket *socket, const struct net_mes
     port_reply(s, m->peer, &reply);
 }
 
+/* Workers and sinks dial the same port, and some messages both send. */
+static bool may_say(const struct net_identity *who, const Wire__Upward *message)
+{
+    switch (message->what_case) {
+    case WIRE__UPWARD__WHAT_HEARTBEAT: case WIRE__UPWARD__WHAT_GOODBYE:
+        return true;
+    case WIRE__UPWARD__WHAT_SINK_HELLO: case WIRE__UPWARD__WHAT_REGISTERED: case WIRE__UPWARD__WHAT_RECORDED:
+    case WIRE__UPWARD__WHAT_REFUSED: case WIRE__UPWARD__WHAT_RECORDS: case WIRE__UPWARD__WHAT_FORGOTTEN:
+        return who->role == ROLE_SINK;
+    default:
+        return who->role == ROLE_WORKER;
+    }
+}
+
 static void on_worker(void *arg, struct net_socket *socket, const struct net_message *m)
 {
     struct serve *s = arg;
     const Wire__Upward *message;
     struct why why = {""};
-    if (wire_read_upward(s->arena, m->head, m->head_len, m->body.len, &message, &why) == 0)
-        ledger_upward(s->ledger, loop_now(s->loop), m->peer, net_peer_address(socket), message, m->body);
-    else
+    if (wire_read_upward(s->arena, m->head, m->head_len, m->body.len, &message, &why) < 0) {
         complain(s, "worker or sink", &why);
+        return;
+    }
+    if (m->who != NULL && !may_say(m->who, message)) {
+        why_set(&why, "the key of %s %s came with a message that only the other kind of process on this port may send", net_role_name(m->who->role), m->who->name);
+        complain(s, "worker or sink", &why);
+        return;
+    }
+    s->speaker = m->who;
+    ledger_upward(s->ledger, loop_now(s->loop), m->peer, net_peer_address(socket), message, m->body);
+    s->speaker = NULL;
 }
 
 static void on_lane(void *arg, uint64_t lane, bool is_up)
 {
     struct serve *s = arg;
     ledger_lane(s->ledger, loop_now(s->loop), lane, is_up);
+}
+
+static void on_sink_refused(void *arg, struct net_socket *socket, const char *sentence)
+{
+    (void)arg;
+    log_event(LOG_WARN, "sink_refuses", "endpoint", net_endpoint(socket), "reason", sentence, NULL);
 }
 
 static void on_sink_up(void *arg, struct net_socket *socket, bool is_up)
@@ -429,17 +459,21 @@ static int open_sockets(struct serve *s)
     struct why why = {""};
     int lanes = s->config.lanes.from > 0 ? (int)(s->config.lanes.to - s->config.lanes.from + 1) : LANES;
     struct net_config config = {.max_sockets = lanes + OTHER_SOCKETS, .max_message = WIRE_MESSAGE};
-    struct net_callbacks clients = {.message = on_client, .arg = s}, workers = {.message = on_worker, .arg = s}, sink = {.up = on_sink_up, .arg = s};
+    struct net_callbacks clients = {.message = on_client, .arg = s}, workers = {.message = on_worker, .arg = s}, sink = {.up = on_sink_up, .refused = on_sink_refused, .arg = s};
+    struct net_access for_clients = {.port = "clients", .admits = ROLE_BIT(ROLE_CLIENT)};
+    struct net_access for_workers = {.port = "workers", .admits = ROLE_BIT(ROLE_WORKER) | ROLE_BIT(ROLE_SINK)};
+    if (s->config.keys != NULL && (config.keys = net_keys_read(s->config.keys, ROLE_VENTILATOR, &why)) == NULL)
+        return fail(s, EXIT_USAGE, why.text);
     if ((s->net = net_new(s->loop, &config, &why)) == NULL)
         return fail(s, EXIT_BUSY, why.text);
-    s->clients = net_open(s->net, NET_ROUTER, s->config.listen_endpoint, &clients, &why);
+    s->clients = net_open_for(s->net, NET_ROUTER, s->config.listen_endpoint, &for_clients, &clients, &why);
     if (s->clients == NULL)
         return fail(s, EXIT_BUSY, why.text);
-    s->workers = net_open(s->net, NET_ROUTER, s->config.workers_endpoint, &workers, &why);
+    s->workers = net_open_for(s->net, NET_ROUTER, s->config.workers_endpoint, &for_workers, &workers, &why);
     if (s->workers == NULL)
         return fail(s, EXIT_BUSY, why.text);
     s->lanes = lanes_new(s->net, &s->config.lanes, s->config.workers_endpoint, on_lane, s);
-    s->sink = dialer_new(s->loop, s->net, NET_RESULTS_OUT, &sink);
+    s->sink = dialer_new(s->loop, s->net, NET_RESULTS_OUT, ROLE_SINK, &sink);
     return s->lanes != NULL && s->sink != NULL ? 0 : fail(s, EXIT_BUSY, "no memory to begin with");
 }
 

@@ -58,7 +58,7 @@ static const struct option_spec options[] = {
     {.name = "retain", .type = OPT_CUSTOM, .offset = AT(retain), .value = "D", .preset = "off", .parse = parse_retain, .help = "Complete batches are purged, with their results, so long after their completion; off: only by 'ventilator purge'."},
     {.name = "keep-keys", .type = OPT_DURATION, .offset = AT(keep_keys), .value = "D", .preset = "7d", .help = "How long the keys of purged batches are kept, to refuse a submission that comes again (at most 10000 of them; 0: not at all)."},
     {.name = "shutdown-timeout", .type = OPT_DURATION, .offset = AT(shutdown_timeout), .value = "D", .preset = "30s", .help = "How long a stop may take before it is made short."},
-    {.name = "keys", .type = OPT_STRING, .offset = AT(keys), .value = "DIR", .help = "Folder with keys; this version has no encryption and refuses it."},
+    {.name = "keys", .type = OPT_STRING, .offset = AT(keys), .value = "DIR", .help = "The ventilator's folder of what 'ventilator keygen' made: everything is encrypted, and only keys that it lists are let in."},
     {.name = "insecure", .type = OPT_FLAG, .offset = AT(insecure), .help = "Listen on addresses other than loopback without keys: whoever reaches them can submit and take tasks."},
     {.name = "health-file", .type = OPT_STRING, .offset = AT(health_file), .value = "FILE", .help = "A file, best in memory, that says every second how it is; 'ventilator doctor --health-file' reads it."},
     {.name = "log-format", .type = OPT_CHOICE, .offset = AT(log_format), .value = "FORMAT", .choices = "text|json", .preset = "text", .help = "Form of the log on standard error."},
@@ -85,29 +85,29 @@ const struct command_spec serve_command = {
     .tables = tables,
 };
 
-static int check_listen(const char *flag, const char *text, unsigned port, bool insecure, char *out, size_t size, struct why *why)
+static int check_listen(const char *flag, const char *text, unsigned port, bool open, char *out, size_t size, struct why *why)
 {
     struct why inner = {""};
     if (net_endpoint_parse(text, port, out, size, &inner) < 0)
         return why_set(why, "%s '%s': %s", flag, text, inner.text);
-    if (!net_endpoint_is_loopback(out) && !insecure)
+    if (!net_endpoint_is_loopback(out) && !open)
         return why_set(why, "%s %s can be reached from other machines, and there are no keys: whoever reaches it can submit and take "
-                       "tasks. Listen on 127.0.0.1, or say --insecure", flag, out);
+                       "tasks. Make keys with 'ventilator keygen DIR' and give --keys DIR/ventilator, or listen on 127.0.0.1, or say --insecure",
+                       flag, out);
     return 0;
 }
 
 int serve_config_check(struct serve_config *c, struct why *why)
 {
-    if (c->keys != NULL)
-        return why_set(why, "--keys %s: this version can't encrypt yet; leave it out, and listen on 127.0.0.1 or say --insecure", c->keys);
+    bool open = c->insecure || c->keys != NULL;
     if (strcmp(c->http, "off") != 0 && http_check(c->http, c->http_token, why) < 0)
         return -1;
     if (c->max_payload > 64u * 1024 * 1024)
         return why_set(why, "--max-payload: at most 64M");
     if (c->heartbeat <= 0 || c->loss_grace <= 0 || c->silence <= c->heartbeat)
         return why_set(why, "--heartbeat, --loss-grace and --silence must be above 0, and --silence longer than --heartbeat");
-    if (check_listen("--listen", c->listen, 5555, c->insecure, c->listen_endpoint, sizeof c->listen_endpoint, why) < 0
-        || check_listen("--workers-listen", c->workers_listen, 5556, c->insecure, c->workers_endpoint, sizeof c->workers_endpoint, why) < 0)
+    if (check_listen("--listen", c->listen, 5555, open, c->listen_endpoint, sizeof c->listen_endpoint, why) < 0
+        || check_listen("--workers-listen", c->workers_listen, 5556, open, c->workers_endpoint, sizeof c->workers_endpoint, why) < 0)
         return -1;
     if (strncmp(c->workers_endpoint, "ipc://", 6) == 0 && c->lanes.prefix[0] == '\0') {
         if (snprintf(c->lanes.prefix, sizeof c->lanes.prefix, "%.80s-lane-", c->workers_endpoint) >= (int)sizeof c->lanes.prefix)

@@ -62,7 +62,7 @@ static const struct option_spec options[] = {
     {.name = "allow-commands", .type = OPT_FLAG, .offset = offsetof(struct given, allow_commands),
      .help = "Also runs the commands that batches bring along: whoever can submit can run anything here."},
     {.name = "handler-keys", .type = OPT_STRING, .offset = offsetof(struct given, handler_keys), .value = "DIR",
-     .help = "Keys for handlers that submit."},
+     .help = "A client's folder of keys, for handlers that submit: they find it in TARMAC_KEYS. Handlers can read what is in it."},
     {.name = "cgroup", .type = OPT_STRING, .offset = offsetof(struct given, cgroup), .value = "PATH|auto|off", .preset = "auto",
      .help = "Each slot has a control group of its own, by which everything in it is ended: below PATH, a folder in a cgroup2 file "
              "system; auto: where this process is, if it may make groups there; off: by session and /proc only."},
@@ -75,7 +75,7 @@ static const struct option_spec options[] = {
     {.name = "log-level", .type = OPT_CHOICE, .offset = offsetof(struct given, log_level), .value = "LEVEL",
      .preset = "info", .choices = "error|warn|info|debug", .help = "The least important lines that are logged."},
     {.name = "keys", .type = OPT_STRING, .offset = offsetof(struct given, keys), .value = "DIR",
-     .help = "Keys of this worker, made by `ventilator keygen`."},
+     .help = "A worker's folder of what 'ventilator keygen' made, for a ventilator that has keys."},
     {.name = "insecure", .type = OPT_FLAG, .offset = offsetof(struct given, insecure),
      .help = "Works without keys beyond this host."},
     {.name = "leave-with", .type = OPT_I64, .offset = offsetof(struct given, leave_with), .preset = "-1", .min = -1, .max = 1 << 20,
@@ -219,11 +219,32 @@ static int check_hello(const struct worker_config *config, struct why *why)
     return error;
 }
 
+/* A handler may work in another folder. */
+static int whole_path(const char *flag, const char *given, char ret[PATH_MAX], struct why *why)
+{
+    if (!given || given[0] == '\0' || realpath(given, ret))
+        return 0;
+    return why_set(why, "--%s %.200s: %s; give the folder that 'ventilator keygen' made", flag, given, strerror(errno));
+}
+
+static int read_keys(const struct given *given, struct worker_config *ret, struct why *why)
+{
+    struct why detail = {""};
+    if (whole_path("keys", given->keys, ret->keys, why) < 0 || whole_path("handler-keys", given->handler_keys, ret->handler_keys, why) < 0)
+        return -1;
+    if (ret->handler_keys[0] == '\0')
+        return 0;
+    if (ret->keys[0] == '\0')
+        return why_set(why, "--handler-keys %.200s without --keys: this worker has none itself, so nobody asks its handlers for theirs", given->handler_keys);
+    struct net_keys *keys = net_keys_read(ret->handler_keys, ROLE_CLIENT, &detail);
+    net_keys_destroy(&keys);
+    return detail.text[0] == '\0' ? 0 : why_set(why, "--handler-keys: %s", detail.text);
+}
+
 static int make(const struct given *given, struct worker_config *ret, struct why *why)
 {
-    if (given->keys || given->handler_keys)
-        return why_set(why, "--%s %s: keys are not supported yet; leave it out, on a network that you trust",
-                       given->keys ? "keys" : "handler-keys", given->keys ? given->keys : given->handler_keys);
+    if (read_keys(given, ret, why) < 0)
+        return -1;
     int n = snprintf(ret->cgroup, sizeof ret->cgroup, "%s", given->cgroup);
     if (n < 1 || (size_t)n >= sizeof ret->cgroup || (given->cgroup[0] != '/' && strcmp(given->cgroup, "auto") != 0 && strcmp(given->cgroup, "off") != 0))
         return why_set(why, "--cgroup %.100s: accepted are the whole path of a folder in a cgroup2 file system, auto, and off", given->cgroup);
@@ -316,11 +337,11 @@ static void unset_values(void)
     }
 }
 
-void worker_config_clean_environment(void)
+void worker_config_clean_environment(const struct worker_config *self)
 {
     static const char *const of_attempts[] = {
         "TARMAC_BATCH", "TARMAC_INDEX", "TARMAC_ATTEMPT", "TARMAC_KEY", "TARMAC_SLOT", "TARMAC_BUDGET_MS", "TARMAC_TRACE_ID",
-        "TARMAC_PARENT", "TRACEPARENT", "TRACESTATE",
+        "TARMAC_PARENT", "TARMAC_KEYED", "TRACEPARENT", "TRACESTATE",
     };
     char name[64];
     for (size_t i = 0; i < sizeof of_attempts / sizeof *of_attempts; i++)
@@ -332,6 +353,11 @@ void worker_config_clean_environment(void)
         unsetenv(option->env ? option->env : name);
     }
     unset_values();
+    /* Without memory for it a handler is refused by the ventilator, and doesn't know why. */
+    if (self->handler_keys[0] != '\0')
+        setenv("TARMAC_KEYS", self->handler_keys, 1);
+    else if (self->keys[0] != '\0')
+        setenv("TARMAC_KEYED", "1", 1);
 }
 
 struct agent_config worker_config_of_agent(const struct worker_config *self, uint64_t session)

@@ -18,6 +18,8 @@ struct worker_config {
     char submit_to[256];             /* where handlers submit; empty: unknown */
     char name[WIRE_NAME + 1];
     char health_file[PATH_MAX];      /* empty: none */
+    char keys[PATH_MAX];             /* of this worker; empty: none */
+    char handler_keys[PATH_MAX];     /* a client's, for handlers that submit; empty: none */
     char cgroup[PATH_MAX];           /* as in cgroup_home_open; empty: off */
     uint32_t slots;
     bool allow_commands;
@@ -37,8 +39,9 @@ enum config_result worker_config_read(int argc, char **argv, FILE *out, struct w
 void worker_config_release(struct worker_config *self);
 
 /* Takes the variables that were meant for this worker, and those of an attempt that it may have been started by, out of the
- * environment, so that its handlers don't mistake them for theirs. After worker_config_read, before any thread. */
-void worker_config_clean_environment(void);
+ * environment, so that its handlers don't mistake them for theirs, and puts in what all of them are told of keys. After
+ * worker_config_read, before any thread. */
+void worker_config_clean_environment(const struct worker_config *self);
 
 /* For an agent. Lent. */
 struct agent_config worker_config_of_agent(const struct worker_config *self, uint64_t session);

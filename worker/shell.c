@@ -26,7 +26,7 @@
 #include "worker/plugin_host.h"
 #include "worker/shell_bundle.h"
 
-#define SOCKETS 16
+#define SOCKETS 32
 #define GOODBYE_LINGER (500 * NS_PER_MS)
 #define KEEPERS_WAIT (3 * NS_PER_S)
 #define STOOD_STILL (500 * NS_PER_MS)         /* shorter than any sensible heartbeat: it only puts a judgement off by a turn */
@@ -124,7 +124,8 @@ static void port_lane_dial(void *arg, const char *endpoint, uint32_t port)
         snprintf(whole, sizeof whole, "tcp://%s:%u", host, port);
         endpoint = whole;
     }
-    self->lane = net_open(self->net, NET_LANE_IN, endpoint, &callbacks, &why);
+    const struct net_access access = {.dials = ROLE_VENTILATOR};
+    self->lane = net_open_for(self->net, NET_LANE_IN, endpoint, &access, &callbacks, &why);
     /* The agent waits in vain for the lane's open, and says hello again. */
     if (!self->lane)
         log_event(LOG_WARN, "lane_not_dialled", "endpoint", endpoint, "reason", why.text, NULL);
@@ -409,6 +410,18 @@ static void on_control_up(void *arg, struct net_socket *socket, bool is_up)
     agent_control(self->agent, loop_now(self->loop), is_up);
 }
 
+static void on_control_refused(void *arg, struct net_socket *socket, const char *sentence)
+{
+    (void)arg;
+    log_event(LOG_WARN, "ventilator_refuses", "endpoint", net_endpoint(socket), "reason", sentence, NULL);
+}
+
+static void on_sink_refused(void *arg, struct net_socket *socket, const char *sentence)
+{
+    (void)arg;
+    log_event(LOG_WARN, "sink_refuses", "endpoint", net_endpoint(socket), "reason", sentence, NULL);
+}
+
 static void on_sink_up(void *arg, struct net_socket *socket, bool is_up)
 {
     struct worker_shell *self = arg;
@@ -469,7 +482,7 @@ static void wake(void *arg) { (void)arg; }    /* the hook does the work of every
 static void say_waiting(void *arg)
 {
     struct worker_shell *self = arg;
-    log_event(LOG_WARN, "waiting", "for", "ventilator", "at", self->config->ventilator, NULL);
+    log_event(LOG_WARN, "waiting", "for", "ventilator", "at", self->config->ventilator, "refused", net_refusal(self->control), NULL);
     loop_timer_set(self->loop, &self->waiting, mono_add(loop_now(self->loop), WAITING_EVERY));
 }
 
@@ -583,17 +596,20 @@ static bool is_serving(void *arg, char text[NOTIFY_TEXT])
 
 static int dial(struct worker_shell *self, struct why *why)
 {
-    const struct net_config config = {.max_sockets = SOCKETS, .max_message = WIRE_MESSAGE};
-    const struct net_callbacks control = {.message = on_control, .up = on_control_up, .arg = self};
-    const struct net_callbacks sink = {.up = on_sink_up, .room = on_sink_room, .arg = self};
+    struct net_config config = {.max_sockets = SOCKETS, .max_message = WIRE_MESSAGE};
+    const struct net_access access = {.dials = ROLE_VENTILATOR};
+    const struct net_callbacks control = {.message = on_control, .up = on_control_up, .refused = on_control_refused, .arg = self};
+    const struct net_callbacks sink = {.up = on_sink_up, .room = on_sink_room, .refused = on_sink_refused, .arg = self};
     const char *fixed = self->config->sink;
+    if (self->config->keys[0] != '\0' && !(config.keys = net_keys_read(self->config->keys, ROLE_WORKER, why)))
+        return -1;
     self->net = net_new(self->loop, &config, why);
     if (!self->net)
         return -1;
-    self->sink = dialer_new(self->loop, self->net, NET_RESULTS_OUT, &sink);
+    self->sink = dialer_new(self->loop, self->net, NET_RESULTS_OUT, ROLE_SINK, &sink);
     if (!self->sink || (fixed[0] != '\0' && dialer_set(self->sink, &fixed, 1) < 0))
         return why_set(why, "no memory for the connection to the sink");
-    self->control = net_open(self->net, NET_DEALER, self->config->ventilator, &control, why);
+    self->control = net_open_for(self->net, NET_DEALER, self->config->ventilator, &access, &control, why);
     if (!self->control)
         return -1;
     net_linger(self->control, GOODBYE_LINGER);
@@ -748,7 +764,7 @@ int worker_main(int argc, char **argv)
     case CONFIG_OK:
         break;
     }
-    worker_config_clean_environment();
+    worker_config_clean_environment(&config);
     signal(SIGPIPE, SIG_IGN);
     /* What a killed keeper leaves behind comes to us, where its replacement finds it. */
     prctl(PR_SET_CHILD_SUBREAPER, 1);

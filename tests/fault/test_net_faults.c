@@ -20,7 +20,7 @@ static void making_a_network(void **state)
     while (fail_next(&sweep)) {
         size_t blocks = fail_blocks();
         struct why why = {""};
-        struct net *net = net_new(loop, &(struct net_config){20, MAX_MESSAGE}, &why);
+        struct net *net = net_new(loop, &(struct net_config){.max_sockets = 20, .max_message = MAX_MESSAGE}, &why);
         long hits = fail_disarm();
         assert_true((hits > 0) == !net);
         assert_true(net || strlen(why.text) > 20);

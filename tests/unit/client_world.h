@@ -305,8 +305,8 @@ static inline int enter(void **state)
     snprintf(w->clients, sizeof w->clients, "ipc://%s/c", w->dir);
     snprintf(w->query, sizeof w->query, "ipc://%s/q", w->dir);
     w->loop = loop_new();
-    w->ours = net_new(w->loop, &(struct net_config){32, MAX_MESSAGE}, &why);
-    w->theirs = net_new(w->loop, &(struct net_config){32, MAX_MESSAGE}, &why);
+    w->ours = net_new(w->loop, &(struct net_config){.max_sockets = 32, .max_message = MAX_MESSAGE}, &why);
+    w->theirs = net_new(w->loop, &(struct net_config){.max_sockets = 32, .max_message = MAX_MESSAGE}, &why);
     w->arena = wire_arena_new();
     assert_true(w->loop && w->ours && w->theirs && w->arena);
     w->bound = (struct loop_timer){.fire = too_late, .arg = w};

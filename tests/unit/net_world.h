@@ -53,7 +53,7 @@ static inline bool check(void *arg)
 static inline struct net *new_net(struct loop *loop, int max_sockets)
 {
     struct why why = {""};
-    struct net *net = net_new(loop, &(struct net_config){max_sockets, MAX_MESSAGE}, &why);
+    struct net *net = net_new(loop, &(struct net_config){.max_sockets = max_sockets, .max_message = MAX_MESSAGE}, &why);
     if (!net)
         fail_msg("%s", why.text);
     return net;

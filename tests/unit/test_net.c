@@ -23,7 +23,7 @@ static void lane_peer(int from)
     if (read(from, endpoint, sizeof endpoint - 1) <= 0)
         _exit(1);
     struct loop *loop = loop_new();
-    struct net *net = net_new(loop, &(struct net_config){16, MAX_MESSAGE}, &why);
+    struct net *net = net_new(loop, &(struct net_config){.max_sockets = 16, .max_message = MAX_MESSAGE}, &why);
     struct net_callbacks callbacks = {.message = on_message, .arg = &end};
     end.socket = net ? net_open(net, NET_LANE_IN, endpoint, &callbacks, &why) : NULL;
     if (end.socket)

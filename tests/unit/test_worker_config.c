@@ -136,7 +136,7 @@ static void bad_options_are_refused_in_words(void **state)
         {"--sink=nowhere:", "--sink"}, {"--label=x", "KEY=VALUE"}, {"--label=1x=y", "--label"}, {"--label=a=\xff", "UTF-8"},
         {"--handler=x", "NAME=COMMAND LINE"}, {"--handler==x", "NAME=COMMAND LINE"}, {"--handler=x=", "empty"},
         {"--handler=x='y", "quote"}, {"--handler=a\nb=c", "control"}, {"--handlers=/nowhere/at/all", "/nowhere/at/all"},
-        {"--keys=d", "not supported"}, {"--handler-keys=d", "not supported"}, {"extra", "extra"},
+        {"--keys=/nowhere/d", "keygen"}, {"--handler-keys=/nowhere/d", "--handler-keys"}, {"extra", "extra"},
     };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         struct worker_config config;
@@ -411,7 +411,7 @@ static void the_environment_is_the_attempts_own(void **state)
     setenv("TARMAC_BATCH", "b", 1);
     setenv("TRACEPARENT", "x", 1);
     setenv("TARMAC_SOMETHING_ELSE", "1", 1);
-    worker_config_clean_environment();
+    worker_config_clean_environment(&(struct worker_config){0});
     static const char *const gone[] = {"TARMAC_SLOTS", "TARMAC_VENTILATOR_WORKERS", "TARMAC_VALUE_OLD", "TARMAC_VALUE_OLDER",
                                        "TARMAC_BATCH", "TRACEPARENT"};
     for (size_t i = 0; i < sizeof gone / sizeof *gone; i++)
@@ -423,7 +423,7 @@ static void the_environment_is_the_attempts_own(void **state)
 int main(void)
 {
     /* What the caller's environment says is not what these tests say. */
-    worker_config_clean_environment();
+    worker_config_clean_environment(&(struct worker_config){0});
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(words_are_cut_at_blanks_and_quotes),
         cmocka_unit_test(bad_command_lines_are_refused),

@@ -233,7 +233,7 @@ static int setup(void **state)
     snprintf(w->sink_address, sizeof w->sink_address, "ipc://%s/sink", w->dir);
     w->loop = loop_new();
     w->arena = wire_arena_new();
-    w->net = net_new(w->loop, &(struct net_config){16, WIRE_MESSAGE}, &why);
+    w->net = net_new(w->loop, &(struct net_config){.max_sockets = 16, .max_message = WIRE_MESSAGE}, &why);
     assert_true(w->loop && w->arena && w->net);
     w->check = (struct loop_hook){.turn = check, .arg = w};
     w->bound = (struct loop_timer){.fire = too_late, .arg = w};
