@@ -11,7 +11,7 @@ give_up() { say "$*"; exit 1; }
 declare -A groups=(
     [build]="gcc libc6-dev make pkg-config libzmq3-dev libczmq-dev libprotobuf-c-dev
              protobuf-c-compiler libsqlite3-dev libjansson-dev libmicrohttpd-dev uthash-dev libbsd-dev libncurses-dev libcmocka-dev
-             curl imagemagick jq procps python3 sqlite3 tmux util-linux"
+             curl imagemagick iproute2 iptables jq procps python3 sqlite3 tmux util-linux"
     [fuzz]="clang libclang-rt-dev"
     [bench]="beanstalkd parallel redis-server"
     [lint]="clang universal-ctags shellcheck git"

@@ -168,6 +168,16 @@ static mono_t given_up_at(const struct ledger *l, const struct worker *w)
     return mono_add(w->opening_since, l->config.silence + OPEN_NS);
 }
 
+/* Behind a local address there is no port that could be closed. */
+static void lane_not_confirmed(struct ledger *l, struct worker *w)
+{
+    char reason[200] = "its lane was not confirmed within 2 s";
+    if (w->lane_port != 0)
+        snprintf(reason, sizeof reason, "its lane at port %u was not confirmed within 2 s; is that port (--lanes) open from %s?", w->lane_port,
+                 w->address[0] != '\0' ? w->address : "there");
+    go_away(l, w, reason);
+}
+
 static void worker_due(struct ledger *l, void *owner)
 {
     struct worker *w = owner;
@@ -182,7 +192,7 @@ static void worker_due(struct ledger *l, void *owner)
             worker_gone(l, w, 1, "its lane can't be opened");
             return;
         }
-        go_away(l, w, "its lane was not confirmed within 2 s");
+        lane_not_confirmed(l, w);
         worker_say_hello(l, peer);
         return;
     }

@@ -239,7 +239,8 @@ static void on_welcome(struct agent *self, mono_t now, const Wire__Welcome *welc
     c->beat_due = now;
     drop_given_up(self, now, welcome);
     agent_batches_retire_all(self);
-    self->lane = (struct lane_side){.state = LANE_DIALLED, .epoch = welcome->lane_epoch, .open_by = mono_add(now, OPEN_WITHIN)};
+    self->lane = (struct lane_side){.state = LANE_DIALLED, .epoch = welcome->lane_epoch, .open_by = mono_add(now, OPEN_WITHIN),
+                                     .port = welcome->lane_port};
     if (welcome->sink)
         self->ports.sink_place(self->ports.arg, welcome->sink);
     self->ports.lane_dial(self->ports.arg, welcome->lane_endpoint, welcome->lane_port);
@@ -344,7 +345,7 @@ void agent_control_tick(struct agent *self, mono_t now, bool caught_up)
     if (c->welcomed && caught_up && mono_reached(now, mono_add(c->last_heard, c->silence)))
         agent_lane_break(self, now, "the ventilator is silent");
     if (self->lane.state == LANE_DIALLED && caught_up && mono_reached(now, self->lane.open_by))
-        agent_lane_break(self, now, "its open did not come in time");
+        agent_lane_not_opened(self, now);
     if (mono_reached(now, c->hello_due))
         say_hello(self, now);
     if (c->welcomed && mono_reached(now, c->beat_due))

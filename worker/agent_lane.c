@@ -3,6 +3,7 @@
 #include "worker/agent_private.h"
 
 #include <errno.h>
+#include <stdio.h>
 
 /* Closes the lane, if there is one, and plans the hello that gets another. */
 void agent_lane_break(struct agent *self, mono_t now, const char *why)
@@ -19,6 +20,16 @@ void agent_lane_break(struct agent *self, mono_t now, const char *why)
     c->welcomed = false;
     mono_t soonest = mono_add(c->last_hello_at, HELLO_PAUSE);
     c->hello_due = mono_before(soonest, now) ? now : soonest;
+}
+
+/* With some ventilators lanes have no port, but an address on this machine. */
+void agent_lane_not_opened(struct agent *self, mono_t now)
+{
+    char why[128] = "its open did not come in time";
+    if (self->lane.port != 0)
+        snprintf(why, sizeof why, "nothing came from port %u of the ventilator's host; are its ports for lanes (serve --lanes) open from here?",
+                 self->lane.port);
+    agent_lane_break(self, now, why);
 }
 
 void agent_lane_lost(struct agent *self, mono_t now, const char *why)

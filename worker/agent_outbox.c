@@ -2,13 +2,15 @@
  *
  * Each report is in the tree (to be found by a release) and in one list: those that must be sent, or
  * those that were sent and wait for 5, 10, 20, 40 or 60 s. All of one list wait equally long, so each
- * list is in the order of time by itself. */
+ * list is in the order of time by itself. What has many bytes on their way waits longer from the beginning:
+ * sent again, they would only make a slow line slower. */
 #include "worker/agent_private.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
+#define LINE_BYTES 1000000u /* a second: a line that carries less is too slow for results of that size */
 #define TASK_COST 128u      /* bytes of memory that a result takes beside its output */
 
 static const int64_t resend_after[RESEND_LEVELS] = {5 * NS_PER_S, 10 * NS_PER_S, 20 * NS_PER_S, 40 * NS_PER_S, 60 * NS_PER_S};
@@ -235,6 +237,16 @@ static void fetch_due(struct agent *self, mono_t now)
             move_to(self, report, REPORT_UNSENT);
 }
 
+/* The first list whose time is enough for all that is on its way, or its own if that is later. */
+static unsigned level_of(const struct agent *self, const struct report *report)
+{
+    int64_t needed = resend_after[0] + (int64_t)(self->unreleased_bytes / LINE_BYTES) * NS_PER_S;
+    unsigned level = report->level;
+    while (level + 1 < RESEND_LEVELS && resend_after[level] < needed)
+        level++;
+    return level;
+}
+
 void agent_outbox_send(struct agent *self, mono_t now)
 {
     struct report *report;
@@ -248,10 +260,10 @@ void agent_outbox_send(struct agent *self, mono_t now)
         }
         self->resent += report->sent_before;
         report->sent_before = true;
-        report->resend_at = mono_add(now, resend_after[report->level]);
-        move_to(self, report, report->level);
-        if (report->level + 1 < RESEND_LEVELS)
-            report->level++;
+        unsigned level = level_of(self, report);
+        report->resend_at = mono_add(now, resend_after[level]);
+        move_to(self, report, level);
+        report->level = level + 1 < RESEND_LEVELS ? level + 1 : level;
     }
 }
 

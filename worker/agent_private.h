@@ -289,6 +289,7 @@ struct lane_side {
     enum lane_state state;
     uint64_t epoch, sequence;                 /* sequence: of the last message that was read */
     mono_t open_by;
+    uint32_t port;                            /* where it was dialled; 0: it is local */
 };
 
 int agent_control_send(struct agent *self, Wire__Upward *message);    /* fills session and lane epoch */
@@ -306,6 +307,7 @@ void agent_control_confirm(struct agent *self, uint64_t number, uint64_t dropped
 /* ---- agent_lane.c ---- */
 
 void agent_lane_break(struct agent *self, mono_t now, const char *why);
+void agent_lane_not_opened(struct agent *self, mono_t now);             /* in time: a port may be closed */
 
 /* ---- agent.c ---- */
 

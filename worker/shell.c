@@ -482,7 +482,9 @@ static void wake(void *arg) { (void)arg; }    /* the hook does the work of every
 static void say_waiting(void *arg)
 {
     struct worker_shell *self = arg;
-    log_event(LOG_WARN, "waiting", "for", "ventilator", "at", self->config->ventilator, "refused", net_refusal(self->control), NULL);
+    bool reached = net_is_up(self->control);
+    log_event(LOG_WARN, "waiting", "for", reached ? "lane" : "ventilator", "at",
+              reached && self->lane ? net_endpoint(self->lane) : self->config->ventilator, "refused", net_refusal(self->control), NULL);
     loop_timer_set(self->loop, &self->waiting, mono_add(loop_now(self->loop), WAITING_EVERY));
 }
 

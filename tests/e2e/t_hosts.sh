@@ -1,0 +1,362 @@
+# shellcheck shell=bash disable=SC2016,SC2154
+# Networks that fail, between hosts. What is measured is printed; docs/networks.md has a table of it. After each
+# failure every task has one verdict, each `ok` has an effect that was counted outside, and all workers are ready again.
+. tests/e2e/hosts.sh
+
+all_is_well() {    # WORKERS
+    local batch
+    wait_for 30 "all $1 workers to be ready" workers_ready "$1"
+    batch=$(submit -- sh -c "$effect" {} "$T/afterwards" ::: $(seq $((4 * $1))))
+    assert_exit 0 ventilator wait "$batch"
+    assert_all_ok "$batch" $((4 * $1)) "$T/afterwards"
+}
+
+# ---- loss ----
+
+test_packets_are_lost() {
+    local batch host
+    place_all 3
+    for host in v s c w1; do loses $host 0.03; done
+    loses w2 0.10
+    loses w3 0.20
+    clock
+    batch=$(submit -- sh -c "$brief" {} "$T/effects" ::: $(seq 200))
+    assert_exit 0 ventilator wait "$batch"
+    figure "200 tasks on three hosts that lose 3, 10 and 20 % of what comes in"
+    assert_all_ok "$batch" 200 "$T/effects"
+    printf '# runs that were too many: %s, duplicates: %s, workers lost: %s\n' "$extra" "$duplicates" "$(said ventilator worker_lost)"
+}
+
+# ---- cuts ----
+
+test_cut_between_ventilator_and_worker() {
+    local batch
+    place_all 4
+    batch=$(submit -- sh -c "$hold" {} "$T/effects" "$T/gate" ::: $(seq 8))
+    wait_for 10 "all slots to be busy" ran_least "$T/effects" 8
+    cut v w1
+    lasts 4000
+    mend v w1
+    wait_for 10 "w1 to be heard again" eval '[ "$(silent_ms w1)" -lt 1500 ]'
+    assert_eq "workers lost by a cut of 4 s" "$(said ventilator worker_lost)" 0
+
+    clock
+    deaf w1 v
+    deaf v w2
+    cut v w3
+    wait_for 30 "the loss of w2" has_said 1 ventilator worker_lost worker=w2
+    figure "worker to ventilator is cut, the ventilator gives the worker up after"
+    wait_for 30 "the loss of w1 and w3" has_said 3 ventilator worker_lost
+    figure "ventilator to worker, and both ways, likewise, the last one after"
+    assert_eq "the loss of w4, which nothing happened to" "$(said ventilator worker_lost worker=w4)" 0
+    : >"$T/gate"
+    clock
+    assert_exit 0 ventilator wait "$batch"
+    figure "the batch ends after"
+    hears w1 v
+    hears v w2
+    mend v w3
+    clock
+    wait_for 30 "all workers to be ready" workers_ready 4
+    figure "all three are ready again after"
+    assert_all_ok "$batch" 8 "$T/effects"
+    all_is_well 4
+}
+
+test_cut_between_worker_and_sink() {
+    local batch
+    place_all 4
+    batch=$(submit -- sh -c "$brief" {} "$T/effects" ::: $(seq 40))
+    wait_for 10 "the first results" status_reaches "$batch" ok 10
+    cut s w1
+    lasts 4000
+    mend s w1
+    clock
+    assert_exit 0 ventilator wait "$batch"
+    figure "cut for 4 s: the batch ends after"
+    assert_all_ok "$batch" 40 "$T/effects"
+    assert_eq "workers cut off by a cut of 4 s" "$(said ventilator worker_cut_off)" 0
+
+    deaf w1 s
+    deaf s w2
+    cut s w3
+    rm "$T/effects"
+    clock
+    batch=$(submit -- sh -c "$brief" {} "$T/effects" ::: $(seq 400))
+    wait_for 40 "three workers to be cut off" has_said 3 ventilator worker_cut_off
+    figure "worker and sink are cut apart, the ventilator knows after"
+    assert_exit 0 ventilator wait "$batch"
+    figure "the batch ends after"
+    hears w1 s
+    hears s w2
+    mend s w3
+    clock
+    wait_for 40 "their results to be recorded" has_said 3 ventilator worker_heard
+    figure "their results are recorded after"
+    assert_all_ok "$batch" 400 "$T/effects"
+    assert_eq "lost workers" "$(said ventilator worker_lost)" 0
+    all_is_well 4
+}
+
+
+cut_ventilator_and_sink() {    # WORDS WHO WORD CUT MEND: who knows it first, by which word in its log
+    local batch before
+    place_all 2
+    batch=$(submit -- sh -c "$brief" {} "$T/effects" ::: $(seq 700))
+    wait_for 10 "the first results" status_reaches "$batch" ok 10
+    eval "$4"
+    lasts 3000
+    eval "$5"
+    wait_for 20 "results after a cut of 3 s" status_reaches "$batch" ok 150
+    assert_eq "losses of the sink by a cut of 3 s" "$(said ventilator sink_gone)" 0
+    eval "$4"
+    clock
+    wait_for 30 "the loss" has_said 1 "$2" "$3"
+    figure "$1: the $2 knows after"
+    before=$(status_of "$batch" ok)
+    eval "$5"
+    clock
+    wait_for 30 "results" status_reaches "$batch" ok $((before + 1))
+    figure "results are recorded again after"
+    assert_exit 0 ventilator wait "$batch"
+    assert_all_ok "$batch" 700 "$T/effects"
+    assert_eq "lost workers" "$(said ventilator worker_lost)" 0
+    all_is_well 2
+}
+test_cut_from_ventilator_to_sink() {
+    cut_ventilator_and_sink "ventilator to sink is cut" sink ventilator_silent "deaf s v" "hears s v"
+}
+test_cut_from_sink_to_ventilator() {
+    cut_ventilator_and_sink "sink to ventilator is cut" ventilator sink_gone "deaf v s" "hears v s"
+}
+test_cut_between_ventilator_and_sink() {
+    cut_ventilator_and_sink "ventilator and sink are cut apart" ventilator sink_gone "cut v s" "mend v s"
+}
+
+# A submission that streams, and a stream of results: both are cut in the middle, and go on where they were.
+test_cut_between_client_and_the_others() {
+    local batch there feed
+    place_all 2
+    mkfifo "$T/items"
+    enter c
+    start submit "${there[@]}" "$BIN/ventilator" submit -a "$T/items" --wait --format json --key stream -- sh -c "$effect" {} "$T/effects"
+    exec {feed}>"$T/items"
+    seq 1 100 >&"$feed"
+    wait_for 20 "the first results" has_lines "$T/submit.out" 50
+    batch=$(jq -rn 'input | .batch' "$T/submit.out")
+
+    cut c v
+    cut c s
+    seq 101 200 >&"$feed"
+    lasts 3000
+    mend c v
+    mend c s
+    clock
+    wait_for 20 "results after a cut of 3 s" has_lines "$T/submit.out" 150
+    figure "client, cut off for 3 s: results come again after"
+
+    deaf v c
+    deaf c s
+    seq 201 300 >&"$feed"
+    lasts 12000
+    hears v c
+    hears c s
+    clock
+    wait_for 20 "results after a cut of 12 s" has_lines "$T/submit.out" 250
+    figure "client, cut off one way for 12 s: results come again after"
+    printf 'the last\n' >&"$feed"
+    exec {feed}>&-
+    ended submit 0 30
+    assert_each_once "$T/submit.out" 301
+    assert_eq "kinds of lines in the results" "$(verdicts "$T/submit.out")" "ok=301"
+    assert_eq "tasks that have run" "$(sort -u "$T/effects" | wc -l)" 301
+    assert_eq "of" "$(status_of "$batch" total)" 301
+}
+
+# ---- hosts that vanish, and move ----
+
+# As when the power is cut: nobody hears of it. The machine is back under its address later.
+vanish() {    # HOST NAME-OF-PROCESS
+    unplug "$1"
+    kill -KILL "${PIDS[$2]}"
+    ended "$2" 137
+}
+
+test_worker_host_vanishes() {
+    local batch
+    place_all 2
+    batch=$(submit -- sh -c "$hold" {} "$T/effects" "$T/gate" ::: 1 2 3 4)
+    wait_for 10 "all slots to be busy" ran_least "$T/effects" 4
+    clock
+    vanish w1 w1
+    wait_for 30 "the loss of w1" has_said 1 ventilator worker_lost worker=w1
+    figure "a worker's host vanishes: the ventilator knows after"
+    : >"$T/gate"
+    assert_exit 0 ventilator wait "$batch"
+    assert_all_ok "$batch" 4 "$T/effects"
+
+    # Back before anybody noticed: the dead one's name is taken for a moment.
+    vanish w2 w2
+    plug_again w1
+    plug_again w2
+    clock
+    place_worker w2
+    figure "another host vanishes and is back at once: it is ready after"
+    place_worker w1
+    all_is_well 2
+}
+
+test_sink_host_vanishes() {
+    local batch before
+    place_all 2
+    batch=$(submit -- sh -c "$brief" {} "$T/effects" ::: $(seq 400))
+    wait_for 10 "the first results" status_reaches "$batch" ok 10
+    clock
+    vanish s sink
+    wait_for 30 "the loss of the sink" has_said 1 ventilator sink_gone
+    figure "the sink's host vanishes: the ventilator knows after"
+    before=$(status_of "$batch" ok)
+    plug_again s
+    clock
+    place_sink s
+    wait_for 30 "results" status_reaches "$batch" ok $((before + 1))
+    figure "it is back: results are recorded after"
+    assert_exit 0 ventilator wait "$batch"
+    assert_all_ok "$batch" 400 "$T/effects"
+    assert_eq "lost workers" "$(said ventilator worker_lost)" 0
+    all_is_well 2
+}
+
+test_ventilator_host_vanishes() {
+    local batch
+    place_all 2
+    batch=$(submit -- sh -c "$hold" {} "$T/effects" "$T/gate" ::: $(seq 12))
+    wait_for 10 "all slots to be busy" ran_least "$T/effects" 4
+    clock
+    vanish v ventilator
+    wait_for 30 "the workers and the sink to know" eval 'has_said 1 w1 lane_broken && has_said 1 w2 lane_broken && has_said 1 sink ventilator_'
+    figure "the ventilator's host vanishes: workers and sink know after"
+    : >"$T/gate"
+    plug_again v
+    clock
+    place_ventilator v
+    wait_for 30 "the workers to be back" workers_ready 2
+    figure "it is back: workers are ready after"
+    assert_exit 0 ventilator wait "$batch"
+    figure "the batch ends after"
+    assert_all_ok "$batch" 12 "$T/effects"
+    assert_eq "runs that were too many" "$extra" 0
+    all_is_well 2
+}
+
+test_worker_address_changes() {
+    local batch
+    place_all 2
+    batch=$(submit -- sh -c "$hold" {} "$T/effects" "$T/gate" ::: 1 2 3 4)
+    wait_for 10 "all slots to be busy" ran_least "$T/effects" 4
+    clock
+    must on w1 ip addr del "${ADDRESS[w1]}/24" dev net
+    must on w1 ip addr add 10.77.0.101/24 dev net
+    wait_for 40 "w1 under its new address" eval 'ventilator workers --json | grep -q "\"state\":\"ready\".*10.77.0.101"'
+    figure "a worker's address changes: it is ready under the new one after"
+    : >"$T/gate"
+    clock
+    assert_exit 0 ventilator wait "$batch"
+    figure "the batch ends after"
+    assert_all_ok "$batch" 4 "$T/effects"
+    all_is_well 2
+}
+
+# ---- narrow lines ----
+
+# Longer than the silence time on the way in both directions: as long as bytes flow nobody is given up.
+test_plain_64_mib_on_a_narrow_line() {
+    local batch
+    hosts v s c w1 w2
+    place_ventilator v --silence 4s
+    place_sink s
+    place_worker w1
+    narrow v 100mbit
+    narrow w1 100mbit
+    narrow s 400mbit
+    head -c $((64 * 1024 * 1024 - 1024)) /dev/urandom >"$T/large"
+    clock
+    batch=$(submit --pipe --max-output 64M --files "$T/large" -- cat)
+    assert_exit 0 ventilator wait "$batch"
+    figure "64 MiB to a worker and back at 100 Mbit/s"
+    assert_exit 0 ventilator results "$batch" --out-dir "$T/results"
+    cmp "$T/large" "$T/results"/* || fail "the result is not what was sent"
+    rm -r "$T/results"
+    assert_exit 0 ventilator results "$batch" --format json
+    assert_eq "verdict and attempts" "$(jq -r '"\(.verdict) \(.attempts)"' "$T/out")" "ok 1"
+    for word in worker_lost worker_away worker_cut_off sink_gone; do
+        assert_eq "lines of the log with $word" "$(said ventilator $word)" 0
+    done
+    assert_eq "duplicates" "$(status_of "$batch" duplicates)" 0
+    all_is_well 1
+}
+
+# ---- ways to the sink ----
+
+# The worker's network is behind a router that gives its own address to all that leaves it.
+test_behind_address_translation() {
+    local batch way
+    hosts v s c r
+    new_host w1
+    plug r home 192.168.7.1/24
+    ADDRESS[r]=10.77.0.4
+    plug w1 home 192.168.7.2/24
+    must on w1 ip route add default via 192.168.7.1
+    must on r sh -c 'echo 1 >/proc/sys/net/ipv4/ip_forward'
+    must on r iptables -w -t nat -A POSTROUTING -o net -j MASQUERADE
+    must on r iptables -w -A FORWARD -i net -m conntrack --ctstate NEW -j DROP
+    place_ventilator v
+    way() {    # WORDS
+        batch=$(submit -- sh -c "$effect" {} "$T/effects-$1" ::: 1 2 3 4)
+        clock
+        assert_exit 0 ventilator wait "$batch"
+        figure "behind a router, sink $2: four tasks end after"
+        assert_all_ok "$batch" 4 "$T/effects-$1"
+        stop sink TERM 0
+    }
+    place_sink s
+    place_worker w1
+    assert_eq "the worker's address" "$(ventilator workers --json | jq -r .address)" "${ADDRESS[r]}"
+    way 1 "as it advertises itself"
+    place_sink_silently s
+    way 2 "at the address that the ventilator sees"
+    ADDRESS[s]=${ADDRESS[v]}
+    PIDS[host-s2]=${PIDS[host-s]} PIDS[host-s]=${PIDS[host-v]}
+    place_sink_silently s
+    way 3 "at the ventilator's host"
+    PIDS[host-s]=${PIDS[host-s2]} ADDRESS[s]=10.77.0.2
+    unset "PIDS[host-s2]"
+    stop w1 TERM 0
+    place_sink_silently s --advertise 10.77.0.99
+    place_worker w1 --sink tcp://10.77.0.2:5557
+    way 4 "where --sink says, and advertised wrongly"
+}
+
+# ---- ports that are closed ----
+
+test_lane_ports_are_closed() {
+    local batch there
+    hosts v s c w1 w2
+    place_ventilator v --lanes 5600-5607
+    place_sink s
+    must on v iptables -w -A INPUT -p tcp --dport 5600:5607 -j DROP
+    enter w1
+    start w1 "${there[@]}" "$BIN/worker" --ventilator "$WORKERS" --name w1 --slots 2 --shutdown-timeout 2s --allow-commands
+    wait_for 20 "the worker's log to name the port" has_said 1 w1 lane_broken "port 560"
+    wait_for 20 "the ventilator's log to name it" has_said 1 ventilator worker_away "port 560"
+    wait_for 20 "doctor to name it" eval 'ventilator doctor >"$T/doctor.out" 2>&1; grep -q "port 560[0-7]" "$T/doctor.out"'
+    must on v iptables -w -F INPUT
+    clock
+    wait_for 20 "the worker" workers_ready 1
+    figure "ports of lanes are opened: the worker is ready after"
+    must on v iptables -w -A INPUT -p tcp --dport 5600:5603 -j REJECT --reject-with tcp-reset
+    clock
+    place_worker w2
+    figure "half of them are refused: a worker is ready after"
+    all_is_well 2
+}
