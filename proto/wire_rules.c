@@ -4,6 +4,7 @@
 #include <inttypes.h>
 #include <stddef.h>
 
+#include "common/histogram.h"
 #include "proto/wire_check.h"
 
 #define TEN_YEARS_US (UINT64_C(10) * 366 * 86400 * 1000000)
@@ -13,6 +14,7 @@
 #define WEIGHT 1000000u
 #define BACKOFF_FACTOR_MILLI 1000000u
 #define EXIT_CODES 256u
+#define TAIL 512u                       /* bytes of a failure's standard error, in figures */
 #define NOTES 65536u                    /* attempt notes of one batch */
 
 /* ---- how the tables are written ---- */
@@ -485,6 +487,42 @@ RULES(batch_records, also_batch_records,
     MANY(BatchRecords, attempts, NOTES, attempt_note));
 RULES(forgotten, NULL, ID(Forgotten, batch));
 
+static int also_durations(struct wire_path *c, const void *message)
+{
+    const Wire__Durations *d = message;
+    if (d->n_buckets <= HISTOGRAM_BUCKETS)
+        return 0;
+    return wire_broke(c, "has %zu buckets; it has at most %u", d->n_buckets, HISTOGRAM_BUCKETS);
+}
+
+static int also_failure(struct wire_path *c, const void *message)
+{
+    const Wire__FailureNote *f = message;
+    if (f->tail.len <= TAIL)
+        return 0;
+    return wire_broke(c, "has a tail of %zu bytes; it has at most %u", f->tail.len, TAIL);
+}
+
+static const struct wire_rules durations = {NULL, 0, also_durations};
+RULES(handler_figures, NULL,
+    NAME_OR_NONE(HandlerFigures, handler),
+    COUNTS(HandlerFigures, verdicts),
+    MAYBE(HandlerFigures, run, durations),
+    MAYBE(HandlerFigures, wait, durations));
+RULES(batch_figures, NULL, ID(BatchFigures, batch), MAYBE(BatchFigures, run, durations), MAYBE(BatchFigures, wait, durations));
+RULES(failure_note, also_failure,
+    ID(FailureNote, batch),
+    U64(FailureNote, index, 0, WIRE_TASKS - 1),
+    ENUM(FailureNote, verdict, WIRE__VERDICT__OK, verdict),
+    ENUM(FailureNote, reason, 0, reason),
+    NAME_OR_NONE(FailureNote, worker),
+    LINE(FailureNote, sentence, 160));
+RULES(figures, NULL,
+    MAYBE(Figures, commit, durations),
+    MANY(Figures, handlers, 65, handler_figures),
+    MANY(Figures, batches, 32, batch_figures),
+    MANY(Figures, failures, 16, failure_note));
+
 RULES(upward, NULL, SESSION(Upward));
 static const struct wire_variant upward_variants[] = {
     [WIRE__UPWARD__WHAT_HELLO] = {"hello", &worker_hello, false},
@@ -500,6 +538,7 @@ static const struct wire_variant upward_variants[] = {
     [WIRE__UPWARD__WHAT_RECORDED] = {"recorded", &recorded, false},
     [WIRE__UPWARD__WHAT_REFUSED] = {"refused", &refused_result, false},
     [WIRE__UPWARD__WHAT_RECORDS] = {"records", &batch_records, true},
+    [WIRE__UPWARD__WHAT_FIGURES] = {"figures", &figures, false},
     [WIRE__UPWARD__WHAT_FORGOTTEN] = {"forgotten", &forgotten, false},
 };
 

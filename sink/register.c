@@ -66,6 +66,7 @@ struct registry *register_new(const struct register_config *config, const struct
     TAILQ_INIT(&self->touched);
     TAILQ_INIT(&self->tombstones);
     TAILQ_INIT(&self->unread);
+    figures_begin(self);
     self->next_number = 1;
     self->hello_at = self->beat_at = self->dirty_at = MONO_NEVER;
     self->heartbeat = NS_PER_S;
@@ -90,6 +91,7 @@ void register_destroy(struct registry **self_p)
         batch_destroy(&batch);
     }
     tombstones_release(self);
+    figures_end(self);
     struct answer *answer;
     while ((answer = STAILQ_FIRST(&self->answers))) {
         STAILQ_REMOVE_HEAD(&self->answers, entry);
@@ -248,7 +250,7 @@ static void leave_if_done(struct registry *self)
 
 void register_committed(struct registry *self, mono_t now, uint64_t sequence)
 {
-    (void)now;
+    self->now = now;
     if (sequence > self->committed)
         self->committed = sequence;
     answers_say(self);

@@ -99,6 +99,11 @@ const struct register_batch *register_find_number(struct registry *self, uint64_
 /* The first index at or after `from` that has no committed verdict (total or more when there is none). */
 uint64_t register_prefix(struct registry *self, uint64_t number, uint64_t from);
 
+/* Tells the ventilator what people want to see of the sink: call it about once a second. Beside what the registry has counted
+ * it tells what the shell adds. Without a ventilator, or memory, it does nothing. */
+struct register_extra { uint64_t waiting_bytes, trace_lines, trace_dropped; };
+void register_tell_figures(struct registry *self, const struct register_extra *extra);
+
 struct register_counts {
     uint64_t batches, open_batches, results, recorded, duplicates, refused, unregistered, malformed;
     uint64_t bitmap_bytes;

@@ -258,6 +258,7 @@ void answers_say(struct registry *self)
     while ((answer = STAILQ_FIRST(&self->answers)) && answer->sequence <= self->committed) {
         STAILQ_REMOVE_HEAD(&self->answers, entry);
         apply(self, answer);
+        figures_committed(self, answer);
         say_or_gather(self, &together, answer);
     }
     say_together(self, &together);
@@ -274,6 +275,7 @@ void answer_put(struct registry *self, struct answer **answer_p, struct batch *b
     struct answer *answer = *answer_p;
     *answer_p = NULL;
     answer->sequence = self->last_sequence;
+    answer->taken = self->now;
     answer->batch = batch;
     if (batch)
         TAILQ_INSERT_TAIL(&batch->answers, answer, of_batch);

@@ -38,6 +38,7 @@ void batch_destroy(struct batch **self_p)
         answer->batch = NULL;
     }
     attempts_release(self);
+    figures_forget(self);
     tasks_release(&self->tasks);
     wire_free(&self->options);
     free(self->short_id);
@@ -236,6 +237,7 @@ bool batch_complete_now(struct registry *self, struct batch *batch)
     if (batch->staged_complete || !batch->seen.total_known || batch->recorded != batch->seen.total)
         return false;
     batch->staged_complete = true;
+    figures_complete(batch);
     attempts_release(batch);
     tasks_release(&batch->tasks);
     if (!batch_store(self, batch))

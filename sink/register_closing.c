@@ -168,6 +168,7 @@ static void close_tasks(struct registry *self, struct batch *batch, const Wire__
     batch->whole = batch->whole || closing->whole;
     batch->whole_closed = batch->whole_closed || (closing->whole && closed > 0);
     count_closed(batch, closing, closed, answer);
+    figures_closed(self, batch, closing, closed);
     answer->completes = batch_complete_now(self, batch);
     if (!answer->completes && !batch_store(self, batch))
         batch_dirty(self, batch);

@@ -7,6 +7,7 @@
  *   register_closing.c   closings: many tasks ended by one row
  *   register_ask.c       what is on record of a batch
  *   register_forget.c    forgotten batches, and their tombstones
+ *   register_figures.c   how long things took, and a sample of failures, for people
  *   register_answer.c    what is said, and counted, once a flush is on disk
  *   register_restore.c   the same state again from the store
  *
@@ -21,6 +22,7 @@
 #define HASH_NONFATAL_OOM 1                 /* a failed HASH_ADD leaves the handle's tbl NULL */
 #include <uthash.h>
 
+#include "common/histogram.h"
 #include "sink/register.h"
 
 /* Levels of notes, as in common/log.h, which a pure core doesn't see. */
@@ -64,6 +66,7 @@ struct answer {
     STAILQ_ENTRY(answer) entry;
     TAILQ_ENTRY(answer) of_batch;
     uint64_t sequence;
+    mono_t taken;                           /* when it was put into the queue */
     struct batch *batch;                    /* that it changes, and whose list it is in; NULL: none, or forgotten meanwhile */
     uint64_t fresh_first, fresh_last;       /* around the tasks that it settles */
     uint64_t counts[WIRE_VERDICTS];
@@ -110,6 +113,7 @@ struct batch {
     uint64_t last_row;                      /* restoring: the last row that was read */
     bool needs_rows;
     TAILQ_ENTRY(batch) unread_entry;
+    struct batch_figures *figures;          /* owned; NULL: none, or told for the last time */
 };
 TAILQ_HEAD(batch_list, batch);
 
@@ -120,6 +124,38 @@ struct tombstone {
     uint64_t number;
     uint8_t id[WIRE_ID];
     char short_id[];
+};
+
+/* ---- figures ---- */
+
+#define HANDLERS_TOLD 64u                   /* apart from the others */
+#define TAIL 512u                           /* bytes of a failure's standard error */
+
+struct handler_figures {
+    char name[WIRE_NAME + 1];
+    uint64_t verdicts[WIRE_VERDICTS], attempts;
+    struct histogram run, wait;
+};
+struct failure {
+    uint8_t batch[WIRE_ID];
+    uint64_t index;
+    uint32_t attempt, signal;
+    Wire__Verdict verdict;
+    Wire__Reason reason;
+    int32_t code;
+    bool settled;
+    char worker[WIRE_NAME + 1], sentence[161];
+    uint8_t tail[TAIL];
+    size_t tail_len;
+};
+struct batch_figures;
+struct figures {
+    struct handler_figures handlers[HANDLERS_TOLD], others;
+    size_t n_handlers;
+    TAILQ_HEAD(, batch_figures) changed;             /* since they were told */
+    struct failure *failures;                        /* to be told; owned, NULL before the first */
+    size_t n_failures;
+    struct histogram commit;
 };
 
 struct registry {
@@ -148,6 +184,8 @@ struct registry {
     struct wire_writer writer;
     struct wire_arena *arena;                        /* restoring only */
     uint64_t results, recorded, duplicates, refused, unregistered, malformed;
+    mono_t now;
+    struct figures figures;
 };
 
 /* ---- register.c ---- */
@@ -195,6 +233,16 @@ void closing_remember(struct batch *batch, const Wire__Closing *closing, uint64_
 
 /* ---- register_ask.c ---- */
 void batch_ask(struct registry *self, const uint8_t id[WIRE_ID], uint64_t from);
+
+/* ---- register_figures.c ---- */
+void figures_begin(struct registry *self);
+void figures_end(struct registry *self);
+/* A report was staged; fresh NULL: all of its tasks count. */
+void figures_report(struct registry *self, struct batch *batch, const Wire__Report *report, const uint8_t *fresh, struct slice body);
+void figures_closed(struct registry *self, struct batch *batch, const Wire__Closing *closing, uint64_t closed);
+void figures_committed(struct registry *self, const struct answer *answer);
+void figures_complete(struct batch *batch);             /* nothing more will be recorded of it */
+void figures_forget(struct batch *batch);
 
 /* ---- register_answer.c ---- */
 /* With room for `columns` bytes. NULL without memory. */

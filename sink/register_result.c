@@ -322,6 +322,7 @@ static void take_verdict(struct registry *self, struct batch *batch, const Wire_
     }
     count_duplicates(self, batch, n_in);
     settle(batch, report, fresh, answer);
+    figures_report(self, batch, report, fresh, body);
     answer->completes = batch_complete_now(self, batch);
     answer_put(self, &answer, batch);
 }
@@ -347,6 +348,8 @@ static void take_attempt(struct registry *self, struct batch *batch, const Wire_
         return;
     }
     attempts_add(batch, fence);
+    if (n_new > 0)
+        figures_report(self, batch, report, NULL, body);
     answer_on_record(answer, batch);
     count_duplicates(self, batch, n_in);
     answer_put(self, &answer, n_new > 0 ? batch : NULL);
@@ -372,7 +375,7 @@ static void take_report(struct registry *self, const Wire__Report *report, struc
 
 void register_result_packed(struct registry *self, mono_t now, const Wire__Result *message, struct slice head, struct slice body)
 {
-    (void)now;
+    self->now = now;
     self->results++;
     /* Fields that nobody here knows were read over, and aren't stored either. */
     if (head.len != wire__result__get_packed_size(message))

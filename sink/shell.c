@@ -37,6 +37,7 @@
 #define GOODBYE_LINGER (500 * NS_PER_MS)
 #define STOOD_STILL NS_PER_S                    /* who stood still so long judges nobody in that turn */
 #define WAITING_FIRST NS_PER_S
+#define FIGURES_EVERY NS_PER_S
 #define WAITING_EVERY (10 * NS_PER_S)
 
 struct shell {
@@ -50,7 +51,7 @@ struct shell {
     struct wire_arena *arena;
     struct wire_writer writer;
     struct loop_hook hook;
-    struct loop_timer tick, waiting, leaving;
+    struct loop_timer tick, waiting, leaving, figures;
     struct loop_watch left;                     /* --leave-with */
     uint64_t flushed;                           /* the last sequence handed to the store */
     bool present, full, paused;
@@ -230,6 +231,14 @@ static bool turn(void *arg)
 static void tick(void *arg)
 {
     (void)arg;
+}
+
+static void tell_figures(void *arg)
+{
+    struct shell *self = arg;
+    struct register_extra extra = {.waiting_bytes = store_waiting(self->store)};
+    register_tell_figures(self->registry, &extra);
+    (void)loop_timer_set(self->loop, &self->figures, mono_add(loop_now(self->loop), FIGURES_EVERY));
 }
 
 static void say_waiting(void *arg)
@@ -499,9 +508,11 @@ static int serve(struct shell *self)
     self->tick = (struct loop_timer){.fire = tick, .arg = self};
     self->waiting = (struct loop_timer){.fire = say_waiting, .arg = self};
     self->leaving = (struct loop_timer){.fire = go_on_leaving, .arg = self};
+    self->figures = (struct loop_timer){.fire = tell_figures, .arg = self};
     self->serving = true;
     loop_add_hook(self->loop, &self->hook);
     (void)loop_timer_set(self->loop, &self->waiting, mono_add(mono_now(), WAITING_FIRST));
+    (void)loop_timer_set(self->loop, &self->figures, mono_add(mono_now(), FIGURES_EVERY));
     net_pause(self->query, false);
     printf("ready results=%s query=%s\n", net_endpoint(self->results), net_endpoint(self->query));
     fflush(stdout);
@@ -513,6 +524,7 @@ static int serve(struct shell *self)
     loop_timer_clear(self->loop, &self->tick);
     loop_timer_clear(self->loop, &self->waiting);
     loop_timer_clear(self->loop, &self->leaving);
+    loop_timer_clear(self->loop, &self->figures);
     if (rc < 0) {
         why_set(&self->why, "the event loop failed: %s", strerror(-rc));
         return EXIT_BUG;

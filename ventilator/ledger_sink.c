@@ -450,6 +450,7 @@ void sink_upward(struct ledger *l, ledger_peer peer, const char *address, const 
     case WIRE__UPWARD__WHAT_RECORDS:    on_records(l, m->records, body); break;
     case WIRE__UPWARD__WHAT_FORGOTTEN:  on_forgotten(l, m->forgotten); break;
     case WIRE__UPWARD__WHAT_GOODBYE:    sink_gone(l, "goodbye"); break;
+    case WIRE__UPWARD__WHAT_FIGURES:    break;      /* of the control tower: nothing is decided by them */
     default:
         l->counts.stale_messages++;
     }

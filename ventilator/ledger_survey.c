@@ -207,6 +207,16 @@ bool ledger_batch_number(const struct ledger *l, const char *short_id, uint64_t 
     return true;
 }
 
+bool ledger_batch_number_of(const struct ledger *l, const uint8_t id[WIRE_ID], uint64_t *ret_number)
+{
+    const struct batch *b;
+    HASH_FIND(hh, l->by_id, id, WIRE_ID, b);
+    if (b == NULL)
+        return false;
+    *ret_number = b->number;
+    return true;
+}
+
 const char *ledger_batch_handler(const struct ledger *l, uint64_t number)
 {
     const struct batch *b;

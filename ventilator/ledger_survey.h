@@ -78,6 +78,7 @@ bool ledger_is_sink(const struct ledger *self, uint64_t session);
 
 /* The id that a batch of this short id has; false: there is none. */
 bool ledger_batch_number(const struct ledger *self, const char *short_id, uint64_t *ret_number);
+bool ledger_batch_number_of(const struct ledger *self, const uint8_t id[WIRE_ID], uint64_t *ret_number);       /* the same, of a full id */
 
 /* Its handler's name; empty: an ad-hoc command, or no such batch. Valid until the next event. */
 const char *ledger_batch_handler(const struct ledger *self, uint64_t number);

@@ -292,6 +292,8 @@ static void on_worker(void *arg, struct net_socket *socket, const struct net_mes
         complain(s, "worker or sink", &why);
         return;
     }
+    if (message->what_case == WIRE__UPWARD__WHAT_FIGURES && s->tower != NULL)
+        tower_take(s->tower, s->ledger, message->session, message->figures, loop_now(s->loop));
     s->speaker = m->who;
     ledger_upward(s->ledger, loop_now(s->loop), m->peer, net_peer_address(socket), message, m->body);
     s->speaker = NULL;

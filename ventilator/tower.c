@@ -277,6 +277,24 @@ static void look_at_batch(void *arg, const struct survey_batch *seen)
     series_add(&batch->series, rate, seen->in_flight, seen->queued, &runs);
 }
 
+static void keep_anyway(void *arg, const struct survey_batch *seen)
+{
+    struct tower_batch *batch = batch_keep(arg, seen);
+    if (batch == NULL)
+        return;
+    batch->last = *seen;
+    batch->settled_before = 0;
+}
+
+struct tower_batch *tower_batch_want(struct tower *self, const struct ledger *ledger, uint64_t number, mono_t now)
+{
+    const struct survey_visitor visitor = {.arg = self, .batch = keep_anyway};
+    struct tower_batch *batch = tower_batch_find(self, number);
+    if (batch == NULL && ledger_survey_batch(ledger, now, number, &visitor))
+        batch = tower_batch_find(self, number);
+    return batch;
+}
+
 /* Those that are not open any more: complete, or purged. */
 static void look_at_ended(struct tower *self, const struct ledger *ledger, mono_t now)
 {

@@ -100,8 +100,7 @@ struct tower {
     size_t n_handlers;
     struct histogram commit, run, wait;         /* run, wait: of all handlers */
     struct histogram run_before, recent_run[10], recent_wait[10], recent_commit[10], wait_before, commit_before;
-    uint64_t sink_results, sink_duplicates, sink_refused, sink_malformed, sink_bitmap_bytes, sink_waiting_bytes, sink_trace_lines,
-             sink_trace_dropped;
+    uint64_t sink_results, sink_recorded, sink_duplicates, sink_refused, sink_waiting_bytes, sink_trace_lines, sink_trace_dropped;
     mono_t sink_told;
 };
 
@@ -111,6 +110,9 @@ void tower_destroy(struct tower **self_p);
 /* Once a second. */
 void tower_sample(struct tower *self, const struct ledger *ledger, mono_t now);
 
+/* The sink's figures, of this session; those of anybody else are passed over. */
+void tower_take(struct tower *self, const struct ledger *ledger, uint64_t session, const Wire__Figures *message, mono_t now);
+
 /* Those that run longest now, at most `most` of them, the oldest first; `batch` or `worker` not 0: of that one only. 0 or -ENOMEM. */
 int tower_oldest(const struct ledger *ledger, mono_t now, size_t most, uint64_t worker, struct tower_planes *ret);
 void tower_planes_release(struct tower_planes *planes);
@@ -118,6 +120,8 @@ void tower_planes_release(struct tower_planes *planes);
 /* The sum of the last ten seconds. */
 struct histogram tower_recent(const struct histogram *ring);
 
-struct tower_batch *tower_batch_find(struct tower *self, uint64_t number);
+struct tower_batch *tower_batch_find(struct tower *self, uint64_t number);      /* NULL: it isn't kept */
+/* The same; if it isn't kept, it is from now on, in the place of the one that moved longest ago. NULL: it is not here, or no memory. */
+struct tower_batch *tower_batch_want(struct tower *self, const struct ledger *ledger, uint64_t number, mono_t now);
 
 #endif

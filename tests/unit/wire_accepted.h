@@ -124,6 +124,13 @@ static const struct sample samples[] = {
     UP(RECORDS, M(BatchRecords, batch_records, .batch = ID16, .known = 1, COUNTS, .bitmap = 1,
         MANY(attempts, Wire__AttemptNote *, &M(AttemptNote, attempt_note, .first = 4000, .count = 5000, .attempts = 1))), 1250000, NULL),
     UP(RECORDS, M(BatchRecords, batch_records, .batch = ID16, .known = 1, MANY(spans, Wire__Span *, &SPAN(0, 5), &SPAN(5, 1))), 0, NULL),
+    UP(FIGURES, M(Figures, figures, .results = 5, .recorded = 4,
+                  .commit = &M(Durations, durations, .n_buckets = 2, .buckets = (uint64_t[]){1, 2}, .sum_us = 300),
+                  MANY(handlers, Wire__HandlerFigures *, &M(HandlerFigures, handler_figures, .handler = TEXT("resize"),
+                       .n_verdicts = 7, .verdicts = (uint64_t[]){0, 4, 0, 0, 0, 0, 0})),
+                  MANY(batches, Wire__BatchFigures *, &M(BatchFigures, batch_figures, .batch = ID16)),
+                  MANY(failures, Wire__FailureNote *, &M(FailureNote, failure_note, .batch = ID16, .index = 7,
+                       .verdict = WIRE__VERDICT__FAILED, .worker = TEXT("w1"), .tail = BYTES("oops")))), 0, NULL),
     UP(FORGOTTEN, M(Forgotten, forgotten, .batch = ID16), 0, NULL),
 
     DOWN(WELCOME, M(Welcome, welcome, .major = 1, .ventilator = ID16, .lane_port = 5600, .lane_epoch = 2, .heartbeat_us = 1000000,
