@@ -272,6 +272,7 @@ static bool may_say(const struct net_identity *who, const Wire__Upward *message)
         return true;
     case WIRE__UPWARD__WHAT_SINK_HELLO: case WIRE__UPWARD__WHAT_REGISTERED: case WIRE__UPWARD__WHAT_RECORDED:
     case WIRE__UPWARD__WHAT_REFUSED: case WIRE__UPWARD__WHAT_RECORDS: case WIRE__UPWARD__WHAT_FORGOTTEN:
+    case WIRE__UPWARD__WHAT_FIGURES:
         return who->role == ROLE_SINK;
     default:
         return who->role == ROLE_WORKER;
