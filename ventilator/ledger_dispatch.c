@@ -12,6 +12,7 @@
 #include <string.h>
 
 #define PASS_STEP      UINT64_C(1048576)        /* of one task at weight 1 */
+#define SMALL_WINDOW   64u
 #define RECALL_LOOKS   16u                      /* idle workers that are tried in one turn */
 #define HIDE_NS        (10 * NS_PER_MS)         /* beyond the round trip: what a turn of the loops may take */
 
@@ -67,6 +68,15 @@ static uint32_t run_credit(const struct worker *w)
     return w->slots + prefetch;
 }
 
+/* Each end makes room for one more task: handed out at once, frames of thousands would become frames of a few, for ever. A large
+ * window is filled again when half of it is free; what is left hides the round trip. */
+static bool has_room(const struct worker *w)
+{
+    if (w->held_bytes >= WINDOW_BYTES)
+        return false;
+    return w->window > 4 * w->slots + SMALL_WINDOW ? w->held <= w->window / 2 : w->held < w->window;
+}
+
 void worker_room(struct ledger *l, struct worker *w)
 {
     if (w->in_room)
@@ -78,7 +88,7 @@ void worker_room(struct ledger *l, struct worker *w)
         return;
     w->window = run_credit(w);
     w->load = (double)w->held / (double)w->slots;
-    if (w->draining || w->cut_off || w->reserved || w->last > 0 || w->held >= w->window || w->held_bytes >= WINDOW_BYTES)
+    if (w->draining || w->cut_off || w->reserved || w->last > 0 || !has_room(w))
         return;
     RB_INSERT(room_tree, &l->room, w);
     w->in_room = true;

@@ -42,7 +42,7 @@ void out_of_memory(void) __attribute__((noreturn));
 #define OPEN_NS         (2 * NS_PER_S)       /* a lane must be confirmed within this */
 #define CLOSE_SLACK_NS  (NS_PER_S / 5)       /* on top of the grace, for the worker's own word to arrive */
 #define LOAD_BYTES      ((size_t)1024 * 1024)
-#define MAX_WINDOW      8192u
+#define MAX_WINDOW      16384u
 #define WINDOW_BYTES    ((uint64_t)8 * 1024 * 1024)
 #define CLIENT_IDLE_NS  (600 * NS_PER_S)
 #define WAITING_MAX     100000u              /* retries that wait in one batch before it dispatches nothing new */

@@ -531,7 +531,8 @@ static void on_finished(struct ledger *l, struct worker *w, const Wire__Finished
     if (n == 0)
         return;
     int64_t each = us_to_ns(m->run_us) / n;
-    w->service = w->service == 0 ? each + 1 : (w->service * 7 + each) / 8;
+    /* 0 would say that nothing is known. */
+    w->service = (w->service == 0 ? each : (w->service * 7 + each) / 8) + 1;
     worker_room(l, w);
 }
 

@@ -70,7 +70,7 @@ struct agent_run {
 /* A task of a bundle that ended before the last one of it that began. */
 struct agent_part {
     int code;                               /* as an exit code */
-    uint32_t run_us, output_len;
+    uint32_t run_ns, output_len;
     bool output_truncated;
     const char *sentence;                   /* or NULL */
 };

@@ -61,11 +61,16 @@ void agent_bundles_split(struct agent *self, mono_t now, const struct batch *bat
 
 /* ---- the end ---- */
 
-static void learn(struct slot *slot, const struct agent_end *end, uint64_t parts_us)
+static void learn(struct slot *slot, const struct agent_end *end, uint64_t parts_ns)
 {
-    uint64_t ns = parts_us * NS_PER_US + (end->run_ns > 0 ? (uint64_t)end->run_ns : 0);
-    uint64_t each = slot->begun > 0 ? ns / slot->begun : BUNDLE_NS;
+    /* The last one's time is seen from outside, with its way there and back: of many it says little. */
+    uint64_t last = end->run_ns > 0 ? (uint64_t)end->run_ns : 0, each = slot->begun > 0 ? last : BUNDLE_NS;
+    if (end->n_parts > 0)
+        each = parts_ns / end->n_parts;
     uint64_t fits = BUNDLE_NS / (each > 0 ? each : 1), most = (uint64_t)slot->begun * GROWS_BY;
+    /* A small one that was done says nothing against a large one; one that was not done does. */
+    if (slot->begun == slot->count && most < slot->batch->bundle)
+        most = slot->batch->bundle;
     uint64_t bundle = fits < most ? fits : most;
     slot->batch->bundle = bundle < 1 ? 1 : bundle < WIRE_BLOCK ? (uint32_t)bundle : WIRE_BLOCK;
 }
@@ -76,7 +81,7 @@ static void fill_part(const struct slot *slot, const struct agent_part *part, st
         .verdict = part->code == 0 ? WIRE__VERDICT__OK : WIRE__VERDICT__FAILED,
         .reason = part->code == 0 ? WIRE__REASON__REASON_NONE : WIRE__REASON__EXIT_CODE, .code = part->code,
         .flags = FLAG_EXIT_CODE | (part->output_truncated ? FLAG_OUTPUT_TRUNCATED : 0U), .slot = slot->number + 1,
-        .run_us = part->run_us, .sentence = part->sentence ? agent_report_sentence(part->sentence) : NULL,
+        .run_us = part->run_ns / NS_PER_US, .sentence = part->sentence ? agent_report_sentence(part->sentence) : NULL,
     };
 }
 
@@ -93,7 +98,7 @@ static void report_parts(struct agent *self, struct slot *slot, const struct age
         struct outcome out;
         fill_part(slot, part, &out);
         out.queued_us = queued_us;
-        queued_us += part->run_us;
+        queued_us += part->run_ns / NS_PER_US;
         if (part->output_len > 0 && sum > end->part_outputs.len)
             out.flags |= FLAG_OUTPUT_TRUNCATED;
         else
@@ -117,7 +122,7 @@ void agent_bundle_ended(struct agent *self, mono_t now, struct slot *slot, const
 {
     bool was_open = slot->open, failed = end->how == AGENT_FAULT || end->how == AGENT_NOT_STARTED;
     mono_t first_began = slot->started;
-    uint64_t parts_us = 0;
+    uint64_t parts_ns = 0;
     if (slot->open) {
         mono_t unused;
         slot->open = false;
@@ -128,16 +133,16 @@ void agent_bundle_ended(struct agent *self, mono_t now, struct slot *slot, const
         agent_queue_put_back(self, now, &slot->rest, slot->begun);
     }
     for (uint32_t i = 0; i < end->n_parts; i++)
-        parts_us += end->parts[i].run_us;
-    learn(slot, end, parts_us);
+        parts_ns += end->parts[i].run_ns;
+    learn(slot, end, parts_ns);
     uint64_t queued_us = (uint64_t)(mono_since(first_began, slot->admitted) / NS_PER_US);
     if (was_open)
-        slot->started = mono_add(first_began, (int64_t)parts_us * NS_PER_US);
+        slot->started = mono_add(first_began, (int64_t)parts_ns);
     else
-        queued_us -= queued_us < parts_us ? queued_us : parts_us;
+        queued_us -= queued_us < parts_ns / NS_PER_US ? queued_us : parts_ns / NS_PER_US;
     if (end->n_parts > 0) {
         report_parts(self, slot, end, queued_us);
         self->ended += end->n_parts;
-        self->finished_run_us += parts_us;
+        self->finished_run_us += parts_ns / NS_PER_US;
     }
 }

@@ -94,13 +94,17 @@ static void on_cancel(struct agent *self, mono_t now, const Wire__CancelTasks *c
     agent_control_confirm(self, cancel->number, dropped, stopping);
 }
 
-static void on_recall(struct agent *self, const Wire__Recall *recall)
+static void on_recall(struct agent *self, mono_t now, const Wire__Recall *recall)
 {
     struct batch *batch = agent_batch_find(self, &recall->batch);
     uint64_t n = 0;
     if (batch) {
         agent_batch_hold(batch);
         n = agent_queue_recall(self, batch, recall->count);
+        if (n < recall->count) {
+            agent_bundles_split(self, now, batch, true);
+            n += agent_queue_recall(self, batch, recall->count - (uint32_t)n);
+        }
         agent_batch_let_go(self, batch);
     }
     agent_control_confirm(self, recall->number, n, 0);
@@ -129,7 +133,7 @@ static void on_message(struct agent *self, mono_t now, const Wire__Lane *message
             agent_outbox_release(self, message->release->fences[i]);
         break;
     case WIRE__LANE__WHAT_RECALL:
-        on_recall(self, message->recall);
+        on_recall(self, now, message->recall);
         break;
     case WIRE__LANE__WHAT_DRAIN:
         agent_drain(self, now);

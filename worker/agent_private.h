@@ -177,8 +177,8 @@ static inline uint64_t agent_slot_current(const struct slot *slot) { return slot
 
 /* ---- agent_bundle.c ---- */
 
-#define BUNDLE_NS (2 * NS_PER_MS)             /* of work, as far as is known */
-#define BUNDLE_SPLIT (5 * NS_PER_MS)          /* what has not begun by then goes back to the queue */
+#define BUNDLE_NS (4 * NS_PER_MS)             /* of work, as far as is known */
+#define BUNDLE_SPLIT (10 * NS_PER_MS)         /* what has not begun by then goes back to the queue */
 #define BUNDLE_TIMEOUT (50 * NS_PER_MS)       /* attempts of a shorter timeout go alone */
 
 /* How many tasks of the frame go to a slot at once. */

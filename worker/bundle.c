@@ -22,7 +22,7 @@
 
 struct result {
     int32_t code;
-    uint32_t run_us, output_len, words_at;
+    uint32_t run_ns, output_len, words_at;
 };
 
 struct bundle {
@@ -150,7 +150,7 @@ bool bundle_take(const struct bundle *self, uint32_t n, struct bundle_part *ret,
         return false;
     for (uint32_t i = 0; i < n; i++) {
         const struct result *from = &self->results[i];
-        ret[i] = (struct bundle_part){.code = from->code, .run_us = from->run_us, .output_len = from->output_len, .words_at = from->words_at};
+        ret[i] = (struct bundle_part){.code = from->code, .run_ns = from->run_ns, .output_len = from->output_len, .words_at = from->words_at};
         if (ret[i].code < 0 || ret[i].code > 255 || ret[i].words_at >= WORDS || ret[i].output_len > OUTPUT - sum)
             return false;
         sum += ret[i].output_len;
@@ -194,12 +194,12 @@ const void *bundle_payload(const struct bundle *self, uint32_t number, size_t *r
     return self->input + self->input_at[number];
 }
 
-bool bundle_leave(struct bundle *self, uint32_t number, int code, const void *output, size_t len, const char *sentence, uint32_t run_us)
+bool bundle_leave(struct bundle *self, uint32_t number, int code, const void *output, size_t len, const char *sentence, uint32_t run_ns)
 {
     size_t words = sentence[0] != '\0' ? strlen(sentence) + 1 : 0;
     if (len > OUTPUT - self->output_end || len > self->max_output || words > WORDS - self->words_end)
         return false;
-    self->results[number] = (struct result){.code = code, .run_us = run_us, .output_len = (uint32_t)len, .words_at = words > 0 ? self->words_end : 0};
+    self->results[number] = (struct result){.code = code, .run_ns = run_ns, .output_len = (uint32_t)len, .words_at = words > 0 ? self->words_end : 0};
     if (len > 0)
         memcpy(self->output + self->output_end, output, len);
     self->output_end += (uint32_t)len;

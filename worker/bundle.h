@@ -45,7 +45,7 @@ mono_t bundle_begun_at(const struct bundle *self);    /* the last one; the begin
 
 struct bundle_part {
     int code;
-    uint32_t run_us, output_len, words_at;     /* words_at: where in the words its sentence begins; 0: none */
+    uint32_t run_ns, output_len, words_at;     /* words_at: where in the words its sentence begins; 0: none */
 };
 /* After the end: how the first `n` ended, their outputs in one block and their sentences in another, which begins and ends with a NUL; both may be NULL
  * for want of memory, or because there are none. False: what stands there can't be, and nothing is set. */
@@ -58,6 +58,6 @@ void bundle_not_inherited(struct bundle *self);    /* what the plugin forks does
 int64_t bundle_claim(struct bundle *self, mono_t now);
 const void *bundle_payload(const struct bundle *self, uint32_t number, size_t *ret_len);    /* aligned, with a NUL behind it */
 /* Leaves a result, to be published by the next claim. False: it doesn't fit, and has to go the usual way. */
-bool bundle_leave(struct bundle *self, uint32_t number, int code, const void *output, size_t len, const char *sentence, uint32_t run_us);
+bool bundle_leave(struct bundle *self, uint32_t number, int code, const void *output, size_t len, const char *sentence, uint32_t run_ns);
 
 #endif

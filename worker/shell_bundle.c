@@ -76,10 +76,10 @@ void shell_parts_take(struct shell_parts *self, struct shell_bundle *bundle, str
         *to = (struct agent_part){.code = 1, .sentence = "the plugin's process wrote over the memory in which it leaves its results"};
         if (!sound)
             continue;
-        *to = (struct agent_part){.code = from->code, .run_us = from->run_us, .output_len = from->output_len};
+        *to = (struct agent_part){.code = from->code, .run_ns = from->run_ns, .output_len = from->output_len};
         if (from->words_at > 0 && self->words)
             to->sentence = (const char *)buf_bytes(self->words) + from->words_at;
-        parts_ns += (int64_t)from->run_us * NS_PER_US;
+        parts_ns += from->run_ns;
     }
     end->parts = self->parts;
     end->n_parts = n;

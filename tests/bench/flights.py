@@ -122,7 +122,7 @@ def pairs(ours, base):
 
 def bench_noop():
     """no-op plugin tasks, durable, end to end: two workers, 64-byte payloads and results"""
-    n = 50_000 if QUICK else 1_000_000
+    n = 200_000 if QUICK else 1_000_000
     path = lines_file(n)
     with cluster() as c:
         ours, base = pairs(lambda: n / timed(c.cli, "submit", "--handler", "bench", "--wait", "--format", "none", "--no-bar", "-a", path)[0],

@@ -281,7 +281,7 @@ static bool goes_on(struct worker *k, uint32_t slot)
         r->record->ok = r->code == 0;
     }
     k->parts[slot][r->begun - 1] = (struct agent_part){
-        .code = r->code, .run_us = (uint32_t)((w->now - r->started) / US), .output_len = (uint32_t)below(w, 20),
+        .code = r->code, .run_ns = (uint32_t)(w->now - r->started), .output_len = (uint32_t)below(w, 20),
         .sentence = r->code != 0 && one_in(w, 2) ? "it says why" : NULL,
     };
     begin(k, slot);
