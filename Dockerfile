@@ -24,7 +24,7 @@ RUN make -j"$(nproc)" programs && make install-programs DESTDIR=/out PREFIX=/usr
 # for the first time takes the folder's owner.
 FROM base AS service
 RUN useradd --system --uid 5555 --home-dir /data --shell /usr/sbin/nologin tarmac \
- && install -d -o tarmac -g tarmac -m 700 /data /keys /roles /roles/ventilator /roles/sink /roles/worker /roles/client
+ && install -d -o tarmac -g tarmac -m 700 /data /keys /keys/ventilator /keys/sink /keys/worker /keys/client
 COPY --from=build /out/usr/local/ /usr/local/
 USER tarmac
 WORKDIR /data

@@ -1,5 +1,5 @@
 /* Results as files: each is written beside its place and renamed into it, so that a file that is there
- * is whole. Whatever the names are made of, they stay inside the folder. */
+ * is whole. Whatever the names are made of, they stay inside the folder, and no task writes over another one. */
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -9,16 +9,28 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#define HASH_NONFATAL_OOM 1                 /* a failed HASH_ADD leaves the handle's tbl NULL */
+#include <uthash.h>
+
 #include "tarmac/template.h"
 #include "ventilator/cli_output.h"
 
 #define NAME_MOST 240      /* with .err behind it, it is a name that file systems take */
+
+/* A name that was given out, and to whom. */
+struct taken {
+    uint64_t index;
+    UT_hash_handle hh;
+    char name[];
+};
 
 struct out_files {
     char *dir;
     int fd;
     struct template *template;
     struct template_line line;
+    bool numbered;                       /* the template makes each task a name of its own: nothing is kept */
+    struct taken *taken;
 };
 
 /* mkdir -p */
@@ -50,6 +62,7 @@ struct out_files *out_files_new(const char *dir, const char *name_template, stru
         return NULL;
     }
     self->fd = -1;
+    self->numbered = strstr(name_template, "{#}") != NULL;
     self->dir = strdup(dir);
     if (!self->dir)
         why_set(why, "there is no memory left");
@@ -72,6 +85,11 @@ void out_files_destroy(struct out_files **self_p)
         return;
     if (self->fd >= 0)
         close(self->fd);
+    struct taken *taken, *next;
+    HASH_ITER(hh, self->taken, taken, next) {
+        HASH_DEL(self->taken, taken);
+        free(taken);
+    }
     template_line_clear(&self->line);
     template_destroy(&self->template);
     free(self->dir);
@@ -109,6 +127,43 @@ int out_files_name(struct out_files *self, const struct stream_task *task, char 
     if (strcmp(out, ".") == 0 || strcmp(out, "..") == 0)
         out[0] = '_';
     return 0;
+}
+
+/* The task's number before the extension: a.png becomes a-17.png. */
+static void add_number(char name[256], uint64_t index)
+{
+    char number[24], whole[300];
+    char *dot = strrchr(name, '.');
+    size_t stem = dot && dot != name ? (size_t)(dot - name) : strlen(name);
+    int n = snprintf(number, sizeof number, "-%" PRIu64, index + 1);
+    size_t room = 255 - (size_t)n - (strlen(name) - stem > 60 ? 60 : strlen(name) - stem);
+    snprintf(whole, sizeof whole, "%.*s%s%.60s", (int)(stem < room ? stem : room), name, number, name + stem);
+    snprintf(name, 256, "%.255s", whole);
+}
+
+/* Two files of one name in different folders, say: the task that comes later gets its number into the name. */
+static int claim(struct out_files *self, uint64_t index, char name[256], struct why *why)
+{
+    struct taken *taken;
+    for (int tries = 0; tries < 8; tries++) {
+        HASH_FIND_STR(self->taken, name, taken);
+        if (taken && taken->index == index)
+            return 0;
+        if (!taken)
+            break;
+        add_number(name, index);
+    }
+    size_t size = strlen(name) + 1;
+    taken = calloc(1, sizeof *taken + size);
+    if (!taken)
+        return why_set(why, "there is no memory left");
+    taken->index = index;
+    memcpy(taken->name, name, size);
+    HASH_ADD_STR(self->taken, name, taken);
+    if (taken->hh.tbl != NULL)
+        return 0;
+    free(taken);
+    return why_set(why, "there is no memory left");
 }
 
 static int write_all(int fd, const uint8_t *bytes, size_t len)
@@ -153,6 +208,8 @@ int out_files_put(struct out_files *self, const struct stream_task *task, struct
     struct why inner;
     if (out_files_name(self, task, name, &inner) < 0)
         return why_set(why, "--out-name: task %" PRIu64 ": %.300s", task->index, inner.text);
+    if (!self->numbered && claim(self, task->index, name, why) < 0)
+        return -1;
     /* What failed without a word leaves no empty file that looks like a result. */
     if ((task->output_len > 0 || task->verdict == WIRE__VERDICT__OK) &&
         put(self, name, task->output, task->output_len, why) < 0)

@@ -98,7 +98,7 @@ const struct option_spec cli_format_options[] = {
     {.name = "out-dir", .type = OPT_STRING, .offset = AT(out_dir), .value = "DIR",
      .help = "Write each task's standard output to a file in DIR, and its standard error, if any, to one that ends in .err."},
     {.name = "out-name", .type = OPT_STRING, .offset = AT(out_name), .value = "TEMPLATE", .preset = "{#}.out",
-     .help = "Names of these files: {} {.} {/} {/.} stand for the value 'file' (see --files) and its parts, {#} for index + 1."},
+     .help = "Names of these files: {} {.} {/} {/.} stand for the value 'file' (see --files) and its parts, {#} for index + 1. Where two tasks would have the same, the later one gets its number into it."},
     {.name = NULL},
 };
 

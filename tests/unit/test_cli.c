@@ -409,6 +409,37 @@ static void content_is(const char *dir, const char *name, const char *expected)
     assert_int_equal(unlink(path), 0);
 }
 
+static void files_of_one_name_stay_apart(void **state)
+{
+    char dir[] = "/tmp/test_cli.XXXXXX";
+    struct why why = {""};
+    struct stream_task task = a_task("first", 5);
+    (void)state;
+    assert_non_null(mkdtemp(dir));
+    struct out_files *files = out_files_new(dir, "{/.}.png", &why);
+    assert_non_null(files);
+    task.errors_len = 0;
+    const uint64_t first = task.index;
+    assert_int_equal(out_files_put(files, &task, &why), 0);
+    task = a_task("second", 6);
+    task.errors_len = 0;
+    task.index = 16;
+    assert_int_equal(out_files_put(files, &task, &why), 0);
+    assert_int_equal(out_files_put(files, &task, &why), 0);    /* again, in the same place */
+    task = a_task("FIRST", 5);
+    task.errors_len = 0;
+    task.index = first;
+    assert_int_equal(out_files_put(files, &task, &why), 0);
+    char name[256], plain[256], apart[300];
+    assert_int_equal(out_files_name(files, &task, name, &why), 0);
+    snprintf(plain, sizeof plain, "%.200s", name);
+    snprintf(apart, sizeof apart, "%.*s-17.png", (int)(strlen(name) - 4), name);
+    content_is(dir, plain, "FIRST");
+    content_is(dir, apart, "second");
+    out_files_destroy(&files);
+    assert_int_equal(rmdir(dir), 0);
+}
+
 static void files_are_whole(void **state)
 {
     char dir[] = "/tmp/test_cli.XXXXXX", sub[64];
@@ -534,7 +565,7 @@ int main(void)
         cmocka_unit_test(defaults), cmocka_unit_test(everything_given), cmocka_unit_test(sources),
         cmocka_unit_test(what_is_refused), cmocka_unit_test(tracing), cmocka_unit_test(spans), cmocka_unit_test(as_json),
         cmocka_unit_test(as_json_what_is_not_text), cmocka_unit_test(as_csv), cmocka_unit_test(exit_codes),
-        cmocka_unit_test(one_line_of_progress), cmocka_unit_test(names_stay_inside), cmocka_unit_test(files_are_whole),
+        cmocka_unit_test(one_line_of_progress), cmocka_unit_test(names_stay_inside), cmocka_unit_test(files_are_whole), cmocka_unit_test(files_of_one_name_stay_apart),
         cmocka_unit_test(a_full_pipe_is_not_waited_for), cmocka_unit_test(a_file_is_written_at_once),
     };
     return cmocka_run_group_tests(tests, ignore_pipes, NULL);
