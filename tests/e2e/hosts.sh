@@ -76,34 +76,40 @@ plug_again() { must ip link set "net-$1" up; }
 
 # ---- the programs on hosts ----
 
+secure=no    # yes: with the keys in $T/keys
+how() { if [ $secure = yes ]; then as=(--keys "$T/keys/$1"); else as=(--insecure); fi; }    # ROLE
+
 ventilator() { on "${client:-c}" "$BIN/ventilator" "$@"; }
 
 place_ventilator() {    # HOST [options]
-    local there host=$1
+    local there as host=$1
     shift
     enter "$host"
+    how ventilator
     CLIENTS=tcp://${ADDRESS[$host]}:5555 WORKERS=tcp://${ADDRESS[$host]}:5556
     export TARMAC_VENTILATOR=$CLIENTS
     start_ready ventilator "${there[@]}" "$BIN/ventilator" serve --data "$T/data-ventilator" --listen "$CLIENTS" \
-        --workers-listen "$WORKERS" --http off --insecure --shutdown-timeout 2s "$@"
+        --workers-listen "$WORKERS" --http off "${as[@]}" --shutdown-timeout 2s "$@"
 }
 
 place_sink() { place_sink_silently "$1" --advertise "${ADDRESS[$1]}" "${@:2}"; }    # HOST [options]
 place_sink_silently() {    # HOST [options]: doesn't say by which host it is reached
-    local there host=$1
+    local there as host=$1
     shift
     enter "$host"
+    how sink
     start_ready sink "${there[@]}" "$BIN/sink" --ventilator "$WORKERS" --data "$T/data-sink" \
         --results-listen "tcp://${ADDRESS[$host]}:5557" --query-listen "tcp://${ADDRESS[$host]}:5558" \
-        --insecure "$@"
+        "${as[@]}" "$@"
 }
 
 # The worker is called as its host.
 place_worker() {    # HOST [options]
-    local there host=$1
+    local there as host=$1
     shift
     enter "$host"
-    start_ready "$host" "${there[@]}" "$BIN/worker" --ventilator "$WORKERS" --name "$host" --slots 2 \
+    how worker
+    start_ready "$host" "${there[@]}" "$BIN/worker" --ventilator "$WORKERS" --name "$host" --slots 2 "${as[@]}" \
         --shutdown-timeout 2s --allow-commands "$@"
 }
 

@@ -9,6 +9,8 @@
  *   pass          everything passes
  *   stop up       nothing passes from FROM to TO any more; down: from TO to FROM; both: either way
  *   close         all connections are closed; new ones are taken
+ *   delay MS      what is read from now on is passed on up to so much later, by chance, each piece anew: so connections
+ *                 overtake each other, and nothing within a connection does; 0: at once
  * A direction that is stopped isn't read: connections stay up and are silent, as with packets that get lost.
  * Neither does the end of a connection pass then. New connections are taken, and are as silent.
  * Ends when standard input ends. */
@@ -22,6 +24,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "common/options.h"
@@ -38,6 +41,7 @@ enum { UP, DOWN };                       /* of `flow`: from the dialling side, a
 struct flow {
     int from, to;
     size_t begin, end;                   /* what is read and not yet written */
+    int64_t due;                         /* when it may be, in ms */
     bool over;                           /* `from` has ended, and `to` was told */
     bool ended;                          /* `from` has ended */
     unsigned char bytes[ROOM];
@@ -54,6 +58,8 @@ static int listeners[PORTS_MOST];
 static unsigned first_port, n_ports;
 static struct pair *pairs;
 static bool stopped[2];
+static uint64_t delay_most;              /* ms */
+static unsigned chance = 1;              /* the same delays each time, as far as the order of events is the same */
 
 static void die(const char *what)
 {
@@ -162,10 +168,18 @@ static void take(unsigned i)
     }
 }
 
+static int64_t now_ms(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
 static bool wants_read(const struct flow *flow, int way) { return !stopped[way] && !flow->ended && flow->begin == flow->end; }
 
 /* What was read before the direction was stopped is held back too. */
-static bool wants_write(const struct flow *flow, int way) { return !stopped[way] && flow->begin < flow->end; }
+static bool holds(const struct flow *flow, int way) { return !stopped[way] && flow->begin < flow->end; }
+static bool wants_write(const struct flow *flow, int way) { return holds(flow, way) && now_ms() >= flow->due; }
 
 /* Moves what can be moved now. false: the connection is broken. */
 static bool move(struct flow *flow, int way)
@@ -177,6 +191,7 @@ static bool move(struct flow *flow, int way)
         flow->ended = n == 0;
         flow->begin = 0;
         flow->end = n > 0 ? (size_t)n : 0;
+        flow->due = delay_most > 0 ? now_ms() + (int64_t)((unsigned)rand_r(&chance) % (delay_most + 1)) : 0;
     }
     if (wants_write(flow, way)) {
         ssize_t n = send(flow->to, flow->bytes + flow->begin, flow->end - flow->begin, MSG_NOSIGNAL);
@@ -202,6 +217,7 @@ static void serve(struct pair *pair)
 
 static void obey(const char *line)
 {
+    struct why why;
     bool both = strcmp(line, "stop both") == 0;
     if (strcmp(line, "pass") == 0) {
         stopped[UP] = stopped[DOWN] = false;
@@ -209,11 +225,13 @@ static void obey(const char *line)
         for (struct pair *pair = pairs; pair < pairs + PAIRS_MOST; pair++)
             if (pair->used)
                 hang_up(pair);
+    } else if (strncmp(line, "delay ", 6) == 0 && parse_u64(line + 6, 0, 60000, &delay_most, &why) == 0) {
+        /* It holds from the next piece on. */
     } else if (both || strcmp(line, "stop up") == 0 || strcmp(line, "stop down") == 0) {
         stopped[UP] |= both || strcmp(line, "stop up") == 0;
         stopped[DOWN] |= both || strcmp(line, "stop down") == 0;
     } else {
-        fprintf(stderr, "relay: '%s' is no command; there are: pass, stop up|down|both, close\n", line);
+        fprintf(stderr, "relay: '%s' is no command; there are: pass, stop up|down|both, close, delay MS\n", line);
         exit(2);
     }
     printf("%s\n", line);
@@ -260,12 +278,23 @@ static nfds_t watch(struct pollfd *fds)
     return n;
 }
 
+/* Until the first piece that waits for its time may go on; -1: none does. */
+static int next_due(void)
+{
+    int64_t next = INT64_MAX, now = now_ms();
+    for (struct pair *pair = pairs; pair < pairs + PAIRS_MOST; pair++)
+        for (int way = UP; pair->used && way <= DOWN; way++)
+            if (holds(&pair->flow[way], way) && pair->flow[way].due > now && pair->flow[way].due < next)
+                next = pair->flow[way].due;
+    return next == INT64_MAX ? -1 : (int)(next - now);
+}
+
 static void run(void)
 {
     static struct pollfd fds[1 + PORTS_MOST + 2 * PAIRS_MOST];
     for (;;) {
         nfds_t n = watch(fds);
-        if (poll(fds, n, -1) < 0 && errno != EINTR)
+        if (poll(fds, n, next_due()) < 0 && errno != EINTR)
             die("poll");
         if (fds[0].revents != 0 && !read_commands())
             return;

@@ -360,3 +360,140 @@ test_lane_ports_are_closed() {
     figure "half of them are refused: a worker is ready after"
     all_is_well 2
 }
+
+# ---- lines that swallow what is large ----
+
+# As where a tunnel's smaller packets are told to nobody: heartbeats pass, payloads don't.
+swallows() { must on "$1" iptables -w -I INPUT ! -i lo -s "${ADDRESS[$2]}" -m length --length 700:65535 -j DROP; }    # HOST FROM
+
+test_large_packets_are_swallowed() {
+    local batch i
+    place_all 3
+    for ((i = 0; i < 12; i++)); do head -c 100000 /dev/zero | tr '\0' "x" >"$T/item-$i"; done
+    swallows w1 v
+    swallows s w2
+    clock
+    batch=$(submit --pipe --files "$T"/item-* -- sh -c 'echo "$TARMAC_INDEX" >>"$0"; cat' "$T/effects")
+    assert_exit 0 ventilator wait "$batch"
+    figure "large packets are swallowed on the way to one worker, and from another to the sink: the batch ends after"
+    assert_exit 0 ventilator results "$batch" --format json
+    assert_each_once "$T/out" 12
+    assert_eq "verdicts" "$(verdicts "$T/out")" "ok=12"
+    assert_eq "tasks that have run" "$(sort -u "$T/effects" | wc -l)" 12
+    must on w1 iptables -w -F INPUT
+    must on s iptables -w -F INPUT
+    wait_for 40 "the results that were held up" has_said 1 ventilator worker_heard
+    all_is_well 3
+}
+
+# ---- delay ----
+
+# Each piece of each connection comes up to 300 ms late: heartbeats after results, releases before reports, cancels
+# on the lane after what was said on the control channel.
+test_connections_overtake_each_other() {
+    local batch first i
+    must ip link set lo up
+    client() { "$@"; }
+    ventilator() { "$BIN/ventilator" "$@"; }
+    start_relay vent 9
+    first=$port
+    WORKERS=tcp://127.0.0.1:$first
+    start_ventilator --lanes $((first + 1))-$((first + 8))
+    start_relay results 1
+    RESULTS=tcp://127.0.0.1:$port
+    start_sink
+    for i in 1 2 3; do
+        start_ready "w$i" "$BIN/worker" --ventilator "tcp://127.0.0.2:$first" --sink "tcp://127.0.0.2:$port" --name "w$i" --slots 2 \
+            --shutdown-timeout 2s --allow-commands
+    done
+    network vent delay 300
+    network results delay 300
+    clock
+    batch=$(submit -- sh -c "$brief" {} "$T/effects" ::: $(seq 100))
+    wait_for 30 "the first results" status_reaches "$batch" ok 10
+    network vent close
+    network results close
+    assert_exit 0 ventilator wait "$batch"
+    figure "100 tasks, up to 300 ms of delay on each piece, and all connections broken once"
+    assert_all_ok "$batch" 100 "$T/effects"
+    printf '# runs that were too many: %s, duplicates: %s\n' "$extra" "$duplicates"
+    batch=$(submit -- sleep 600 ::: 1 2 3 4 5 6 7 8 9 10)
+    wait_for 30 "six attempts" status_reaches "$batch" running 6
+    assert_exit 0 ventilator cancel "$batch"
+    assert_exit 130 ventilator wait "$batch"
+    wait_for 20 "the end of what was cancelled" none_running "sleep 600"
+    assert_eq "lost workers" "$(said ventilator worker_lost)" 0
+    network vent delay 0
+    network results delay 0
+    all_is_well 3
+}
+
+# ---- keys ----
+
+# With keys the handshake is longer: a short cut, a long one, and one in the middle of it.
+test_cuts_with_keys() {
+    local batch
+    hosts v s c w1 w2
+    assert_exit 0 "$BIN/ventilator" keygen "$T/keys"
+    secure=yes
+    export TARMAC_KEYS=$T/keys/client
+    place_ventilator v
+    place_sink s
+    place_worker w1
+    cut v w2
+    enter w2
+    start w2 "${there[@]}" "$BIN/worker" --keys "$T/keys/worker" --ventilator "$WORKERS" --name w2 --slots 2 --shutdown-timeout 2s --allow-commands
+    batch=$(submit -- sh -c "$brief" {} "$T/effects" ::: $(seq 150))
+    wait_for 10 "the first results" status_reaches "$batch" ok 10
+    deaf w1 v
+    lasts 3000
+    hears w1 v
+    mend v w2
+    clock
+    wait_for 30 "both workers" workers_ready 2
+    figure "with keys: ready after a cut in the middle of the first contact"
+    cut v w1
+    deaf s w2
+    clock
+    wait_for 30 "the loss of w1" has_said 1 ventilator worker_lost worker=w1
+    figure "with keys: ventilator and worker are cut apart, the ventilator knows after"
+    mend v w1
+    hears s w2
+    clock
+    wait_for 30 "both workers" workers_ready 2
+    figure "with keys: ready again after"
+    assert_exit 0 ventilator wait "$batch"
+    assert_all_ok "$batch" 150 "$T/effects"
+    all_is_well 2
+}
+
+# ---- many at once ----
+
+# All of them say hello at once when the ventilator is back; and it is killed while they do.
+test_plain_storm_of_hellos() {
+    local n=100 i batch there
+    hosts v s c w1 w2
+    place_ventilator v
+    place_sink s
+    clock
+    for ((i = 1; i <= n; i++)); do
+        enter "w$((1 + i % 2))"
+        start "x$i" "${there[@]}" "$BIN/worker" --ventilator "$WORKERS" --name "x$i" --slots 1 --shutdown-timeout 2s --allow-commands
+    done
+    wait_for 60 "$n workers" workers_ready $n
+    figure "$n workers start at once: all are ready after"
+    batch=$(submit -- sh -c "$brief" {} "$T/effects" ::: $(seq 1000))
+    wait_for 20 "the first results" status_reaches "$batch" ok 100
+    for i in 1 2; do
+        kill -KILL "${PIDS[ventilator]}"
+        ended ventilator 137
+        clock
+        place_ventilator v
+        [ $i -eq 2 ] || wait_for 60 "the first of them" eval 'has_said 10 ventilator worker_ready'
+    done
+    wait_for 60 "$n workers" workers_ready $n
+    figure "$n workers come back to a ventilator that was killed: all are ready after"
+    assert_exit 0 ventilator wait "$batch"
+    assert_all_ok "$batch" 1000 "$T/effects"
+    printf '# runs that were too many: %s, workers lost: %s\n' "$extra" "$(said ventilator worker_lost)"
+}
