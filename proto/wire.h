@@ -115,6 +115,8 @@ const char *wire_state_name(Wire__State state);
 /* W3C trace context. traceparent is 55 characters "00-<32 hex>-<16 hex>-<2 hex>", neither id all zero. */
 bool wire_traceparent_ok(const char *text);
 void wire_traceparent_make(const uint8_t trace_id[16], const uint8_t span_id[8], char out[56]);
+/* The span of an attempt, as its handler hears it in TRACEPARENT and the sink writes it: nothing has to be sent for that. */
+void wire_span_id(const uint8_t batch[WIRE_ID], uint64_t index, uint64_t epoch, uint32_t attempt, uint8_t out[8]);
 void wire_trace_id(const char *traceparent, char out[33]);     /* its 32 hex digits; "" when it is not one */
 bool wire_value_key_ok(const char *key);
 

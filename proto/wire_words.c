@@ -124,6 +124,32 @@ void wire_traceparent_make(const uint8_t trace_id[16], const uint8_t span_id[8],
     memcpy(at, "-01", sizeof "-01");
 }
 
+/* Mixes 64 bits: one to one, so no two tasks of a batch have the same span in one attempt (splitmix64). */
+static uint64_t mixed(uint64_t x)
+{
+    x += UINT64_C(0x9E3779B97F4A7C15);
+    x = (x ^ x >> 30) * UINT64_C(0xBF58476D1CE4E5B9);
+    x = (x ^ x >> 27) * UINT64_C(0x94D049BB133111EB);
+    return x ^ x >> 31;
+}
+
+void wire_span_id(const uint8_t batch[WIRE_ID], uint64_t index, uint64_t epoch, uint32_t attempt, uint8_t out[8])
+{
+    uint64_t h = 0;
+    for (size_t i = 0; i < WIRE_ID; i += 8) {
+        uint64_t word = 0;
+        for (size_t j = 0; j < 8; j++)
+            word = word << 8 | batch[i + j];
+        h = mixed(h ^ word);
+    }
+    h = mixed(mixed(h ^ epoch) ^ attempt);
+    h = mixed(h ^ index);
+    for (size_t j = 0; j < 8; j++)
+        out[j] = (uint8_t)(h >> (56 - 8 * j));
+    if (h == 0)
+        out[7] = 1;         /* a span id of zeros only is none */
+}
+
 void wire_trace_id(const char *traceparent, char out[33])
 {
     size_t n = wire_traceparent_ok(traceparent) ? 32 : 0;

@@ -22,6 +22,8 @@ static const struct option_spec sink_options[] = {
      .help = "where clients ask for results"},
     {.name = "advertise", .type = OPT_STRING, .offset = AT(advertise), .value = "HOST", .preset = "",
      .help = "the host by which workers and clients reach this sink; they try the ventilator's host and this sink's address after it"},
+    {.name = "trace-file", .type = OPT_STRING, .offset = AT(trace_file), .value = "FILE", .preset = "",
+     .help = "one span for each recorded attempt goes to the end of this file, as a line of OTLP JSON; SIGHUP opens it again"},
     {.name = NULL},
 };
 

@@ -12,7 +12,7 @@
 struct config {
     const char *ventilator_text, *results_text, *query_text;     /* as given */
     char ventilator[ENDPOINT_SIZE], results[ENDPOINT_SIZE], query[ENDPOINT_SIZE];
-    const char *data, *advertise, *keys, *health_file;
+    const char *data, *advertise, *keys, *health_file, *trace_file;
     int log_format, log_level;
     bool insecure;
     int64_t leave_with;              /* a descriptor: leave at once when its other end is closed; -1: none */

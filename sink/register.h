@@ -54,6 +54,9 @@ struct register_ports {
      * finds nothing any more): streams may go on */
     void (*moved)(void *arg, const struct register_batch *batch);
     void (*note)(void *arg, int level, const char *event, const char *text);
+    /* A row with these attempts was staged, and flush `sequence` holds it: for traces. fresh: a bitmap of the tasks that it is
+     * about; NULL: all of the report. All is lent. May be NULL */
+    void (*attempts)(void *arg, const struct register_batch *batch, const Wire__Report *report, const uint8_t *fresh, uint64_t sequence);
 };
 
 struct register_config {

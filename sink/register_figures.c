@@ -185,6 +185,8 @@ void figures_report(struct registry *self, struct batch *batch, const Wire__Repo
         histogram_merge(&own->wait, &wait);
     }
     sample_failures(self, batch, report, fresh, body);
+    if (self->ports.attempts)
+        self->ports.attempts(self->ports.arg, &batch->seen, report, fresh, self->last_sequence);
 }
 
 void figures_closed(struct registry *self, struct batch *batch, const Wire__Closing *closing, uint64_t closed)

@@ -24,6 +24,7 @@
 #include "sink/config.h"
 #include "sink/register.h"
 #include "sink/streams.h"
+#include "sink/trace.h"
 
 #define PROGRAM "sink " TARMAC_VERSION
 #define SOCKETS 64
@@ -47,6 +48,9 @@ struct shell {
     struct store *store;
     struct registry *registry;
     struct streams *streams;
+    struct trace *trace;                        /* NULL: no --trace-file */
+    struct linefile_counts traced;              /* as last looked at */
+    bool trace_drops;
     struct net_socket *control, *results, *query;
     struct wire_arena *arena;
     struct wire_writer writer;
@@ -118,6 +122,13 @@ static void port_note(void *arg, int level, const char *event, const char *text)
     log_event((enum log_level)level, event, "text", text, NULL);
 }
 
+static void port_attempts(void *arg, const struct register_batch *batch, const Wire__Report *report, const uint8_t *fresh, uint64_t staged_in)
+{
+    struct shell *self = arg;
+    if (self->trace)
+        trace_staged(self->trace, batch->short_id, batch->options, report, fresh, staged_in, wall_now());
+}
+
 static int port_send(void *arg, net_peer peer, const uint8_t *head, size_t head_len, struct slice body, bool with_body)
 {
     struct shell *self = arg;
@@ -180,6 +191,8 @@ static void take_query(void *arg, struct net_socket *socket, const struct net_me
 static void store_is_committed(void *arg, uint64_t committed)
 {
     struct shell *self = arg;
+    if (self->trace)
+        trace_committed(self->trace, committed);
     if (self->registry)
         register_committed(self->registry, loop_now(self->loop), committed);
 }
@@ -233,10 +246,28 @@ static void tick(void *arg)
     (void)arg;
 }
 
+/* A disk without room stops no recording: spans are dropped, which is said when it begins and when it is over. */
+static void look_at_trace(struct shell *self)
+{
+    struct linefile_counts before = self->traced;
+    trace_count(self->trace, &self->traced);
+    bool drops = self->traced.dropped != before.dropped || self->traced.error != 0;
+    if (drops && !self->trace_drops)
+        log_event(LOG_WARN, "trace_dropped", "file", self->config.trace_file, "spans", log_u64(self->traced.dropped), "text",
+                  self->traced.error != 0 ? strerror(self->traced.error) : "they come faster than they can be written; results are recorded all the same",
+                  NULL);
+    if (!drops && self->trace_drops)
+        log_event(LOG_INFO, "trace_goes_on", "file", self->config.trace_file, "dropped", log_u64(self->traced.dropped), NULL);
+    self->trace_drops = drops;
+}
+
 static void tell_figures(void *arg)
 {
     struct shell *self = arg;
-    struct register_extra extra = {.waiting_bytes = store_waiting(self->store)};
+    if (self->trace)
+        look_at_trace(self);
+    struct register_extra extra = {.waiting_bytes = store_waiting(self->store), .trace_lines = self->traced.written,
+                                   .trace_dropped = self->traced.dropped};
     register_tell_figures(self->registry, &extra);
     (void)loop_timer_set(self->loop, &self->figures, mono_add(loop_now(self->loop), FIGURES_EVERY));
 }
@@ -277,6 +308,11 @@ static void go_on_leaving(void *arg)
 static void on_signal(void *arg, int number)
 {
     struct shell *self = arg;
+    if (number == SIGHUP) {
+        if (self->trace)
+            trace_reopen(self->trace);
+        return;
+    }
     if (self->stopping || !self->serving) {         /* the second one; or restoring still */
         self->stopping = self->restore_stopped = true;
         loop_stop(self->loop);
@@ -396,7 +432,7 @@ static int make_register(struct shell *self)
 {
     struct register_ports ports = {
         .arg = self, .up = port_up, .put = port_put, .remove = port_remove, .append = port_append,
-        .remove_rows = port_remove_rows, .moved = port_moved, .note = port_note,
+        .remove_rows = port_remove_rows, .moved = port_moved, .note = port_note, .attempts = port_attempts,
     };
     struct register_config config = {
         .program = PROGRAM, .advertise = self->config.advertise,
@@ -464,11 +500,21 @@ static bool is_serving(void *arg, char text[NOTIFY_TEXT])
     return counts.ventilator_present && !self->full;
 }
 
+static int open_trace(struct shell *self)
+{
+    struct why why = {""};
+    if (self->config.trace_file[0] == '\0')
+        return 0;
+    self->trace = trace_open(self->config.trace_file, &why);
+    return self->trace ? 0 : why_set(&self->why, "--trace-file %s", why.text);
+}
+
 static int begin(struct shell *self)
 {
-    static const int signals[] = {SIGTERM, SIGINT};
+    static const int signals[] = {SIGTERM, SIGINT, SIGHUP};      /* SIGHUP only where there is a file to open again */
+    size_t n_signals = self->config.trace_file[0] != '\0' ? 3 : 2;
     if (signal(SIGPIPE, SIG_IGN) == SIG_ERR || !(self->loop = loop_new()) || !(self->arena = wire_arena_new())
-        || loop_signals(self->loop, signals, sizeof signals / sizeof *signals, on_signal, self) < 0) {
+        || loop_signals(self->loop, signals, n_signals, on_signal, self) < 0) {
         why_set(&self->why, "no event loop: %s", strerror(errno));
         return EXIT_USAGE;
     }
@@ -480,7 +526,9 @@ static int begin(struct shell *self)
     }
     const struct notify_source source = {.serving = is_serving, .arg = self};
     self->notify = notify_new(self->loop, self->config.health_file, &source, &self->why);
-    return self->notify ? 0 : EXIT_USAGE;
+    if (!self->notify || open_trace(self) < 0)
+        return EXIT_USAGE;
+    return 0;
 }
 
 /* 0, or the exit code with why. */
@@ -534,6 +582,7 @@ static int serve(struct shell *self)
 
 static void end(struct shell *self)
 {
+    trace_close(&self->trace);
     if (self->streams)
         streams_destroy(&self->streams);
     if (self->net)

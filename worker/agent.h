@@ -106,7 +106,6 @@ struct agent_ports {
     /* Of a bundle that runs in the slot no further task begins, after the return of this; with `keep_first` the first one still may. Returns how
      * many have begun (with `keep_first` at least 1), and when the last of them did. May be NULL: then there are no bundles */
     uint32_t (*split)(void *arg, uint32_t slot, bool keep_first, mono_t *ret_begun);
-    void (*random)(void *arg, void *bytes, size_t len);
     /* one line for people and tests: an event name and key=value text; level as in common/log.h */
     void (*note)(void *arg, int level, const char *event, const char *text);
     /* nothing is left to do after a drain: leave. unreleased: results that were given up on */

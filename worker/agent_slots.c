@@ -171,8 +171,7 @@ static void slot_run(struct agent *self, mono_t now, struct slot *slot, struct s
         .extra = slot->extra,
         .budget = mono_is_never(bound) ? -1 : mono_since(bound, now),
     };
-    self->ports.random(self->ports.arg, run.span_id, sizeof run.span_id);
-    run.span_id[7] |= 1;    /* A span id of zeros only is none. */
+    wire_span_id(batch->id, slot->index, slot->epoch, slot->attempt, run.span_id);
     self->ports.run(self->ports.arg, &run);
 }
 

@@ -368,13 +368,6 @@ static uint32_t port_split(void *arg, uint32_t number, bool keep_first, mono_t *
 
 /* ---- the agent's other ports ---- */
 
-static void port_random(void *arg, void *bytes, size_t len)
-{
-    (void)arg;
-    /* So few bytes come whole, and without waiting once the system is up. */
-    BUG_IF(getrandom(bytes, len, 0) != (ssize_t)len);
-}
-
 static void port_note(void *arg, int level, const char *event, const char *text)
 {
     (void)arg;
@@ -510,11 +503,11 @@ static int make_agent(struct worker_shell *self, struct why *why)
     const struct agent_ports ports = {
         .arg = self, .up = port_up, .lane_dial = port_lane_dial, .lane_close = port_lane_close,
         .sink_place = port_sink_place, .result = port_result, .run = port_run, .stop = port_stop, .split = port_split,
-        .random = port_random, .note = port_note, .leave = port_leave,
+        .note = port_note, .leave = port_leave,
     };
     uint64_t session = 0;
     while (session == 0)
-        port_random(self, &session, sizeof session);
+        BUG_IF(getrandom(&session, sizeof session, 0) != (ssize_t)sizeof session);     /* so few bytes come whole */
     const struct agent_config config = worker_config_of_agent(self->config, session);
     self->agent = agent_new(&config, &ports);
     self->command = worker_command_new(self->config->handlers.list, self->config->handlers.n, self->config->submit_to);

@@ -203,7 +203,7 @@ int main(int argc, char **argv)
         fprintf(stderr, "%s\n", why.text);
         return 6;
     }
-    struct register_ports ports = {&self, up, put, drop, append, remove_rows, moved, note};
+    struct register_ports ports = {&self, up, put, drop, append, remove_rows, moved, note, NULL};
     struct register_config settings = {.program = "bench", .session = 1};
     self.registry = register_new(&settings, &ports);
     self.flushed = store_flush(self.store);

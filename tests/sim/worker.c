@@ -62,13 +62,6 @@ static int port_result(void *arg, const Wire__Result *m, struct slice body)
     return rc;
 }
 
-static void port_random(void *arg, void *bytes, size_t len)
-{
-    struct worker *k = arg;
-    for (size_t i = 0; i < len; i++)
-        ((uint8_t *)bytes)[i] = (uint8_t)chance(k->p.world);
-}
-
 static void port_note(void *arg, int level, const char *event, const char *text)
 {
     struct worker *k = arg;
@@ -381,7 +374,7 @@ void worker_start(struct worker *k)
     struct world *w = k->p.world;
     struct agent_ports ports = {
         .arg = k, .up = port_up, .lane_dial = port_lane_dial, .lane_close = port_lane_close, .sink_place = port_sink_place,
-        .result = port_result, .run = port_run, .stop = port_stop, .split = port_split, .random = port_random, .note = port_note, .leave = port_leave,
+        .result = port_result, .run = port_run, .stop = port_stop, .split = port_split, .note = port_note, .leave = port_leave,
     };
     static const char *const words[] = {"resize", "{}", NULL};
     const struct agent_handler handler = {.name = "resize", .kind = AGENT_PLUGIN, .command = words, .bundles = true};

@@ -180,19 +180,12 @@ static inline void port_run(void *arg, const struct agent_run *run)
 {
     struct world *w = arg;
     w->budget = run->budget;
-    assert_int_not_equal(run->span_id[7], 0);
+    assert_memory_not_equal(run->span_id, "\0\0\0\0\0\0\0", sizeof run->span_id);
     say(w, "run slot=%u %c%" PRIu64 ".%u payload=%.*s%s%s\n", run->slot, run->batch[6], run->index, run->attempt,
         (int)run->payload.len, (const char *)run->payload.data, run->handler ? " handler=" : "", run->handler ? run->handler->name : "");
 }
 
 static inline void port_stop(void *arg, uint32_t slot, int64_t grace) { say(arg, "stop slot=%u grace=%" PRId64 "ms\n", slot, grace / MS); }
-
-static inline void port_random(void *arg, void *bytes, size_t len)
-{
-    struct world *w = arg;
-    for (size_t i = 0; i < len; i++)
-        ((uint8_t *)bytes)[i] = (uint8_t)(w->seed = w->seed * 6364136223846793005u + 1);
-}
 
 static inline void port_note(void *arg, int level, const char *event, const char *text)
 {
@@ -210,7 +203,7 @@ static inline void build(struct world *w, uint32_t slots)
 {
     const struct agent_ports ports = {
         .arg = w, .up = port_up, .lane_dial = port_lane_dial, .lane_close = port_lane_close, .sink_place = port_sink_place,
-        .result = port_result, .run = port_run, .stop = port_stop, .random = port_random, .note = port_note, .leave = port_leave,
+        .result = port_result, .run = port_run, .stop = port_stop, .note = port_note, .leave = port_leave,
     };
     static const char *const words[] = {"resize", "{}", NULL};
     const struct agent_handler handler = {.name = "resize", .command = words};

@@ -229,7 +229,7 @@ static inline void world_drop(struct world *w, size_t i)
 static inline void world_start(struct world *w)
 {
     struct register_config config = {.program = "sink 0", .store = "store-store-stor", .session = 7, .results_port = 1, .query_port = 2};
-    struct register_ports ports = {w, world_up, world_put, world_remove, world_append, world_remove_rows, world_moved, world_note};
+    struct register_ports ports = {w, world_up, world_put, world_remove, world_append, world_remove_rows, world_moved, world_note, NULL};
     w->registry = register_new(&config, &ports);
     assert_non_null(w->registry);
 }

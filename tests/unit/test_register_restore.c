@@ -274,7 +274,7 @@ static void a_damaged_row_is_named(void **state)
     struct world *w = world_with_batch(-1);
     struct why why = {""};
     struct register_config config = {.store = "store-store-stor", .session = 7};
-    struct register_ports ports = {w, world_up, world_put, world_remove, world_append, world_remove_rows, world_moved, world_note};
+    struct register_ports ports = {w, world_up, world_put, world_remove, world_append, world_remove_rows, world_moved, world_note, NULL};
     struct registry *other = register_new(&config, &ports);
     uint64_t batch = 0, after;
     for (size_t i = 0; i < w->n_ops; i++)
