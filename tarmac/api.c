@@ -164,11 +164,28 @@ static void on_failed(void *arg, enum client_end end, const char *sentence)
 
 static bool is_up(void *arg) { return client_is_up(((tarmac_client *)arg)->client); }
 
-static int open_client(tarmac_client *self, const char *ventilator, tarmac_failure *failure)
+/* *ret: NULL when there are none. A worker with keys tells its handlers so, in case it has none for them. */
+static int read_keys(const char *dir, bool elsewhere, struct net_keys **ret, tarmac_failure *failure)
+{
+    const char *variable = getenv("TARMAC_KEYS"), *keyed = getenv("TARMAC_KEYED");
+    struct why why;
+    if (!dir && variable)
+        dir = variable;
+    if (dir && *dir)
+        return (*ret = net_keys_read(dir, ROLE_CLIENT, &why)) ? TARMAC_OK : failed(failure, TARMAC_BAD_INPUT, "%s", why.text);
+    if (keyed && *keyed && !elsewhere)
+        return failed(failure, TARMAC_REFUSED, "this handler's ventilator takes connections with keys only, and its worker has none for handlers: "
+                      "start the worker with --handler-keys");
+    return TARMAC_OK;
+}
+
+static int open_client(tarmac_client *self, const char *ventilator, const char *dir, tarmac_failure *failure)
 {
     struct why why;
     char endpoint[256];
     const char *variable = getenv("TARMAC_VENTILATOR");
+    bool elsewhere = ventilator && (!variable || strcmp(ventilator, variable) != 0);
+    struct net_config network = {.max_sockets = MAX_SOCKETS, .max_message = WIRE_MESSAGE};
     if (!ventilator)
         ventilator = variable && *variable ? variable : DEFAULT;
     if (net_endpoint_parse(ventilator, PORT, endpoint, sizeof endpoint, &why) < 0)
@@ -176,7 +193,10 @@ static int open_client(tarmac_client *self, const char *ventilator, tarmac_failu
     self->loop = loop_new();
     if (!self->loop)
         return failed(failure, TARMAC_NO_MEMORY, "no event loop can be made: %s", strerror(errno));
-    self->net = net_new(self->loop, &(struct net_config){.max_sockets = MAX_SOCKETS, .max_message = WIRE_MESSAGE}, &why);
+    int code = read_keys(dir, elsewhere, &network.keys, failure);
+    if (code != TARMAC_OK)
+        return code;
+    self->net = net_new(self->loop, &network, &why);
     if (!self->net)
         return failed(failure, TARMAC_NO_MEMORY, "%s", why.text);
     struct client_config config = {
@@ -189,13 +209,18 @@ static int open_client(tarmac_client *self, const char *ventilator, tarmac_failu
 
 tarmac_client *tarmac_connect(tarmac_context *context, const char *ventilator, tarmac_failure *failure)
 {
+    return tarmac_connect_with_keys(context, ventilator, NULL, failure);
+}
+
+tarmac_client *tarmac_connect_with_keys(tarmac_context *context, const char *ventilator, const char *keys, tarmac_failure *failure)
+{
     tarmac_client *self = calloc(1, sizeof *self);
     if (!self) {
         failed(failure, TARMAC_NO_MEMORY, "there is no memory left");
         return NULL;
     }
     self->turn = (struct loop_timer){.fire = on_turn, .arg = self};
-    int code = open_client(self, ventilator, failure);
+    int code = open_client(self, ventilator, keys, failure);
     if (code == TARMAC_OK) {
         /* Nothing is asked yet, and its absence is a failure all the same. */
         client_want(self->client, +1);

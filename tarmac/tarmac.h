@@ -116,6 +116,9 @@ typedef struct tarmac_batch tarmac_batch;
  * TARMAC_VENTILATOR, else tcp://127.0.0.1:5555. First contact within 10 s and each later absence of at most 60 s, or what
  * the context leaves. NULL: failure says why. */
 TARMAC_API tarmac_client *tarmac_connect(tarmac_context *context, const char *ventilator, tarmac_failure *failure);
+/* The same to a ventilator that has keys. `keys`: a client's folder of what 'ventilator keygen' made; NULL, as in tarmac_connect:
+ * the variable TARMAC_KEYS, else none; "": none. */
+TARMAC_API tarmac_client *tarmac_connect_with_keys(tarmac_context *context, const char *ventilator, const char *keys, tarmac_failure *failure);
 /* Legal at any time; batches made from it must be released before. */
 TARMAC_API void tarmac_disconnect(tarmac_client **self_p);
 

@@ -4,6 +4,7 @@
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "common/bug.h"
@@ -68,6 +69,15 @@ static int cannot_start(struct cli *self, const char *sentence)
     return -1;
 }
 
+/* A worker with keys tells its handlers so, in case it has none for them. For another ventilator it says nothing. */
+static bool lacks_keys(const struct cli_options *options)
+{
+    const char *keyed = getenv("TARMAC_KEYED"), *ours = getenv("TARMAC_VENTILATOR");
+    if (!keyed || !*keyed || (options->keys && *options->keys) || !options->ventilator)
+        return false;
+    return ours && strcmp(ours, options->ventilator) == 0;
+}
+
 int cli_open(struct cli *self, const struct cli_options *options, void (*on_signal)(void *arg, int number), void *arg)
 {
     static const int signals[] = {SIGINT, SIGTERM, SIGHUP};
@@ -80,6 +90,11 @@ int cli_open(struct cli *self, const struct cli_options *options, void (*on_sign
     if (on_signal && loop_signals(self->loop, signals, sizeof signals / sizeof *signals, on_signal, arg) < 0)
         return cannot_start(self, "signals can't be received; are there too many open files?");
     struct net_config config = {.max_sockets = MAX_SOCKETS, .max_message = WIRE_MESSAGE};
+    if (lacks_keys(options)) {
+        cannot_start(self, "this handler's ventilator takes connections with keys only, and its worker has none for handlers: start the worker "
+                           "with --handler-keys, or give --keys here");
+        return self->code = CLI_REFUSED, -1;
+    }
     if (options->keys && options->keys[0] != '\0' && !(config.keys = net_keys_read(options->keys, ROLE_CLIENT, &why))) {
         cannot_start(self, why.text);
         return self->code = EXIT_USAGE, -1;

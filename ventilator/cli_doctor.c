@@ -22,6 +22,8 @@ static const struct option_spec doctor_options[] = {
      .help = "Only what this file, written by a program on this host that was started with --health-file, says: for health checks."},
     {.name = "ventilator", .type = OPT_STRING, .offset = AT(ventilator), .value = "ENDPOINT", .preset = "tcp://127.0.0.1:5555",
      .help = "Where the ventilator listens for clients; the port may be left out."},
+    {.name = "keys", .type = OPT_STRING, .offset = AT(keys), .value = "DIR",
+     .help = "Look at this folder of keys too: a role's, or that of all roles; what runs is asked with a client's keys."},
     {.name = "connect-timeout", .type = OPT_DURATION, .offset = AT(connect_timeout), .value = "D", .preset = "10s",
      .help = "How long the first contact may take."},
     {.name = NULL},
@@ -62,6 +64,15 @@ static int look_at_health(struct doctor *self)
     return codes[health];
 }
 
+/* With keys, but none of a client, what runs would not answer. */
+static bool can_ask(struct doctor *self)
+{
+    if (!self->keys || self->client_keys[0] != '\0')
+        return true;
+    doctor_say(self, FINDING_WARN, "%s: no keys of a client: what runs is not asked", self->keys);
+    return false;
+}
+
 static int run(struct doctor *self, int rest, int argc)
 {
     struct why why, inner;
@@ -84,7 +95,10 @@ static int run(struct doctor *self, int rest, int argc)
         cli_refuse_usage(why.text);
         return EXIT_USAGE;
     }
-    int code = self->data ? doctor_look_at_disk(self) : doctor_reach(self);
+    bool good = self->data || !self->keys || doctor_look_at_keys(self);
+    int code = self->data ? doctor_look_at_disk(self) : can_ask(self) ? doctor_reach(self) : good ? CLI_OK : CLI_NOT_OK;
+    if (!good && code == CLI_OK)
+        code = CLI_NOT_OK;
     return fflush(stdout) != 0 && code == CLI_OK ? CLI_NOT_OK : code;
 }
 

@@ -1,6 +1,6 @@
 /* `ventilator doctor`: one line for each thing that was looked at. cli_doctor.c is the command, cli_doctor_disk.c
  * looks at the folder of a ventilator or a sink, cli_doctor_reach.c at what runs, cli_doctor_ports.c
- * at the names and ports between. */
+ * at the names and ports between, cli_doctor_keys.c at folders of keys. */
 #ifndef VENTILATOR_CLI_DOCTOR_H
 #define VENTILATOR_CLI_DOCTOR_H
 
@@ -12,7 +12,8 @@ struct doctor {
     const char *data;                    /* NULL: what runs */
     bool quick, for_worker;
     const char *health_file;
-    const char *ventilator;              /* as given */
+    const char *ventilator, *keys;       /* as given; keys NULL: none */
+    char client_keys[4096];              /* what of them is a client's, and asks; empty: none */
     char endpoint[256];
     int64_t connect_timeout;
     unsigned warnings, failures;
@@ -24,6 +25,7 @@ void doctor_say(struct doctor *self, enum finding finding, const char *format, .
 
 int doctor_look_at_disk(struct doctor *self);    /* the exit code */
 int doctor_reach(struct doctor *self);
+bool doctor_look_at_keys(struct doctor *self);    /* false: something is wrong with them */
 
 /* What a worker on this host would need. All of these say what they find, and block for some seconds when nobody answers. */
 struct doctor_ports {

@@ -384,7 +384,10 @@ static void out_of_patience(void *arg)
         visit_sink(self);
         return;
     }
-    if (self->reached)
+    const char *refusal = net_refusal(self->socket);
+    if (!self->reached && refusal[0] != '\0')
+        doctor_say(self->doctor, FINDING_FAIL, "the ventilator at %s will not have us: %s", self->doctor->endpoint, refusal);
+    else if (self->reached)
         doctor_say(self->doctor, FINDING_FAIL, "the ventilator at %s took the question, and was silent for %.0f s; look at its log and its load",
                    self->doctor->endpoint, (double)ANSWER_TIME / NS_PER_S);
     else if (self->up)
@@ -410,6 +413,17 @@ static void look_around(struct visit *self)
     doctor_look_at_limits(self->doctor);
 }
 
+static bool open_net(struct visit *self, struct why *why)
+{
+    struct net_config config = {.max_sockets = SOCKETS, .max_message = WIRE_MESSAGE};
+    const char *keys = self->doctor->client_keys;
+    why->text[0] = '\0';
+    if (keys[0] != '\0' && !(config.keys = net_keys_read(keys, ROLE_CLIENT, why)))
+        return false;
+    self->net = net_new(self->loop, &config, why);
+    return true;
+}
+
 static int go(struct visit *self)
 {
     const struct net_callbacks callbacks = {.message = on_reply, .up = ventilator_up, .arg = self};
@@ -421,7 +435,10 @@ static int go(struct visit *self)
     }
     if (!doctor_look_at_name(self->doctor, self->doctor->endpoint))
         return CLI_UNREACHABLE;
-    self->net = net_new(self->loop, &(struct net_config){.max_sockets = SOCKETS, .max_message = WIRE_MESSAGE}, &why);
+    if (!open_net(self, &why)) {
+        cli_refuse_usage(why.text);
+        return EXIT_USAGE;
+    }
     if (self->net)
         self->socket = net_open_for(self->net, NET_DEALER, self->doctor->endpoint, &access, &callbacks, &why);
     if (!self->socket) {
