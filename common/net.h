@@ -103,7 +103,7 @@ int net_send(struct net_socket *socket, net_peer peer, const uint8_t *head, size
 const char *net_peer_address(const struct net_socket *socket);
 
 /* Why the other side of a dialled socket will not have us: "it takes connections with keys only, and we have none; …",
- * ends without a full stop. Empty when the last handshake went well or nobody is there. Lent. */
+ * ends without a full stop. Empty when the last handshake went well or nobody is there. A constant text. */
 const char *net_refusal(const struct net_socket *socket);
 
 bool net_has_keys(const struct net *self);

@@ -45,6 +45,7 @@ struct stream {
     struct net_socket *socket;
     struct loop_timer next_try, patience, tell;
     int64_t ask_pause;
+    const char *refusal;                       /* why the last one that was there would not have us; NULL: it would */
     uint64_t where;                            /* the request that is outstanding */
     uint64_t id;                               /* of the hello or subscription that is current */
     bool welcomed, ever_there, begun, ended, failed;
@@ -79,8 +80,14 @@ static void out_of_patience(void *arg)
     struct why why;
     char took[32];
     format_duration(self->ever_there ? self->client->config.reconnect_timeout : self->client->config.connect_timeout, took);
-    if (self->n_candidates == 0)
+    const char *refusal = net_refusal(self->client->socket);
+    if (refusal[0] != '\0')
+        why_set(&why, "the ventilator at %s, which knows where the sink is, will not have us: %s (tried for %s)", self->client->ventilator, refusal, took);
+    else if (self->n_candidates == 0)
         why_set(&why, "the ventilator at %s has no sink, and none came within %s; start a 'sink' for it", self->client->ventilator, took);
+    else if (self->refusal)
+        why_set(&why, "the sink at %.200s will not have us: %s (tried for %s)", self->candidates[self->candidate < self->n_candidates ? self->candidate : 0],
+                self->refusal, took);
     else
         why_set(&why, "can't reach the sink within %s, tried %.200s%s last; is its query port open from here?", took,
                 self->candidates[self->n_candidates - 1], self->n_candidates > 1 ? " and others," : "");
@@ -315,6 +322,7 @@ static void take_refusal(struct stream *self, const Wire__Refused *refused)
 static void is_there(struct stream *self)
 {
     self->ever_there = true;
+    self->refusal = NULL;
     self->ask_pause = ASK_AGAIN_FIRST;
     loop_timer_clear(self->client->loop, &self->patience);
 }
@@ -389,9 +397,15 @@ static void on_up(void *arg, struct net_socket *socket, bool is_up)
         ask_again_later(self);
 }
 
+static void on_refused(void *arg, struct net_socket *socket, const char *sentence)
+{
+    (void)socket;
+    ((struct stream *)arg)->refusal = sentence;
+}
+
 static void try_next(struct stream *self)
 {
-    struct net_callbacks callbacks = {.message = on_message, .up = on_up, .arg = self};
+    struct net_callbacks callbacks = {.message = on_message, .up = on_up, .refused = on_refused, .arg = self};
     const struct net_access access = {.dials = ROLE_SINK};
     struct why why;
     disconnect(self);

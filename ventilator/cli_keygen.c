@@ -297,11 +297,11 @@ static int add_one(const struct keygen *self, const char *text, struct why *why)
     int r = parse_who(self, "--add", text, &place, why);
     if (r == 0)
         r = begin(self, &place, &pair, &state, why);
+    if (r == 0 && state == REVOKED)
+        r = why_set(why, "--add %.100s: this key was revoked; remove %.200s to have new ones made, or choose another name", text, place.dir);
     if (r == 0)
         r = complete(self, &place, &pair, state, why);
     explicit_bzero(&pair, sizeof pair);
-    if (r == 0 && state == REVOKED)
-        r = why_set(why, "--add %.100s: this key was revoked; remove %.200s to have new ones made, or choose another name", text, place.dir);
     return r;
 }
 
