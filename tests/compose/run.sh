@@ -20,6 +20,7 @@ daemon=
 passed=0 failed=0
 
 . tests/compose/lib.sh
+# shellcheck source=/dev/null
 for file in tests/compose/t_*.sh; do . "$file"; done
 
 # A block of ports that nobody uses, as the numbers inside and outside are to be the same.

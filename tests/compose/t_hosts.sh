@@ -27,6 +27,8 @@ a_worker_elsewhere() {
     # Only those elsewhere are left: each of them brings its results by itself.
     scale 0 && until_true 60 "2 workers elsewhere" n_workers 2 || return 1
     batch=$(submit --range 1-500 -- echo '{}') && recorded_once "$batch" 500 || return 1
+    timeout 120 docker run --rm --user "$(id -u)" -v "$work/client:/keys:ro" -e TARMAC_KEYS=/keys "$TARMAC_IMAGE" ventilator doctor --for-worker \
+        --ventilator "$TARMAC_VENTILATOR" >"$work/doctor" 2>&1 </dev/null || { cat "$work/doctor"; fail "doctor finds something"; return 1; }
     compose run --rm -T keys ventilator keygen --revoke worker=elsewhere /keys || { fail "can't revoke"; return 1; }
     until_true 60 "that revoked workers are gone" n_workers 0
 }
