@@ -61,6 +61,17 @@ void note(struct ledger *l, int level, const char *event, const char *format, ..
     l->port.note(l->port.arg, level, event, text);
 }
 
+const char *note_text(const char *text, bool word, char out[WIRE_NAME + 1])
+{
+    size_t i = 0;
+    for (; text[i] != '\0' && i < WIRE_NAME; i++) {
+        bool bad = text[i] == '"' || text[i] == '\\' || (word && (text[i] == ' ' || text[i] == '='));
+        out[i] = bad ? '_' : text[i];
+    }
+    out[i] = '\0';
+    return out;
+}
+
 /* Shorter than the loss grace, so that a lost worker starts nothing after its tasks were given to others. */
 int64_t lease_ns(const struct ledger *l)
 {

@@ -15,7 +15,7 @@ void owed_recorded(struct ledger *l, struct worker *w)
     if (!w->cut_off)
         return;
     w->cut_off = false;
-    note(l, LOG_INFO, "worker_heard", "worker=%s reason=\"its results reach the sink again\"", w->name);
+    note(l, LOG_INFO, "worker_heard", "worker=%s reason=\"its results reach the sink again\"", w->shown);
     worker_room(l, w);
 }
 
@@ -83,7 +83,7 @@ void owed_judge(struct ledger *l, struct worker *w)
         return;
     if (!w->cut_off)
         note(l, LOG_WARN, "worker_cut_off", "worker=%s unreleased_bytes=%" PRIu64 " reason=\"none of its results reached the sink for %" PRId64
-             " ms\"", w->name, w->unreleased_bytes, mono_since(l->now, w->owed_since) / NS_PER_MS);
+             " ms\"", w->shown, w->unreleased_bytes, mono_since(l->now, w->owed_since) / NS_PER_MS);
     w->cut_off = true;
     worker_room(l, w);
     give_to_others(l, w);

@@ -250,6 +250,7 @@ struct worker {
     bool in_room;                       /* is in the tree of workers with room */
     uint64_t number;                    /* to order equals */
     char *name;
+    char shown[WIRE_NAME + 1];          /* the same for notes: one word */
     char address[64];
     uint64_t session;
     ledger_peer peer;
@@ -420,6 +421,8 @@ void due_set(struct ledger *l, struct due *d, mono_t at, void (*fire)(struct led
 void due_clear(struct ledger *l, struct due *d);
 struct pending *pend(struct ledger *l, enum pending_kind kind, uint64_t sequence);
 void note(struct ledger *l, int level, const char *event, const char *format, ...) __attribute__((format(printf, 4, 5)));
+/* A text of somebody else for a note: what would end a value becomes another character. Returns out. */
+const char *note_text(const char *text, bool word, char out[WIRE_NAME + 1]);
 int64_t us_to_ns(uint64_t us);          /* saturating */
 uint64_t ns_to_us(int64_t ns);          /* negative is 0 */
 int64_t lease_ns(const struct ledger *l);

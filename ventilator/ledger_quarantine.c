@@ -73,7 +73,7 @@ static void recall_all(struct ledger *l, struct worker *w)
 
 static void reserve(struct ledger *l, struct worker *w)
 {
-    note(l, LOG_INFO, "worker_reserved", "worker=%s held=%u", w->name, w->held);
+    note(l, LOG_INFO, "worker_reserved", "worker=%s held=%u", w->shown, w->held);
     w->reserved = true;
     l->n_reserved++;
     TAILQ_INSERT_TAIL(&l->reserved, w, reserved_link);

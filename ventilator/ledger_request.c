@@ -215,6 +215,7 @@ static struct batch *make_batch(struct ledger *l, const uint8_t id[WIRE_ID], con
 void request_submit(struct ledger *l, ledger_peer peer, uint64_t request, const Wire__Submit *s)
 {
     uint8_t submission[WIRE_ID], id[WIRE_ID];
+    char name[WIRE_NAME + 1], handler[WIRE_NAME + 1];
     struct batch *b;
     submission_of(s, submission);
     HASH_FIND(hh_submission, l->by_submission, submission, WIRE_ID, b);
@@ -258,8 +259,8 @@ void request_submit(struct ledger *l, ledger_peer peer, uint64_t request, const 
     }
     batch_journal(l, b);
     pend_for(l, PENDING_SUBMIT, batch_tally(l, b), peer, request, b);
-    note(l, LOG_INFO, "batch_new", "batch=%s name=\"%s\" handler=\"%s\" trace_id=%.32s", b->short_id, b->options->name,
-         b->options->handler, b->options->traceparent + 3);
+    note(l, LOG_INFO, "batch_new", "batch=%s name=\"%s\" handler=\"%s\" trace_id=%.32s", b->short_id, note_text(b->options->name, false, name),
+         note_text(b->options->handler, false, handler), b->options->traceparent + 3);
 }
 
 static const char *chunk_refusal(struct ledger *l, const struct batch *b, const Wire__Chunk *c, Wire__RefusedCode *code)
@@ -357,8 +358,10 @@ static void batch_admitted(struct ledger *l, struct batch *b, const struct pendi
     if (p->upto > b->admitted)
         b->admitted = p->upto;
     /* Its total is told to the sink, once for ever: not before the seal itself is on disk. */
-    if (p->seals && b->admitted == b->staged)
+    if (p->seals && b->admitted == b->staged && !b->sealed) {
         b->sealed = true;
+        note(l, LOG_DEBUG, "batch_sealed", "batch=%s tasks=%" PRIu64, b->short_id, b->admitted);
+    }
     /* What was on its way at the deadline goes with the rest; a cancel, whose turn comes after that, counts what it closes. */
     if (b->too_late && !b->cancelled)
         close_queued(l, b, WIRE__VERDICT__DEADLINE_EXCEEDED, WIRE__REASON__DEADLINE, NULL);
@@ -453,7 +456,7 @@ static void on_drain(struct ledger *l, ledger_peer peer, uint64_t request, const
     w->draining = true;
     worker_room(l, w);
     worker_tell_drain(l, w);
-    note(l, LOG_INFO, "worker_drain", "worker=%s held=%u", w->name, w->held);
+    note(l, LOG_INFO, "worker_drain", "worker=%s held=%u", w->shown, w->held);
     Wire__Draining d = WIRE__DRAINING__INIT;
     d.worker = w->name;
     Wire__Reply answer = WIRE__REPLY__INIT;

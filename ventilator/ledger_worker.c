@@ -93,7 +93,7 @@ static void lane_forget(struct ledger *l, struct worker *w)
 
 static void go_away(struct ledger *l, struct worker *w, const char *reason)
 {
-    note(l, LOG_WARN, "worker_away", "worker=%s held=%u reason=\"%s\"", w->name, w->held, reason);
+    note(l, LOG_WARN, "worker_away", "worker=%s held=%u reason=\"%s\"", w->shown, w->held, reason);
     lane_forget(l, w);
     w->state = WORKER_AWAY;
     worker_room(l, w);
@@ -152,7 +152,7 @@ static void worker_gone(struct ledger *l, struct worker *w, uint32_t losses, con
 {
     char key[300];
     note(l, losses > 0 ? LOG_WARN : LOG_INFO, losses > 0 ? "worker_lost" : "worker_left", "worker=%s held=%u reason=\"%s\"",
-         w->name, w->held, reason);
+         w->shown, w->held, reason);
     l->counts.losses += losses;
     snprintf(key, sizeof key, "worker/%s", w->name);
     l->port.remove(l->port.arg, key);
@@ -348,6 +348,7 @@ static struct worker *worker_new(struct ledger *l, uint64_t session, const char 
         return NULL;
     }
     w->name = copy;
+    note_text(name, true, w->shown);
     w->session = session;
     w->number = l->next_worker++;
     w->owed_since = MONO_NEVER;
@@ -366,11 +367,11 @@ static bool is_alive(const struct ledger *l, const struct worker *w)
 /* Finds or makes the worker of a hello; NULL: refused. */
 static struct worker *hello_worker(struct ledger *l, ledger_peer peer, uint64_t session, const Wire__WorkerHello *h)
 {
-    char sentence[WIRE_SENTENCE];
+    char sentence[WIRE_SENTENCE], shown[WIRE_NAME + 1];
     if (h->major != WIRE_MAJOR) {
         snprintf(sentence, sizeof sentence, "this ventilator speaks protocol %u.%u and the worker's '%.60s' speaks %u.%u; use programs of one release",
                  WIRE_MAJOR, WIRE_MINOR, h->program, h->major, h->minor);
-        note(l, LOG_WARN, "worker_refused", "worker=%s protocol=%u.%u", h->name, h->major, h->minor);
+        note(l, LOG_WARN, "worker_refused", "worker=%s protocol=%u.%u", note_text(h->name, true, shown), h->major, h->minor);
         refuse_peer(l, peer, WIRE__REFUSED_CODE__WRONG_VERSION, sentence);
         return NULL;
     }
@@ -380,7 +381,7 @@ static struct worker *hello_worker(struct ledger *l, ledger_peer peer, uint64_t 
     HASH_FIND(hh_name, l->by_name, h->name, strlen(h->name), named);
     if (named != NULL && is_alive(l, named)) {
         snprintf(sentence, sizeof sentence, "a worker named '%s' is here and alive (from %s); give this one another --name", h->name, named->address);
-        note(l, LOG_WARN, "worker_refused", "worker=%s reason=\"its name is taken\"", h->name);
+        note(l, LOG_WARN, "worker_refused", "worker=%s reason=\"its name is taken\"", note_text(h->name, true, shown));
         refuse_peer(l, peer, WIRE__REFUSED_CODE__REFUSED, sentence);
         return NULL;
     }
@@ -442,7 +443,7 @@ static void on_hello(struct ledger *l, ledger_peer peer, const char *address, ui
     int rc = l->port.lane_open(l->port.arg, lane, &w->lane_port, &endpoint);
     if (rc < 0) {
         free(room);
-        note(l, LOG_ERROR, "no_lane", "worker=%s error=%d", w->name, -rc);
+        note(l, LOG_ERROR, "no_lane", "worker=%s error=%d", w->shown, -rc);
         refuse_peer(l, peer, WIRE__REFUSED_CODE__NOT_NOW, "the ventilator has no free port for another lane; give it a larger range (--lanes)");
         go_away(l, w, "no port for its lane");
         return;
@@ -455,7 +456,7 @@ static void on_hello(struct ledger *l, ledger_peer peer, const char *address, ui
     free(room);
     /* Its hellos may come faster than a lane is given up. */
     due_set(l, &w->due, mono_min(mono_add(l->now, OPEN_NS), given_up_at(l, w)), worker_due, w);
-    note(l, LOG_INFO, "worker_hello", "worker=%s slots=%u held=%u dropped=%zu address=%s", w->name, w->slots, w->held, d.n, w->address);
+    note(l, LOG_INFO, "worker_hello", "worker=%s slots=%u held=%u dropped=%zu address=%s", w->shown, w->slots, w->held, d.n, w->address);
     if (l->waiting_for_workers && l->awaited == NULL)
         workers_back(l);
 }
@@ -536,6 +537,13 @@ static void on_finished(struct ledger *l, struct worker *w, const Wire__Finished
     worker_room(l, w);
 }
 
+static void leaves_by_itself(struct ledger *l, struct worker *w)
+{
+    w->draining = true;
+    worker_room(l, w);
+    note(l, LOG_INFO, "worker_drain", "worker=%s held=%u by=worker", w->shown, w->held);
+}
+
 static void on_returned(struct ledger *l, struct worker *w, const Wire__Returned *m)
 {
     for (size_t i = 0; i < m->n_fences; i++) {
@@ -544,10 +552,8 @@ static void on_returned(struct ledger *l, struct worker *w, const Wire__Returned
         if (b != NULL)
             batch_moved(l, b);
     }
-    if (m->cause == WIRE__RETURN_CAUSE__DRAINED && !w->draining) {
-        w->draining = true;
-        worker_room(l, w);
-    }
+    if (m->cause == WIRE__RETURN_CAUSE__DRAINED && !w->draining)
+        leaves_by_itself(l, w);
 }
 
 void worker_tell_drain(struct ledger *l, struct worker *w)
@@ -589,7 +595,7 @@ static void on_opened(struct ledger *l, struct worker *w)
     if (w->draining)
         worker_tell_drain(l, w);                 /* asked for while its lane was down */
     worker_room(l, w);
-    note(l, LOG_INFO, "worker_ready", "worker=%s slots=%u held=%u", w->name, w->slots, w->held);
+    note(l, LOG_INFO, "worker_ready", "worker=%s slots=%u held=%u", w->shown, w->slots, w->held);
 }
 
 /* One whose lane stands still hears of no cancel: it may go on, and start nothing, until its lane moves again. */
@@ -611,10 +617,8 @@ static void on_heartbeat(struct ledger *l, struct worker *w, uint64_t lane_epoch
     w->queued = h->queued;
     owed_told(l, w, h->unreleased);
     w->busy = h->busy;
-    if (h->draining != w->draining && h->draining) {
-        w->draining = true;
-        worker_room(l, w);
-    }
+    if (h->draining && !w->draining)
+        leaves_by_itself(l, w);
     char *hosts[3], *results[1], *queries[1];
     Wire__SinkPlace place = WIRE__SINK_PLACE__INIT;
     Wire__HeartbeatAnswer answer = WIRE__HEARTBEAT_ANSWER__INIT;

@@ -25,6 +25,7 @@
 #include "common/net.h"
 #include "common/notify.h"
 #include "common/store.h"
+#include "ventilator/audit.h"
 #include "ventilator/http.h"
 #include "ventilator/lanes.h"
 #include "ventilator/ledger.h"
@@ -43,6 +44,10 @@ struct serve {
     struct dialer *sink;
     struct store *store;
     struct ledger *ledger;
+    struct audit *audit;
+    struct linefile_counts audited;        /* as last looked at */
+    bool audit_drops;
+    struct loop_timer audit_look;
     struct tower *tower;
     struct http *http;                 /* NULL: off */
     struct wire_arena *arena;
@@ -74,6 +79,7 @@ static int send_to(struct serve *s, struct net_socket *socket, net_peer peer, co
 static int port_reply(void *arg, ledger_peer client, const Wire__Reply *m)
 {
     struct serve *s = arg;
+    audit_answered(s->audit, wall_now(), client, m);
     if (client == HTTP_PEER && s->http != NULL) {
         http_reply(s->http, m);
         return 0;
@@ -226,8 +232,9 @@ static void port_random(void *arg, void *bytes, size_t len)
 
 static void port_note(void *arg, int level, const char *event, const char *text)
 {
-    (void)arg;
+    struct serve *s = arg;
     log_text((enum log_level)level, event, text);
+    audit_note(s->audit, wall_now(), event, text);
 }
 
 static void port_leave(void *arg)
@@ -243,13 +250,25 @@ static void complain(struct serve *s, const char *from, const struct why *why)
         log_event(LOG_WARN, "malformed_message", "from", from, "why", why->text, NULL);
 }
 
+/* By the name of its key where there are keys, else by where it is. */
+static void audit_client(struct serve *s, struct net_socket *socket, const struct net_message *m, const Wire__Request *request)
+{
+    char by[160];
+    const char *address = net_peer_address(socket);
+    if (m->who != NULL)
+        snprintf(by, sizeof by, "key:%s", m->who->name);
+    else
+        snprintf(by, sizeof by, "client:%s", address[0] != '\0' ? address : "local");
+    audit_asked(s->audit, wall_now(), m->peer, by, request);
+}
+
 static void on_client(void *arg, struct net_socket *socket, const struct net_message *m)
 {
-    (void)socket;
     struct serve *s = arg;
     const Wire__Request *request;
     struct why why = {""};
     if (wire_read_request(s->arena, m->head, m->head_len, m->body.len, &request, &why) == 0) {
+        audit_client(s, socket, m, request);
         ledger_request(s->ledger, loop_now(s->loop), m->peer, request, m->body);
         return;
     }
@@ -357,6 +376,10 @@ static void on_give_up(void *arg)
 static void on_signal(void *arg, int signal)
 {
     struct serve *s = arg;
+    if (signal == SIGHUP) {
+        audit_reopen(s->audit);
+        return;
+    }
     if (s->stopping) {
         loop_stop(s->loop);
         return;
@@ -396,8 +419,10 @@ static bool on_turn(void *arg)
 
 static void on_http_request(void *arg, const char *who, const Wire__Request *request)
 {
-    (void)who;
     struct serve *s = arg;
+    char by[160];
+    snprintf(by, sizeof by, "http:%s", who);
+    audit_asked(s->audit, wall_now(), HTTP_PEER, by, request);
     ledger_request(s->ledger, loop_now(s->loop), HTTP_PEER, request, (struct slice){0});
 }
 
@@ -480,6 +505,35 @@ static int open_sockets(struct serve *s)
     return s->lanes != NULL && s->sink != NULL ? 0 : fail(s, EXIT_BUSY, "no memory to begin with");
 }
 
+/* What the file has no room for is said when that begins and when it is over; nothing waits for it. */
+static void look_at_audit(void *arg)
+{
+    struct serve *s = arg;
+    struct linefile_counts before = s->audited;
+    if (!audit_count(s->audit, &s->audited))
+        return;
+    bool drops = s->audited.dropped != before.dropped || s->audited.error != 0;
+    if (drops && !s->audit_drops)
+        log_event(LOG_ERROR, "audit_dropped", "file", s->config.audit_file, "lines", log_u64(s->audited.dropped), "why",
+                  s->audited.error != 0 ? strerror(s->audited.error) : "they come faster than they can be written", NULL);
+    if (!drops && s->audit_drops)
+        log_event(LOG_INFO, "audit_goes_on", "file", s->config.audit_file, "dropped", log_u64(s->audited.dropped), NULL);
+    s->audit_drops = drops;
+    loop_timer_set(s->loop, &s->audit_look, mono_add(loop_now(s->loop), NS_PER_S));
+}
+
+static int open_audit(struct serve *s)
+{
+    struct why why = {""};
+    char sentence[sizeof why.text + 32];
+    s->audit = audit_open(s->config.audit_file, &why);
+    s->audit_look = (struct loop_timer){.fire = look_at_audit, .arg = s};
+    if (s->audit != NULL)
+        return loop_timer_set(s->loop, &s->audit_look, mono_add(mono_now(), NS_PER_S));
+    snprintf(sentence, sizeof sentence, "--audit-file %s", why.text);
+    return fail(s, EXIT_USAGE, sentence);
+}
+
 /* Several ventilators on one machine are normal: the default port is not worth an error. */
 static int open_http(struct serve *s)
 {
@@ -502,8 +556,8 @@ static int open_http(struct serve *s)
 
 static int open_loop(struct serve *s)
 {
-    static const int signals[] = {SIGTERM, SIGINT};
-    if ((s->loop = loop_new()) == NULL || loop_signals(s->loop, signals, 2, on_signal, s) < 0 || (s->arena = wire_arena_new()) == NULL)
+    static const int signals[] = {SIGTERM, SIGINT, SIGHUP};      /* SIGHUP only where there is a file to open again */
+    if ((s->loop = loop_new()) == NULL || loop_signals(s->loop, signals, s->config.audit_file != NULL ? 3 : 2, on_signal, s) < 0 || (s->arena = wire_arena_new()) == NULL)
         return fail(s, EXIT_BUSY, "no memory or no descriptors to begin with");
     s->timer = (struct loop_timer){.fire = on_timer, .arg = s};
     s->give_up = (struct loop_timer){.fire = on_give_up, .arg = s};
@@ -583,11 +637,13 @@ static void close_all(struct serve *s)
         loop_remove_hook(s->loop, &s->hook);
         loop_timer_clear(s->loop, &s->timer);
         loop_timer_clear(s->loop, &s->give_up);
+        loop_timer_clear(s->loop, &s->audit_look);
         loop_unwatch(s->loop, &s->leave);
     }
     notify_destroy(&s->notify);
     net_destroy(&s->net);
     loop_destroy(&s->loop);
+    audit_close(&s->audit);
     wire_arena_destroy(&s->arena);
     wire_writer_release(&s->writer);
     if (s->config.remove_dir != NULL)
@@ -596,7 +652,7 @@ static void close_all(struct serve *s)
 
 static int serve(struct serve *s)
 {
-    if (open_loop(s) < 0 || open_notify(s) < 0 || open_store(s) < 0 || open_sockets(s) < 0 || open_ledger(s) < 0
+    if (open_loop(s) < 0 || open_audit(s) < 0 || open_notify(s) < 0 || open_store(s) < 0 || open_sockets(s) < 0 || open_ledger(s) < 0
         || open_http(s) < 0)
         return -1;
     loop_add_hook(s->loop, &s->hook);

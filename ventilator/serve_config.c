@@ -49,6 +49,7 @@ static const struct option_spec options[] = {
     {.name = "http", .type = OPT_STRING, .offset = AT(http), .value = "HOST:PORT", .preset = "127.0.0.1:8080", .given_offset = AT(http_given), .help = "Where the control tower listens: the page, JSON and /metrics; off: nowhere. The default goes without when it is taken."},
     {.name = "http-token", .type = OPT_STRING, .offset = AT(http_token), .value = "TOKEN", .help = "What viewers must know, or, with a slash, the file that has it; needed when --http is not on loopback."},
     {.name = "http-name", .type = OPT_STRINGS, .offset = AT(http_names), .value = "NAME", .help = "A host name by which viewers call the control tower, beside its addresses; may be given several times."},
+    {.name = "audit-file", .type = OPT_STRING, .offset = AT(audit_file), .value = "FILE", .help = "One line for each state change of a batch or worker, and for each action of a person, goes to the end of this file; SIGHUP opens it again."},
     {.name = "heartbeat", .type = OPT_DURATION, .offset = AT(heartbeat), .value = "D", .preset = "1s", .help = "Between two signs of life."},
     {.name = "loss-grace", .type = OPT_DURATION, .offset = AT(loss_grace), .value = "D", .preset = "2s", .help = "How long a worker whose connection closed may take to come back before its tasks run elsewhere."},
     {.name = "silence", .type = OPT_DURATION, .offset = AT(silence), .value = "D", .preset = "10s", .help = "How long a connected worker may be silent before it is given up."},

@@ -22,7 +22,7 @@ struct serve_config {
     uint64_t max_losses, max_payload, result_credit;
     int log_format, log_level;
     bool insecure;
-    const char *http_token;           /* NULL: none */
+    const char *http_token, *audit_file;        /* NULL: none */
     struct string_list http_names;
     bool http_given;                  /* else a port that is taken is no error */
     int64_t http_tick, http_silence;
