@@ -102,7 +102,7 @@ const struct net_identity *lines_who(struct net_socket *socket, zmq_msg_t *part,
     if (fd >= 0 && inode_of(fd, &inode))
         shutdown(fd, SHUT_RDWR);
     const char *address = zmq_msg_gets(part, "Peer-Address");
-    net_say_once(net, "peer_refused", address ? address : "", socket->access.port ? socket->access.port : "", "its key was revoked");
+    net_say_once(net, "peer_refused", address ? address : "", socket->access.port, "its key was revoked");
     return NULL;
 }
 

@@ -221,8 +221,10 @@ struct net_socket *net_open_for(struct net *self, enum net_kind kind, const char
     if (!socket)
         return why_set(why, "%s: no memory for a socket", endpoint), errno = ENOMEM, NULL;
     socket->access = *access;
+    if (!access->port)
+        socket->access.port = "nobody";
     if (self->keys && rules[kind].binds)
-        snprintf(socket->domain, sizeof socket->domain, "%.12s/%u", access->port ? access->port : "nobody", socket->serial);
+        snprintf(socket->domain, sizeof socket->domain, "%.12s/%u", socket->access.port, socket->serial);
     int r = socket->endpoint ? make_handle(socket) : -ENOMEM;
     if (r < 0) {
         endpoint_refuse(word, -r, why);
