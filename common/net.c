@@ -256,6 +256,8 @@ void net_tell_up(struct net_socket *socket, bool up)
     if (socket->up == up)
         return;
     socket->up = up;
+    if (up)
+        socket->refusal = NOT_REFUSED;    /* the monitor tells later */
     if (socket->callbacks.up)
         socket->callbacks.up(socket->callbacks.arg, socket, up);
 }
