@@ -348,7 +348,7 @@ static int64_t measure_write(void)
 static bool has_printed(const struct host *self, int64_t took)
 {
     int waiting = 0;
-    if (took < self->write_ns / 2)
+    if (took < self->write_ns / 4 * 3)
         return false;
     return ioctl(STDERR_FILENO, FIONREAD, &waiting) == 0 && waiting > 0;
 }
