@@ -14,7 +14,7 @@
 #define PASS_STEP      UINT64_C(1048576)        /* of one task at weight 1 */
 #define SMALL_WINDOW   64u
 #define RECALL_LOOKS   16u                      /* idle workers that are tried in one turn */
-#define HIDE_NS        (10 * NS_PER_MS)         /* beyond the round trip: what a turn of the loops may take */
+#define HIDE_NS        (20 * NS_PER_MS)         /* beyond the round trip: what a worker may take to tell of an end, and a turn of the loops */
 
 int ready_cmp(const struct batch *a, const struct batch *b)
 {

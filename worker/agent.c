@@ -111,6 +111,7 @@ struct agent *agent_new(const struct agent_config *config, const struct agent_po
     self->control.lease_until = self->start_again = self->sink_again = (mono_t){INT64_MIN};
     self->control.last_hello_at = (mono_t){INT64_MIN / 2};
     self->cut_at = self->leave_by = MONO_NEVER;
+    self->flushed = (mono_t){INT64_MIN / 2};
     self->columns = agent_columns_new();
     if (config_copy(&self->config, config) < 0 || agent_slots_new(self) < 0 || !self->columns)
         agent_destroy(&self);
@@ -204,6 +205,15 @@ static bool may_leave(const struct agent *self, mono_t now)
 
 /* ---- the tick ---- */
 
+/* With more to run others will end soon: they share one message and one commit. Nothing waits for company that does not come. */
+static bool waits_for_company(const struct agent *self, mono_t now)
+{
+    for (size_t i = 0; i < TELL_LISTS; i++)
+        if (i != TELL_FINISHED && self->tell[i].n > 0)
+            return false;
+    return !self->draining && !TAILQ_EMPTY(&self->queue) && agent_busy(self) > 0 && mono_before(now, mono_add(self->flushed, FLUSH_EVERY));
+}
+
 static mono_t next_tick(const struct agent *self, mono_t now)
 {
     const struct due *first = agent_due_first(&self->due);
@@ -212,6 +222,8 @@ static mono_t next_tick(const struct agent *self, mono_t now)
         next = mono_min(next, first->at);
     if (!TAILQ_EMPTY(&self->fresh))
         next = mono_min(next, self->started_due);
+    if (!TAILQ_EMPTY(&self->lists[REPORT_OPEN]) || self->tell[TELL_FINISHED].n > 0)
+        next = mono_min(next, mono_add(self->flushed, FLUSH_EVERY));
     if (self->draining)
         next = mono_min(next, self->cut ? self->leave_by : self->cut_at);
     if (!TAILQ_EMPTY(&self->queue) && mono_before(now, self->start_again))
@@ -232,8 +244,11 @@ mono_t agent_tick(struct agent *self, mono_t now, bool caught_up)
     agent_control_tick(self, now, caught_up);
     agent_slots_start(self, now);
     agent_slots_report_started(self, now);
-    agent_outbox_seal(self);
-    agent_control_flush(self);
+    if (!waits_for_company(self, now)) {
+        agent_outbox_seal(self);
+        agent_control_flush(self);
+        self->flushed = now;
+    }
     agent_outbox_send(self, now);
     if (may_leave(self, now)) {
         leave(self);

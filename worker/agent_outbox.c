@@ -75,66 +75,89 @@ static bool is_plain(const struct report *report)
     return report->n_outcomes == report->count && !outcome->sentence && !outcome->extra;
 }
 
+static size_t bodies_of(const struct report *report) { return report->bytes - (size_t)report->count * TASK_COST; }
+
 static bool may_join(const struct report *open, const struct report *report)
 {
-    return open && open->batch == report->batch && open->epoch == report->epoch && open->attempt == report->attempt
+    return open && open->list == REPORT_OPEN && open->batch == report->batch && open->epoch == report->epoch && open->attempt == report->attempt
         && open->kind == report->kind && open->first + open->count == report->first
-        && open->first / WIRE_BLOCK == report->first / WIRE_BLOCK && is_plain(open) && is_plain(report)
-        && open->bytes - (size_t)open->count * TASK_COST + body_of(&report->own) <= WIRE_FRAME_BODY;
+        && open->first / WIRE_BLOCK == (report->first + report->count - 1) / WIRE_BLOCK && is_plain(open) && is_plain(report)
+        && bodies_of(open) + bodies_of(report) <= WIRE_FRAME_BODY;
 }
 
-static int join(struct report *open, const struct report *report)
+static int make_room(struct report *open, uint32_t wanted)
 {
-    if (open->count == open->room) {
-        uint32_t room = open->room * 4 < WIRE_BLOCK ? open->room * 4 : WIRE_BLOCK;
-        struct outcome *old = open->outcomes == &open->own ? NULL : open->outcomes;
-        struct outcome *outcomes = realloc(old, room * sizeof *outcomes);
-        if (!outcomes)
-            return -ENOMEM;
-        if (!old)
-            outcomes[0] = open->own;
-        open->outcomes = outcomes;
-        open->room = room;
-    }
-    open->outcomes[open->count++] = report->own;
-    open->n_outcomes = open->count;
+    if (wanted <= open->room)
+        return 0;
+    uint32_t room = open->room * 4 > wanted ? open->room * 4 : wanted;
+    struct outcome *old = open->outcomes == &open->own ? NULL : open->outcomes;
+    struct outcome *outcomes = realloc(old, room * sizeof *outcomes);
+    if (!outcomes)
+        return -ENOMEM;
+    if (!old)
+        outcomes[0] = open->own;
+    open->outcomes = outcomes;
+    open->room = room;
     return 0;
+}
+
+/* The outcomes of `report` are the open one's then, and are forgotten there. */
+static int join(struct report *open, struct report *report)
+{
+    if (make_room(open, open->count + report->count) < 0)
+        return -ENOMEM;
+    memcpy(open->outcomes + open->count, report->outcomes, report->count * sizeof *report->outcomes);
+    open->count += report->count;
+    open->n_outcomes = open->count;
+    open->bytes += report->bytes;
+    report->n_outcomes = 0;
+    return 0;
+}
+
+/* One that an open report has taken in. */
+static void swallowed(struct agent *self, struct report *report)
+{
+    if (report->list == REPORT_OPEN) {
+        RB_REMOVE(report_tree, &self->reports, report);
+        TAILQ_REMOVE(&self->lists[REPORT_OPEN], report, entry);
+    }
+    agent_report_destroy(self, &report);
 }
 
 void agent_outbox_put(struct agent *self, struct report **report_p)
 {
     struct report *report = *report_p;
     *report_p = NULL;
-    size_t bytes = body_of(&report->own) + TASK_COST;
+    report->bytes = body_of(&report->own) + TASK_COST;
     self->unreleased += report->count;
-    self->unreleased_bytes += bytes;
-    self->finished_bytes += bytes;
-    if (may_join(self->open, report) && join(self->open, report) == 0) {
-        self->open->bytes += bytes;
-        /* What it held is the open one's now. */
-        agent_batch_let_go(self, report->batch);
-        free(report);
-        return;
+    self->unreleased_bytes += report->bytes;
+    self->finished_bytes += report->bytes;
+    struct report *after = RB_NFIND(report_tree, &self->reports, report);
+    struct report *before = after ? RB_PREV(report_tree, &self->reports, after) : RB_MAX(report_tree, &self->reports);
+    if (may_join(before, report) && join(before, report) == 0) {
+        swallowed(self, report);
+        report = before;
+    } else {
+        RB_INSERT(report_tree, &self->reports, report);
+        report->list = REPORT_OPEN;
+        TAILQ_INSERT_TAIL(&self->lists[REPORT_OPEN], report, entry);
     }
-    agent_outbox_seal(self);
-    report->bytes = bytes;
+    if (after && after->list == REPORT_OPEN && may_join(report, after) && join(report, after) == 0)
+        swallowed(self, after);
     self->open = report;
-    RB_INSERT(report_tree, &self->reports, report);
-    TAILQ_INSERT_TAIL(&self->lists[REPORT_UNSENT], report, entry);
 }
 
 int agent_outbox_add(struct agent *self, const struct report *like, struct outcome *outcome)
 {
     struct report one = *like;
-    size_t bytes = body_of(outcome) + TASK_COST;
     one.own = *outcome;
     one.outcomes = &one.own;
     one.count = one.n_outcomes = 1;
+    one.bytes = body_of(outcome) + TASK_COST;
     if (may_join(self->open, &one) && join(self->open, &one) == 0) {
-        self->open->bytes += bytes;
         self->unreleased++;
-        self->unreleased_bytes += bytes;
-        self->finished_bytes += bytes;
+        self->unreleased_bytes += one.bytes;
+        self->finished_bytes += one.bytes;
         return 0;
     }
     struct report *report = agent_report_new();
@@ -154,10 +177,26 @@ int agent_outbox_add(struct agent *self, const struct report *like, struct outco
     return 0;
 }
 
+static void move_to(struct agent *self, struct report *report, unsigned list)
+{
+    TAILQ_REMOVE(&self->lists[report->list], report, entry);
+    TAILQ_INSERT_TAIL(&self->lists[list], report, entry);
+    report->list = list;
+}
+
+static void seal_one(struct agent *self, struct report *report)
+{
+    if (report->list != REPORT_OPEN)
+        return;
+    agent_report_seal(report);
+    move_to(self, report, REPORT_UNSENT);
+}
+
 void agent_outbox_seal(struct agent *self)
 {
-    if (self->open)
-        agent_report_seal(self->open);
+    struct report *report;
+    while ((report = TAILQ_FIRST(&self->lists[REPORT_OPEN])) != NULL)
+        seal_one(self, report);
     self->open = NULL;
 }
 
@@ -202,7 +241,7 @@ void agent_outbox_release(struct agent *self, const Wire__Fence *fence)
                          .attempt = fence->attempt};
     if (!key.batch)
         return;
-    agent_outbox_seal(self);
+    self->open = NULL;
     uint64_t end = fence->first + fence->count;
     struct report *report = RB_NFIND(report_tree, &self->reports, &key), *next;
     /* The one before may reach into the fence. */
@@ -211,6 +250,7 @@ void agent_outbox_release(struct agent *self, const Wire__Fence *fence)
         report = before;
     for (; report && is_of(report, &key) && report->first < end; report = next) {
         next = RB_NEXT(report_tree, &self->reports, report);
+        seal_one(self, report);
         uint64_t from = report->first > fence->first ? report->first : fence->first;
         uint64_t to = report->first + report->count < end ? report->first + report->count : end;
         if (to - from == report->count)
@@ -221,13 +261,6 @@ void agent_outbox_release(struct agent *self, const Wire__Fence *fence)
 }
 
 /* ---- sending ---- */
-
-static void move_to(struct agent *self, struct report *report, unsigned list)
-{
-    TAILQ_REMOVE(&self->lists[report->list], report, entry);
-    TAILQ_INSERT_TAIL(&self->lists[list], report, entry);
-    report->list = list;
-}
 
 static void fetch_due(struct agent *self, mono_t now)
 {

@@ -27,6 +27,7 @@
 
 #define OPEN_WITHIN (2 * NS_PER_S)            /* from welcome to the lane's `open` */
 #define HELLO_PAUSE (250 * NS_PER_MS)         /* between two hellos at least */
+#define FLUSH_EVERY (10 * NS_PER_MS)          /* what has ended is told together with what ends so soon after, while more waits to be run */
 #define STARTED_EVERY (20 * NS_PER_MS)        /* between two reports of what has started */
 #define SINK_FULL_PAUSE (50 * NS_PER_MS)      /* until a result that found no room is tried again */
 #define LEAVE_MARGIN NS_PER_S
@@ -205,13 +206,13 @@ struct outcome {
 enum { FLAG_OUTPUT_TRUNCATED = 1, FLAG_ERRORS_TRUNCATED = 2, FLAG_SWEPT = 4, FLAG_EXIT_CODE = 8 };
 
 #define RESEND_LEVELS 5                       /* 5, 10, 20, 40 and 60 s */
-enum { REPORT_UNSENT = RESEND_LEVELS, REPORT_LISTS };
+enum { REPORT_UNSENT = RESEND_LEVELS, REPORT_OPEN, REPORT_LISTS };
 
 /* The results of consecutive tasks of one dispatch. While it is open, the next one may join. */
 struct report {
     RB_ENTRY(report) node;
     TAILQ_ENTRY(report) entry;
-    unsigned list;                            /* a resend level, or REPORT_UNSENT */
+    unsigned list;                            /* a resend level, REPORT_UNSENT, or REPORT_OPEN: neighbours may join it */
     unsigned level;                           /* the next one */
     mono_t resend_at;
     struct batch *batch;
@@ -232,11 +233,11 @@ RB_HEAD(report_tree, report);
 
 struct report *agent_report_new(void);
 void agent_report_destroy(struct agent *self, struct report **report_p);
-/* Takes the report, filled but for its place: it is kept until it is released. May join the one before it. */
+/* Takes the report, filled but for its place: it is kept until it is released. May join those beside it. */
 void agent_outbox_put(struct agent *self, struct report **report_p);
 /* The same for one more outcome, which is taken: 0, or -ENOMEM and it is released. `first` of `like` is its index. */
 int agent_outbox_add(struct agent *self, const struct report *like, struct outcome *outcome);
-void agent_outbox_seal(struct agent *self);         /* nothing joins the last one any more */
+void agent_outbox_seal(struct agent *self);         /* nothing joins those that are here any more: they are to be sent */
 void agent_outbox_release(struct agent *self, const Wire__Fence *fence);
 void agent_outbox_send(struct agent *self, mono_t now);
 void agent_outbox_send_again(struct agent *self);   /* everything, as if it had never been sent */
@@ -333,7 +334,8 @@ struct agent {
 
     struct report_tree reports;
     struct report_list lists[REPORT_LISTS];
-    struct report *open;                      /* the one that the next result may join */
+    struct report *open;                      /* the one that the last result joined; NULL: none */
+    mono_t flushed;                           /* when what had ended was last told */
     uint64_t unreleased, unreleased_bytes;
     bool sink_up;
     mono_t sink_again;

@@ -1,11 +1,15 @@
 /* The baselines: what libzmq and the system do when nothing else is asked of them.
  *   bench_bare pipe TASKS FRAME BYTES    PUSH -> PULL,PUSH -> PULL in three processes, FRAME tasks of BYTES in a message
  *   bench_bare spawn RUNS AT_ONCE        posix_spawn of /bin/true, so many at a time
+ *   bench_bare share TASKS US...         a process for each US that naps so long for each task, all from one counter
  * Each prints one number: tasks a second. */
+#include <poll.h>
 #include <spawn.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -15,6 +19,7 @@
 #include "common/options.h"
 
 #define FRAMES_WAITING 1000
+#define SHARERS 64
 
 static void die(const char *what)
 {
@@ -112,6 +117,33 @@ static double spawn_loop(uint64_t runs, uint64_t at_once)
     return (double)runs / ((double)mono_since(mono_now(), began) / (double)NS_PER_S);
 }
 
+static void nap_for_all(_Atomic uint64_t *next, uint64_t tasks, uint64_t us)
+{
+    while (atomic_fetch_add(next, 1) < tasks) {
+        mono_t until = mono_add(mono_now(), (int64_t)us * NS_PER_US);
+        for (int64_t left; (left = mono_since(until, mono_now())) > 0;) {
+            struct timespec wait = {.tv_sec = left / NS_PER_S, .tv_nsec = left % NS_PER_S};
+            ppoll(NULL, 0, &wait, NULL);
+        }
+    }
+    _exit(0);
+}
+
+/* The best that can be done: nobody waits while there is a task. */
+static double share(uint64_t tasks, const uint64_t *us, int n)
+{
+    _Atomic uint64_t *next = mmap(NULL, sizeof *next, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (next == MAP_FAILED)
+        die("no memory");
+    mono_t began = mono_now();
+    for (int i = 0; i < n; i++)
+        if (fork() == 0)
+            nap_for_all(next, tasks, us[i]);
+    while (wait(NULL) > 0)
+        ;
+    return (double)tasks / ((double)mono_since(mono_now(), began) / (double)NS_PER_S);
+}
+
 static uint64_t number(int argc, char **argv, int at, uint64_t preset)
 {
     uint64_t value = preset;
@@ -125,7 +157,12 @@ int main(int argc, char **argv)
 {
     if (argc > 1 && strcmp(argv[1], "pipe") == 0)
         printf("%.0f\n", pipeline(number(argc, argv, 2, 1000000), number(argc, argv, 3, 100), number(argc, argv, 4, 64)));
-    else
+    else if (argc > 3 && argc < 3 + SHARERS && strcmp(argv[1], "share") == 0) {
+        uint64_t us[SHARERS];
+        for (int i = 3; i < argc; i++)
+            us[i - 3] = number(argc, argv, i, 1000);
+        printf("%.1f\n", share(number(argc, argv, 2, 1000), us, argc - 3));
+    } else
         printf("%.0f\n", spawn_loop(number(argc, argv, 2, 1000), number(argc, argv, 3, 2)));
     return 0;
 }

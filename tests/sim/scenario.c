@@ -137,7 +137,7 @@ static void choose_plan(struct world *w, unsigned i)
         p->options.handler = (char *)(uintptr_t)(one_in(w, 12) ? "unheard-of" : "resize");
         if (strcmp(p->options.handler, "unheard-of") == 0)
             p->total = 3;
-        p->micro = one_in(w, 2);
+        p->micro = one_in(w, 4);
     } else {
         p->options.command = words;
         p->options.n_command = 1;

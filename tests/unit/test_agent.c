@@ -327,9 +327,9 @@ static void a_cancel_drops_and_stops(void **state)
               "returned cause=5 a6+1@1.1\nconfirmed 9 dropped=1 stopping=0\n");
     end_killed(w, 1);
     end_ok(w, 0, "");
-    tick(w);
+    pass(w, 10 * MS);
     EXPECT(w, "run slot=0 a4.1 payload=e\nrun slot=1 a5.1 payload=ff\nfinished a1+1@1.1 a0+1@1.1\n"
-              "result a1+1@1.1 cancelled cancel slot=2\nresult a0+1@1.1 ok slot=1 flags=8\n");
+              "result a0+2@1.1 ok cancelled - cancel slot=1,2 flags=8,0\n");
     end_ok(w, 0, "");
     tick(w);
     EXPECT(w, "run slot=0 a7.1 payload=h\nfinished a4+1@1.1\nresult a4+1@1.1 ok slot=1 flags=8\n");

@@ -186,7 +186,7 @@ static void nothing_starts_without_a_lease(void **state)
     EXPECT(w, "beat 2 read=3\nstarted a0+2@1.1\n");
     assert_false(counts(w).lease_valid);
     end_ok(w, 0, "");
-    tick(w);
+    pass(w, 10 * MS);
     EXPECT(w, "finished a0+1@1.1\nresult a0+1@1.1 ok slot=1 flags=8\n");
     answer(w, 99);
     tick(w);
@@ -278,7 +278,7 @@ static void unreleased_results_hold_back_new_starts(void **state)
     tick(w);
     forget_trace(w);
     end_ok(w, 0, big);
-    tick(w);
+    pass(w, 10 * MS);
     EXPECT(w, "finished a0+1@1.1\nresult a0+1@1.1 ok slot=1 flags=8 body=1048576 bytes\n");
     release(w, batch_a, 0, 1, 1);
     tick(w);
