@@ -191,7 +191,7 @@ RUN_TESTS = B=$(B) SAN=$(SAN) tools/run-tests.sh
 
 .PHONY: setup test unit fault sim e2e asan tsan lint fuzz bench bench-quick bench-setup demo
 setup:    ## installs the Debian packages that are missing
-	@tools/setup.sh build
+	@tools/setup.sh build metrics
 
 test: setup    ## installs what is missing, builds, runs every test
 	@$(BUILD) programs library tests

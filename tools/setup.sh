@@ -1,7 +1,7 @@
 #!/bin/bash
 # Installs the Debian packages that are missing, and says which. With everything in place it asks
 # dpkg once and is done.
-# usage: tools/setup.sh [build|lint|fuzz|bench|containers]...      without a group: build
+# usage: tools/setup.sh [build|metrics|lint|fuzz|bench|containers]...      without a group: build
 set -eu
 PATH=/usr/sbin:/usr/bin:/sbin:/bin
 
@@ -12,6 +12,7 @@ declare -A groups=(
     [build]="gcc libc6-dev make pkg-config libzmq3-dev libczmq-dev libprotobuf-c-dev
              protobuf-c-compiler libsqlite3-dev libjansson-dev libmicrohttpd-dev uthash-dev libbsd-dev libncurses-dev libcmocka-dev
              curl imagemagick iproute2 iptables jq procps python3 sqlite3 tmux util-linux"
+    [metrics]="prometheus"
     [fuzz]="clang libclang-rt-dev"
     [bench]="beanstalkd parallel redis-server"
     [lint]="clang universal-ctags shellcheck git"
