@@ -245,9 +245,11 @@ static void nobody_yet(void *arg, const struct net_identity *who)
 static int read_lists(struct net_keys *self, struct why *why)
 {
     struct why first = {""};
-    for (int role = 0; role < NET_ROLES; role++)
-        if (needs[self->role].admits & ROLE_BIT(role))
-            snprintf(self->lists[role].path, sizeof self->lists[role].path, "%s/allow/%ss", self->dir, net_role_name((enum net_role)role));
+    char path[PATH_MAX];
+    for (int role = 0; role < NET_ROLES; role++) {
+        snprintf(path, sizeof path, "%s/allow/%ss", self->dir, net_role_name((enum net_role)role));
+        memcpy(self->lists[role].path, path, sizeof path);
+    }
     net_keys_reread(self, nobody_yet, keep_first, &first);
     return first.text[0] == '\0' ? 0 : why_set(why, "%s", first.text);
 }

@@ -17,18 +17,26 @@ FOLDER = None
 class Cluster:
     """A ventilator, a sink and workers on free ports of loopback, in a folder on a real disk."""
 
-    def __init__(self, workers=2, slots=1, delays=None, options=()):
+    def __init__(self, workers=2, slots=1, delays=None, options=(), keys=False):
         self.folder = tempfile.mkdtemp(prefix="cluster-", dir=FOLDER)
         self.children = []
         self.env = {k: v for k, v in os.environ.items() if not k.startswith("TARMAC_")}
-        ready = self.start("ventilator", "serve", "--data", "v", "--listen", "tcp://127.0.0.1:0",
+        self.keys = keys
+        if keys:
+            self.cli("keygen", "keys")
+        ready = self.start("ventilator", "serve", *self.key_of("ventilator"), "--data", "v", "--listen", "tcp://127.0.0.1:0",
                            "--workers-listen", "tcp://127.0.0.1:0", "--lanes", "0", "--http", "off", "--shutdown-timeout", "2s")
         self.env["TARMAC_VENTILATOR"] = ready["clients"]
         self.dial = ready["workers"]
-        self.start("sink", "--ventilator", self.dial, "--data", "s", "--results-listen", "tcp://127.0.0.1:0",
+        if keys:
+            self.env["TARMAC_KEYS"] = os.path.join(self.folder, "keys/client")
+        self.start("sink", *self.key_of("sink"), "--ventilator", self.dial, "--data", "s", "--results-listen", "tcp://127.0.0.1:0",
                    "--query-listen", "tcp://127.0.0.1:0")
         for i in range(workers):
             self.worker(f"w{i + 1}", slots[i] if isinstance(slots, list) else slots, delays[i] if delays else 0, options)
+
+    def key_of(self, role):
+        return ("--keys", f"keys/{role}") if self.keys else ()
 
     def start(self, name, *args):
         out = open(os.path.join(self.folder, f"{name}-{len(self.children)}.log"), "w+b")
@@ -49,7 +57,7 @@ class Cluster:
         handlers = os.path.join(self.folder, f"{name}.json")
         with open(handlers, "w") as file:
             json.dump({"bench": {"kind": "plugin", "plugin": f"{BUILD}/tests/bench/plugin_bench.so", "argument": str(delay)}}, file)
-        self.start("worker", "--ventilator", self.dial, "--name", name, "--slots", str(slots), "--handlers", handlers,
+        self.start("worker", *self.key_of("worker"), "--ventilator", self.dial, "--name", name, "--slots", str(slots), "--handlers", handlers,
                    "--allow-commands", "--shutdown-timeout", "2s", "--cgroup", "off", *options)
         return self.children[-1]
 
@@ -128,6 +136,16 @@ def bench_noop():
         ours, base = pairs(lambda: n / timed(c.cli, "submit", "--handler", "bench", "--wait", "--format", "none", "--no-bar", "-a", path)[0],
                            lambda: bare("pipe", 5 * n, 100, 64))
     return {"noop": figure(ours, base, base_name="libzmq pipeline, frames of 100", target="1000000/s")}
+
+
+def bench_keys():
+    """the same with keys (CURVE on every socket), beside a system without"""
+    n = 100_000 if QUICK else 500_000
+    path = lines_file(n)
+    run = lambda c: n / timed(c.cli, "submit", "--handler", "bench", "--wait", "--format", "none", "--no-bar", "-a", path)[0]
+    with cluster(keys=True) as keyed, cluster() as plain:
+        ours, base = pairs(lambda: run(keyed), lambda: run(plain))
+    return {"keys": figure(ours, base, base_name="without keys")}
 
 
 def is_there(program):
