@@ -2,7 +2,9 @@
  * of the turn; what was committed goes back to the register, which tells everybody.
  *
  * Results are not read while the disk is full or too much waits for it: then the sockets' buffers
- * fill, and the workers feel it. */
+ * fill, and the workers feel it. When the disk stays full, the port is closed until there is room: a connection on which
+ * nothing is taken is given up by its sender's system (ZMQ_TCP_MAXRT) and made anew, and libzmq would keep what it had
+ * received of each old one. */
 #include "sink/shell.h"
 
 #include <errno.h>
@@ -30,6 +32,8 @@
 #define SOCKETS 64
 #define PAUSE_AT ((size_t)16 * 1024 * 1024)     /* bytes that wait for the disk */
 #define RESUME_AT ((size_t)8 * 1024 * 1024)
+#define CLOSE_AFTER (5 * NS_PER_S)              /* of a full disk; less than MAXRT */
+#define BIND_EVERY (100 * NS_PER_MS)            /* when a port isn't free again yet */
 #define RESTORE_ROWS 4096u
 #define RESTORE_BYTES ((size_t)8 * 1024 * 1024)
 #define QUIET (200 * NS_PER_MS)                 /* leaving: nothing came for so long … */
@@ -59,6 +63,8 @@ struct shell {
     struct loop_watch left;                     /* --leave-with */
     uint64_t flushed;                           /* the last sequence handed to the store */
     bool present, full, paused;
+    mono_t paused_at;
+    char results_at[ENDPOINT_SIZE];             /* while `results` is closed: where it was */
     struct notify *notify;
     bool stopping, drained;                     /* taking in what is on the way; then nothing more */
     mono_t stop_at, last_result;
@@ -216,14 +222,42 @@ static void store_has_failed(void *arg, const char *sentence)
 
 /* ---- each turn ---- */
 
-static void look_at_intake(struct shell *self)
+static int open_intake(struct shell *self, const char *endpoint, struct why *why)
+{
+    const struct net_callbacks callbacks = {.message = take_result, .arg = self};
+    const struct net_access access = {.port = "results", .admits = ROLE_BIT(ROLE_WORKER) | ROLE_BIT(ROLE_VENTILATOR)};
+    self->results = net_open_for(self->net, NET_RESULTS_IN, endpoint, &access, &callbacks, why);
+    return self->results ? 0 : -1;
+}
+
+static void close_intake(struct shell *self)
+{
+    snprintf(self->results_at, sizeof self->results_at, "%s", net_endpoint(self->results));
+    log_event(LOG_INFO, "results_closed", "endpoint", self->results_at, "text", "until there is room on the disk; the workers keep what they have", NULL);
+    net_close(&self->results);
+}
+
+/* When to look again, whatever happens. */
+static mono_t look_at_intake(struct shell *self, mono_t now)
 {
     size_t waiting = store_waiting(self->store);
     bool pause = self->full || self->drained || waiting > PAUSE_AT || (self->paused && waiting > RESUME_AT);
-    if (pause == self->paused)
-        return;
-    self->paused = pause;
-    net_pause(self->results, pause);
+    struct why why;
+    if (!pause && !self->results && open_intake(self, self->results_at, &why) < 0)
+        return mono_add(now, BIND_EVERY);
+    if (pause != self->paused) {
+        self->paused = pause;
+        self->paused_at = now;
+        if (self->results)
+            net_pause(self->results, pause);
+    }
+    if (!self->full || !self->results)
+        return MONO_NEVER;
+    mono_t close_at = mono_add(self->paused_at, CLOSE_AFTER);
+    if (!mono_reached(now, close_at))
+        return close_at;
+    close_intake(self);
+    return MONO_NEVER;
 }
 
 static bool turn(void *arg)
@@ -233,7 +267,7 @@ static bool turn(void *arg)
     mono_t next = register_tick(self->registry, loop_now(self->loop), caught_up);
     next = mono_min(next, streams_turn(self->streams));
     self->flushed = store_flush(self->store);
-    look_at_intake(self);
+    next = mono_min(next, look_at_intake(self, loop_now(self->loop)));
     if (self->drained && register_drained(self->registry))
         loop_stop(self->loop);
     /* Without memory for the timer the loop comes back at once. */
@@ -451,16 +485,14 @@ static int make_register(struct shell *self)
 static int bind_sockets(struct shell *self)
 {
     struct net_config config = {.max_sockets = SOCKETS, .max_message = WIRE_MESSAGE};
-    const struct net_callbacks results = {.message = take_result, .arg = self}, query = {.message = take_query, .arg = self};
-    const struct net_access for_results = {.port = "results", .admits = ROLE_BIT(ROLE_WORKER) | ROLE_BIT(ROLE_VENTILATOR)};
+    const struct net_callbacks query = {.message = take_query, .arg = self};
     const struct net_access for_queries = {.port = "queries", .admits = ROLE_BIT(ROLE_CLIENT)};
     if (self->config.keys[0] != '\0' && !(config.keys = net_keys_read(self->config.keys, ROLE_SINK, &self->why)))
         return EXIT_USAGE;
     self->net = net_new(self->loop, &config, &self->why);
     if (!self->net)
         return EXIT_USAGE;
-    self->results = net_open_for(self->net, NET_RESULTS_IN, self->config.results, &for_results, &results, &self->why);
-    if (self->results)
+    if (open_intake(self, self->config.results, &self->why) == 0)
         self->query = net_open_for(self->net, NET_ROUTER, self->config.query, &for_queries, &query, &self->why);
     if (!self->query)
         return errno == EADDRINUSE ? EXIT_BUSY : EXIT_USAGE;

@@ -100,6 +100,18 @@ static void go_away(struct ledger *l, struct worker *w, const char *reason)
     due_set(l, &w->due, mono_add(l->now, l->config.loss_grace), worker_due, w);
 }
 
+/* What passes heartbeats and swallows payloads is, most of the time, a tunnel with smaller packets than it admits. */
+static void lane_closed(struct ledger *l, struct worker *w)
+{
+    char reason[200] = "its lane closed";
+    int64_t still = mono_since(l->now, w->moved);
+    bool swallowed = w->sequence > w->sequence_read && still > l->config.silence / 2 && mono_since(l->now, w->heard) < 3 * l->config.heartbeat;
+    if (swallowed)
+        snprintf(reason, sizeof reason, "its lane closed: nothing on it arrived for %" PRId64 " s while its heartbeats did; do large packets (MTU) pass to %s?",
+                 still / NS_PER_S, w->address[0] != '\0' ? w->address : "it");
+    go_away(l, w, reason);
+}
+
 void ledger_lane(struct ledger *l, mono_t now, uint64_t lane, bool is_up)
 {
     l->now = now;
@@ -110,7 +122,7 @@ void ledger_lane(struct ledger *l, mono_t now, uint64_t lane, bool is_up)
         return;
     w->lane_up = is_up;
     if (!is_up) {
-        go_away(l, w, "its lane closed");
+        lane_closed(l, w);
         return;
     }
     if (w->open_sent)

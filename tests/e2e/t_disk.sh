@@ -128,6 +128,10 @@ test_full_disk_of_the_sink() {
     assert_exit 0 ventilator results "$ending" --format json
     assert_eq "verdicts" "$(verdicts "$T/out")" "cancelled=5"
     status_is "$big" sink_full true || fail "there is room again, and nobody has made any"
+    # What nobody reads is not taken in again and again by connections that are made anew.
+    wait_for 20 "the port for results to be closed" says sink results_closed
+    has_no_port() { ! listening_ports "$1" | grep -qx "$2"; }
+    wait_for 10 "the port to be gone" has_no_port "${PIDS[sink]}" "${RESULTS##*:}"
 
     rm "$DISK/ballast" "$DISK/more_ballast"
     assert_exit 0 timeout $((60 * PATIENCE)) "$BIN/ventilator" wait "$big"
