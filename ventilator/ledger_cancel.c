@@ -103,38 +103,38 @@ static void cancel_due(struct ledger *l, void *owner)
     cancel_free(l, c);
 }
 
-static uint64_t flying_in(struct batch *b, const struct worker *w, uint64_t first, uint64_t count)
+/* Adds what flies of it to the count of the worker that has it. */
+static void count_flying_in(struct batch *b, uint64_t first, uint64_t count)
 {
-    uint64_t n = 0, end = first + count < first ? UINT64_MAX : first + count;
+    uint64_t end = first + count < first ? UINT64_MAX : first + count;
     for (struct flight *f = flight_after(b, first); f != NULL && f->first < end; f = RB_NEXT(flight_tree, &b->flights, f)) {
         uint64_t at = first;
         uint32_t run;
-        if (f->worker != w)
-            continue;
-        while ((run = flight_open_run(f, &at)) > 0 && at < end) {
-            n += run < end - at ? run : end - at;
+        while (f->worker != NULL && (run = flight_open_run(f, &at)) > 0 && at < end) {
+            f->worker->flying += run < end - at ? run : end - at;
             at += run;
         }
     }
-    return n;
 }
 
-static uint64_t flying_of(struct batch *b, const struct worker *w, const struct cancel *c)
+/* For each worker at once: workers and flights are both thousands. */
+static void count_flying(struct ledger *l, struct batch *b, const struct cancel *c)
 {
-    uint64_t n = 0;
+    for (struct worker *w = l->by_session; w != NULL; w = w->hh.next)
+        w->flying = 0;
     if (c->n_tasks == 0)
-        return flying_in(b, w, 0, b->admitted);
+        count_flying_in(b, 0, b->admitted);
     for (size_t i = 0; i < c->n_tasks; i++)
-        n += flying_in(b, w, c->tasks[i].first, c->tasks[i].count);
-    return n;
+        count_flying_in(b, c->tasks[i].first, c->tasks[i].count);
 }
 
 static void ask_workers(struct ledger *l, struct batch *b, struct cancel *c)
 {
     c->asked = calloc(HASH_COUNT(l->by_session) + 1, sizeof *c->asked);
     BUG_IF_NO_MEMORY(c->asked);
+    count_flying(l, b, c);
     for (struct worker *w = l->by_session; w != NULL; w = w->hh.next) {
-        uint64_t tasks = flying_of(b, w, c);
+        uint64_t tasks = w->flying;
         /* One that has just said hello may still hold what its welcome tells it to drop. */
         if (tasks == 0 && w->state != WORKER_OPENING)
             continue;

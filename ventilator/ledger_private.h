@@ -273,6 +273,7 @@ struct worker {
     TAILQ_ENTRY(worker) reserved_link;
     uint64_t held_bytes;
     uint32_t window;                    /* run credit */
+    uint64_t flying;                    /* of a cancel, while its workers are asked */
     double load;                        /* held / slots, the key in the room tree */
     uint64_t recall;                    /* number of the recall that is not confirmed; 0: none */
     int64_t service;                    /* ns an attempt, smoothed; 0: not known */

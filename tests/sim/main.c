@@ -10,7 +10,7 @@
 #include <string.h>
 
 #define LAST_LINES   70u
-#define MUTANT_SEEDS 3000u
+#define MUTANT_SEEDS 20000u
 #define COVER_SEEDS  5000u             /* so many reach everything that can happen */
 
 static void report_bug(void)
@@ -91,7 +91,7 @@ static unsigned run_mutant(enum mutant mutant, unsigned test)
     for (uint64_t seed = 1; seed <= MUTANT_SEEDS; seed++) {
         struct world *w = world_make(seed, mutant);
         world_run(w);
-        bool caught = w->failed && strcmp(w->invariant, m->caught_by) == 0;
+        bool caught = w->failed && strstr(m->caught_by, w->invariant) != NULL;
         if (w->failed && !caught && strstr(others, w->invariant) == NULL)
             snprintf(others + strlen(others), sizeof others - strlen(others), " %s", w->invariant);
         world_free(&w);
