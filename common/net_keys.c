@@ -111,25 +111,43 @@ static bool name_of(const char *file, char out[NET_KEY_NAME + 1])
     return net_key_name_ok(out);
 }
 
-static bool take_file(struct net_keys *self, enum net_role role, const char *file, const struct teller *tell)
+/* What a file said. UNSURE: it may well be there and good, but we can't tell now. */
+enum taken { TAKEN, BAD, UNSURE };
+
+static enum taken not_taken(int error)
+{
+    switch (error) {
+    case EMFILE: case ENFILE: case ENOMEM: case EIO: case EINTR:
+        return UNSURE;
+    case ENOENT:
+        return TAKEN;                /* gone since the folder was read: that is an answer too */
+    default:
+        return BAD;
+    }
+}
+
+static enum taken take_file(struct net_keys *self, enum net_role role, const char *file, const struct teller *tell)
 {
     char path[PATH_MAX + NAME_MAX + 2], name[NET_KEY_NAME + 1];
     struct net_cert cert;
     struct why why;
     if (!name_of(file, name))
-        return true;
+        return TAKEN;
     snprintf(path, sizeof path, "%s/%s", self->lists[role].path, file);
     if (net_cert_read(path, false, &cert, &why) < 0) {
-        if (errno != ENOENT)
+        enum taken taken = not_taken(errno);
+        if (taken != TAKEN)
             tell->complain(tell->arg, why.text);
-        return errno == ENOENT;
+        return taken;
     }
     struct entry *entry = find(self, role, cert.pair.public_key);
-    if (!entry && !(entry = add(self, role, name, cert.pair.public_key)))
-        return false;
+    if (!entry && !(entry = add(self, role, name, cert.pair.public_key))) {
+        tell->complain(tell->arg, "there is no memory for another key of an allow-list");
+        return UNSURE;
+    }
     entry->seen = entry->who.allowed = true;
     self->lists[role].n++;
-    return true;
+    return TAKEN;
 }
 
 static void sweep(struct net_keys *self, enum net_role role, const struct teller *tell)
@@ -142,13 +160,14 @@ static void sweep(struct net_keys *self, enum net_role role, const struct teller
     }
 }
 
-/* Whether each file could be read. A folder that is gone has nothing to say about who is in it. */
+/* Whether each file could be read. A folder that can't be read has nothing to say about who is in it, and nobody is
+ * revoked because descriptors or memory have run out. */
 static bool read_list(struct net_keys *self, enum net_role role, const struct teller *tell, struct why *why)
 {
     struct list *list = &self->lists[role];
     const struct dirent *file;
     unsigned most = FILES_MOST;
-    bool good = true;
+    bool good = true, sure = true;
     DIR *dir = opendir(list->path);
     if (!dir) {
         why_set(why, "%.200s: the list of %ss that may connect can't be read: %s; 'ventilator keygen' makes it", list->path, net_role_name(role),
@@ -158,11 +177,15 @@ static bool read_list(struct net_keys *self, enum net_role role, const struct te
     for (struct entry *entry = self->entries; entry; entry = entry->hh.next)
         entry->seen = false;
     list->n = 0;
-    while ((file = readdir(dir)) && most-- > 0)
-        good = take_file(self, role, file->d_name, tell) && good;
+    while ((file = readdir(dir)) && most-- > 0) {
+        enum taken taken = take_file(self, role, file->d_name, tell);
+        good = good && taken == TAKEN;
+        sure = sure && taken != UNSURE;
+    }
     closedir(dir);
     why->text[0] = '\0';
-    sweep(self, role, tell);
+    if (sure)
+        sweep(self, role, tell);
     return good;
 }
 
