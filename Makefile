@@ -189,7 +189,7 @@ $(FUZZ): $(B)/%: %.c $(SUPPORT_O) $(LIBS)
 SUITES    := $(if $(UNIT_C),unit) $(if $(FAULT_C),fault) $(if $(SIM_C),sim) e2e
 RUN_TESTS = B=$(B) SAN=$(SAN) tools/run-tests.sh
 
-.PHONY: setup test unit fault sim e2e asan tsan lint fuzz bench bench-quick bench-setup demo
+.PHONY: setup test browser unit fault sim e2e asan tsan lint fuzz bench bench-quick bench-setup demo
 setup:    ## installs the Debian packages that are missing
 	@tools/setup.sh build metrics
 
@@ -223,6 +223,12 @@ fuzz:    ## each parser of foreign bytes for FUZZ_SECONDS=60; what it learned st
 	@$(BUILD) B=$(B)/fuzz CC=clang SAN=address,undefined OPTIMISE="-O1 -g" fuzz-programs
 	@set -e; for f in $(notdir $(FUZZ)); do mkdir -p $(B)/fuzz/corpus/$$f; \
 	    $(B)/fuzz/tests/fuzz/$$f -max_total_time=$(FUZZ_SECONDS) -print_final_stats=1 -artifact_prefix=$(B)/fuzz/ $(B)/fuzz/corpus/$$f; done
+
+# npm is not always a package of its own: where nodejs has brought it, that of Debian would take nodejs away.
+browser: setup    ## the tests of the control tower's page in a real browser; WORD=part-of-a-name for some of them
+	@tools/setup.sh browser; command -v npm >/dev/null || tools/setup.sh npm
+	@$(BUILD) programs
+	@cd tests/browser && npm ci --silent --no-audit --no-fund --ignore-scripts && B=$(abspath $(B)) timeout -k 10 600 node run.mjs $(WORD)
 
 bench: setup    ## every benchmark beside its baseline, a table and build/bench.json; NAMES="noop latency": these only
 	@$(BUILD) programs bench-programs

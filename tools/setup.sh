@@ -1,7 +1,7 @@
 #!/bin/bash
 # Installs the Debian packages that are missing, and says which. With everything in place it asks
 # dpkg once and is done.
-# usage: tools/setup.sh [build|metrics|lint|fuzz|bench|containers]...      without a group: build
+# usage: tools/setup.sh [build|metrics|lint|fuzz|bench|browser|containers]...      without a group: build
 set -eu
 PATH=/usr/sbin:/usr/bin:/sbin:/bin
 
@@ -15,6 +15,8 @@ declare -A groups=(
     [metrics]="prometheus"
     [fuzz]="clang libclang-rt-dev"
     [bench]="beanstalkd parallel redis-server"
+    [npm]="npm"
+    [browser]="chromium fonts-dejavu-core imagemagick nodejs"
     [lint]="clang universal-ctags shellcheck git"
     [containers]="docker.io docker-compose debootstrap git"
 )

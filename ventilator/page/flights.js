@@ -2,6 +2,8 @@
 // Planes between apron, stands and runway. One that is known by name flies to and from its own slot; the others come from the counts of a
 // tick, at most MOST at a time, whatever the load: then one of them stands for many.
 
+// On the asphalt, which is dark in both themes.
+const ON_RUNWAY = { ok: "#3ddcb0", failed: "#ff9455", rejected: "#f0e442" };
 const MOST = 70, PER_TICK = 26, FLY = 1000, ROLL = 900;
 
 export class Flights {
@@ -105,7 +107,7 @@ export class Flights {
   roll(pen, f, t) {
     if (t >= 1) return false;
     const r = this.field.runway, far = r.w * 0.62;
-    this.field.plane(pen, f.to.x + far * (1 - (1 - t) * (1 - t)), f.to.y, 0, 16, this.field.colour[f.verdict], t > 0.7 ? (1 - t) / 0.3 : 1);
+    this.field.plane(pen, f.to.x + far * (1 - (1 - t) * (1 - t)), f.to.y, 0, 17, ON_RUNWAY[f.verdict], t > 0.7 ? (1 - t) / 0.3 : 1);
     return true;
   }
 

@@ -120,7 +120,7 @@ export function showSlow(answer, view, act) {
 
 function reasonOf(f) {
   if (f.signal) return `signal ${f.signal}`;
-  if (f.reason === "exit_code") return `exit code ${f.code}`;
+  if (f.reason === "exit" || f.reason === "exit_code") return `exit code ${f.code}`;
   return (f.reason ?? f.verdict).replaceAll("_", " ");
 }
 

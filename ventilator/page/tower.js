@@ -80,14 +80,20 @@ async function loadFailures() {
   } catch { failuresStale = true; }
 }
 
-function onHello(hello) {
-  if (hello.epoch !== known.epoch) {
-    if (known.epoch !== null) actions.toast("The ventilator has started anew; nothing of the queue is lost.");
-    known.epoch = hello.epoch;
-    known.batches.clear();
+// While its journal is being read, a ventilator has no epoch yet.
+function takeEpoch(epoch, program) {
+  if (epoch === 0 || epoch === known.epoch) return;
+  if (known.epoch !== null) {
+    actions.toast("The ventilator has started anew; nothing of the queue is lost.");
+    loadBatches();
+    loadField();
   }
+  known.epoch = epoch;
+  say($("footer"), `${program}, epoch ${epoch}`);
+}
+
+function onHello() {
   first = true;
-  say($("footer"), `${hello.program}, epoch ${hello.epoch}`);
   loadField();
   loadBatches();
   loadHistory();
@@ -107,13 +113,16 @@ function takeTick(tick) {
   first = false;
   known.sequence = tick.sequence;
   known.overview = tick.overview;
+  takeEpoch(tick.overview.epoch, tick.overview.program);
   for (const row of tick.stands) {
     const s = stand(row), before = known.stands.get(s.number);
     changed ||= !before || before.slots !== s.slots;
     if (before) Object.assign(before, s); else known.stands.set(s.number, s);
   }
   for (const number of tick.gone) changed = known.stands.delete(number) || changed;
+  const fresh = tick.batches.some((row) => !known.batches.has(row[1]));
   takeBatches(tick.batches.map(rowOf));
+  if (fresh && !tick.first) loadBatches();
   if (VERDICTS.slice(1).some((v) => tick.landed[v] > 0)) failuresStale = true;
   field.tick(tick, [...known.batches.values()], changed);
   if (!view.selected && view.span === "fine" && !tick.first) addPoint(tick);
