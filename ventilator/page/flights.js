@@ -35,8 +35,10 @@ export class Flights {
       this.leave(this.from(plane), verdict, now + Math.random() * 850, true);
     }
     this.others(Math.min(PER_TICK, takeoffs), now, (at, when) => this.add({ kind: "take", from: this.gate(null), to: at, start: when }));
+    const sum = verdicts.reduce((n, v) => n + landed[v], 0);
     for (const verdict of verdicts) {
-      const n = Math.min(verdict === "ok" ? PER_TICK : 8, landed[verdict]);
+      // In proportion, but what did not end well is never left out.
+      const n = sum <= PER_TICK ? landed[verdict] : landed[verdict] > 0 ? Math.max(1, Math.round((PER_TICK * landed[verdict]) / sum)) : 0;
       this.others(n, now, (at, when) => this.leave(at, verdict, when));
     }
   }

@@ -104,14 +104,19 @@ function parking(field, pen, cell) {
 }
 
 function shade(field, s) {
-  return BAD.has(s.state) ? field.colour.lost : s.stopping > 0 && s.running === 0 ? field.colour.cancelled : s.worst === null ? field.colour.flying : field.fuelColour(s.worst / 1000);
+  return BAD.has(s.state) ? field.colour.lost : s.stopping > 0 && s.running === 0 ? field.colour.cancelled : field.colour.flying;
+}
+
+// The one that is lowest on fuel, when it is low: a mark, not a stand in flames.
+function low(field, s) {
+  return s.worst !== null && s.worst > 750 && s.running > 0 && !BAD.has(s.state) ? field.fuelColour(s.worst / 1000) : null;
 }
 
 function squares(field, pen, cell) {
   const s = cell.stand, g = cell.grid, gap = g.d > 7 ? 2 : 1;
   const x = cell.x + (cell.w - g.cols * g.d) / 2, y = cell.y + 19;
   for (let i = 0; i < s.slots; i++) {
-    pen.fillStyle = i < s.running ? shade(field, s) : i < s.running + s.stopping ? field.colour.cancelled : field.colour.line;
+    pen.fillStyle = i < s.running ? (i === 0 && low(field, s)) || shade(field, s) : i < s.running + s.stopping ? field.colour.cancelled : field.colour.line;
     pen.fillRect(x + (i % g.cols) * g.d, y + Math.floor(i / g.cols) * g.d, g.d - gap, g.d - gap);
   }
 }
@@ -121,5 +126,10 @@ function tile(field, pen, cell) {
   pen.fillStyle = shade(field, s);
   const h = (cell.h - 2) * part;
   pen.fillRect(cell.x + 1, cell.y + cell.h - 1 - h, cell.w - 2, h);
+  const mark = low(field, s);
+  if (mark) {
+    pen.fillStyle = mark;
+    pen.fillRect(cell.x + cell.w * 0.62, cell.y + 1, cell.w * 0.38 - 1, cell.h - 2);
+  }
   if (BAD.has(s.state)) field.text(pen, "!", cell.x + cell.w / 2, cell.y + cell.h / 2 + 5, Math.min(14, cell.h), field.colour.failed, "center", 800);
 }
