@@ -82,7 +82,7 @@ test_scale_in_a_batch() {
 
 # WHAT happens to the one container of SERVICE ($victim) while a batch runs; then everything is recorded once.
 mishap() {    # SERVICE WHAT
-    local batch victim n=1500
+    local batch victim n=900
     whole 4 || return 1
     victim=$(one "$1")
     batch=$(submit --range 1-$n -- sh -c 'sleep 0.05') || return 1
@@ -96,7 +96,7 @@ progress() {    # until one more result is recorded
     n=$(ok_count "$batch")
     until_true 90 "progress" has_ok_or_all "$batch" $((${n:-0} + 1))
 }
-has_ok_or_all() { local n; n=$(ok_count "$1"); [ "${n:-0}" -ge "$2" ] || [ "${n:-0}" = 1500 ]; }
+has_ok_or_all() { local n; n=$(ok_count "$1"); [ "${n:-0}" -ge "$2" ] || [ "${n:-0}" = 900 ]; }
 after() {    # WORDS COMMAND...: the command, and how long until results are recorded again
     local words=$1 since
     shift
