@@ -1,6 +1,7 @@
 # shellcheck shell=bash disable=SC2016,SC2154
 # Networks that fail, between hosts. What is measured is printed; docs/networks.md has a table of it. After each
 # failure every task has one verdict, each `ok` has an effect that was counted outside, and all workers are ready again.
+# Those that are mostly waiting for bounds of 10 s are `plain`: under sanitizers the others show the same code.
 . tests/e2e/hosts.sh
 
 all_is_well() {    # WORKERS
@@ -29,7 +30,7 @@ test_packets_are_lost() {
 
 # ---- cuts ----
 
-test_cut_between_ventilator_and_worker() {
+test_plain_cut_between_ventilator_and_worker() {
     local batch
     place_all 4
     batch=$(submit -- sh -c "$hold" {} "$T/effects" "$T/gate" ::: $(seq 8))
@@ -63,7 +64,7 @@ test_cut_between_ventilator_and_worker() {
     all_is_well 4
 }
 
-test_cut_between_worker_and_sink() {
+test_plain_cut_between_worker_and_sink() {
     local batch
     place_all 4
     batch=$(submit -- sh -c "$brief" {} "$T/effects" ::: $(seq 40))
@@ -123,13 +124,13 @@ cut_ventilator_and_sink() {    # WORDS WHO WORD CUT MEND: who knows it first, by
     assert_eq "lost workers" "$(said ventilator worker_lost)" 0
     all_is_well 2
 }
-test_cut_from_ventilator_to_sink() {
+test_plain_cut_from_ventilator_to_sink() {
     cut_ventilator_and_sink "ventilator to sink is cut" sink ventilator_silent "deaf s v" "hears s v"
 }
-test_cut_from_sink_to_ventilator() {
+test_plain_cut_from_sink_to_ventilator() {
     cut_ventilator_and_sink "sink to ventilator is cut" ventilator sink_gone "deaf v s" "hears v s"
 }
-test_cut_between_ventilator_and_sink() {
+test_plain_cut_between_ventilator_and_sink() {
     cut_ventilator_and_sink "ventilator and sink are cut apart" ventilator sink_gone "cut v s" "mend v s"
 }
 
@@ -182,7 +183,7 @@ vanish() {    # HOST NAME-OF-PROCESS
     ended "$2" 137
 }
 
-test_worker_host_vanishes() {
+test_plain_worker_host_vanishes() {
     local batch
     place_all 2
     batch=$(submit -- sh -c "$hold" {} "$T/effects" "$T/gate" ::: 1 2 3 4)
@@ -206,7 +207,7 @@ test_worker_host_vanishes() {
     all_is_well 2
 }
 
-test_sink_host_vanishes() {
+test_plain_sink_host_vanishes() {
     local batch before
     place_all 2
     batch=$(submit -- sh -c "$brief" {} "$T/effects" ::: $(seq 400))
@@ -249,7 +250,7 @@ test_ventilator_host_vanishes() {
     all_is_well 2
 }
 
-test_worker_address_changes() {
+test_plain_worker_address_changes() {
     local batch
     place_all 2
     batch=$(submit -- sh -c "$hold" {} "$T/effects" "$T/gate" ::: 1 2 3 4)
@@ -266,6 +267,33 @@ test_worker_address_changes() {
     assert_all_ok "$batch" 4 "$T/effects"
     all_is_well 2
 }
+
+# Nobody waits for ever for somebody who can't be reached: commands, a worker that leaves, a sink, a ventilator.
+test_all_leave_though_cut_off() {
+    local batch host
+    place_all 1
+    batch=$(submit -- sh -c "$hold" {} "$T/effects" "$T/gate" ::: 1 2 3)
+    wait_for 10 "all slots to be busy" ran_least "$T/effects" 2
+    for host in v s w1; do must on $host iptables -w -A INPUT ! -i lo -j DROP; done
+    assert_refused 3 "${ADDRESS[v]}:5555" ventilator status "$batch" --connect-timeout 1s
+    assert_refused 3 "${ADDRESS[v]}:5555" ventilator submit --connect-timeout 1s -- true ::: 1
+    clock
+    kill -TERM "${PIDS[w1]}" "${PIDS[sink]}" "${PIDS[ventilator]}"
+    wait_for 30 "all to leave" all_have_left
+    figure "all are told to leave, and reach nobody: the last one is gone after"
+    ended ventilator 0
+    ended sink 0
+    ended w1 0
+    wait_for 10 "the end of its tasks" none_running "$T/gate"
+    for host in v s w1; do must on $host iptables -w -F INPUT; done
+    : >"$T/gate"
+    place_ventilator v
+    place_sink s
+    place_worker w1
+    assert_exit 0 ventilator wait "$batch"
+    assert_all_ok "$batch" 3 "$T/effects"
+}
+all_have_left() { not_alive "${PIDS[ventilator]}" && not_alive "${PIDS[sink]}" && not_alive "${PIDS[w1]}"; }
 
 # ---- narrow lines ----
 
@@ -299,7 +327,7 @@ test_plain_64_mib_on_a_narrow_line() {
 # ---- ways to the sink ----
 
 # The worker's network is behind a router that gives its own address to all that leaves it.
-test_behind_address_translation() {
+test_plain_behind_address_translation() {
     local batch way
     hosts v s c r
     new_host w1
@@ -374,7 +402,7 @@ all_items_ok() {    # BATCH N
     assert_eq "tasks that have run" "$(sort -u "$T/effects" | wc -l)" "$2"
 }
 
-test_large_packets_to_a_worker_are_swallowed() {
+test_plain_large_packets_to_a_worker_are_swallowed() {
     local batch i
     place_all 2
     large_items 8
@@ -389,7 +417,7 @@ test_large_packets_to_a_worker_are_swallowed() {
     all_is_well 2
 }
 
-test_large_packets_to_the_sink_are_swallowed() {
+test_plain_large_packets_to_the_sink_are_swallowed() {
     local batch i
     place_all 2
     large_items 8
