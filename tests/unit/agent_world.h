@@ -35,6 +35,8 @@ struct world {
     uint64_t seed;
     uint64_t last_beat;
     int64_t budget;                /* of the last run */
+    bool bundles;                  /* set before build: the handler is a plugin that takes many tasks at once */
+    uint32_t begun;                /* what a split answers */
     Wire__Options options;
     Wire__RetryRule retry;
     Wire__Micros timeout;
@@ -181,11 +183,26 @@ static inline void port_run(void *arg, const struct agent_run *run)
     struct world *w = arg;
     w->budget = run->budget;
     assert_memory_not_equal(run->span_id, "\0\0\0\0\0\0\0", sizeof run->span_id);
+    if (run->count > 1) {
+        say(w, "run slot=%u %c%" PRIu64 "+%u.%u payload=%.*s\n", run->slot, run->batch[6], run->index, run->count, run->attempt,
+            (int)run->payload.len, (const char *)run->payload.data);
+        return;
+    }
     say(w, "run slot=%u %c%" PRIu64 ".%u payload=%.*s%s%s\n", run->slot, run->batch[6], run->index, run->attempt,
         (int)run->payload.len, (const char *)run->payload.data, run->handler ? " handler=" : "", run->handler ? run->handler->name : "");
 }
 
 static inline void port_stop(void *arg, uint32_t slot, int64_t grace) { say(arg, "stop slot=%u grace=%" PRId64 "ms\n", slot, grace / MS); }
+
+static inline uint32_t port_split(void *arg, uint32_t slot, bool keep_first, mono_t *ret_begun)
+{
+    struct world *w = arg;
+    say(w, "split slot=%u%s\n", slot, keep_first ? " but the first" : "");
+    if (keep_first && w->begun == 0)
+        return 1;
+    *ret_begun = w->now;
+    return w->begun;
+}
 
 static inline void port_note(void *arg, int level, const char *event, const char *text)
 {
@@ -202,11 +219,11 @@ static inline void port_leave(void *arg, uint64_t unreleased) { say(arg, "leave 
 static inline void build(struct world *w, uint32_t slots)
 {
     const struct agent_ports ports = {
-        .arg = w, .up = port_up, .lane_dial = port_lane_dial, .lane_close = port_lane_close, .sink_place = port_sink_place,
+        .split = w->bundles ? port_split : NULL, .arg = w, .up = port_up, .lane_dial = port_lane_dial, .lane_close = port_lane_close, .sink_place = port_sink_place,
         .result = port_result, .run = port_run, .stop = port_stop, .note = port_note, .leave = port_leave,
     };
     static const char *const words[] = {"resize", "{}", NULL};
-    const struct agent_handler handler = {.name = "resize", .command = words};
+    const struct agent_handler handler = {.name = "resize", .command = words, .kind = w->bundles ? AGENT_PLUGIN : AGENT_COMMAND, .bundles = w->bundles};
     const struct agent_config config = {
         .name = "w1", .program = "worker test", .slots = slots, .handlers = &handler, .n_handlers = 1, .allow_commands = true,
         .max_payload = WIRE_PAYLOAD, .shutdown_timeout = 30 * S, .session = SESSION,

@@ -1,0 +1,307 @@
+/* Bundles: the memory that a plugin's process shares, and what the agent makes of what has begun in it and what has not. */
+#include "tests/unit/agent_world.h"
+
+#include <unistd.h>
+
+#include "worker/bundle.h"
+
+/* ---- the memory ---- */
+
+static const uint32_t lengths[4] = {1, 0, 3, 2};
+
+static struct bundle_order order(void)
+{
+    return (struct bundle_order){
+        .count = 4, .lengths = lengths, .n_lengths = 4, .body = {NULL, (const uint8_t *)"abbbcc", 6}, .not_after = {1000}, .begin_for = 100, .max_output = 50,
+    };
+}
+
+static int open_memory(void **state)
+{
+    static struct bundle *both[2];
+    int fd = -1;
+    assert_int_equal(bundle_make(&both[0], &fd), 0);
+    both[1] = bundle_map(fd);
+    assert_non_null(both[1]);
+    assert_int_not_equal(ftruncate(fd, 10), 0);      /* whoever has the descriptor can't take the memory away */
+    close(fd);
+    *state = both;
+    return 0;
+}
+
+static int close_memory(void **state)
+{
+    struct bundle **both = *state;
+    bundle_unmap(&both[0]);
+    bundle_unmap(&both[1]);
+    return 0;
+}
+
+static void assert_payload(const struct bundle *b, uint32_t number, const char *wanted)
+{
+    size_t len;
+    const char *payload = bundle_payload(b, number, &len);
+    assert_int_equal(len, strlen(wanted));
+    assert_string_equal(payload, wanted);
+    assert_int_equal((uintptr_t)payload % 16, 0);
+}
+
+static void payloads_come_across(void **state)
+{
+    struct bundle **both = *state, *theirs = both[1];
+    struct bundle_order o = order();
+    assert_int_equal(bundle_put(both[0], &o), 0);
+    static const char *const wanted[] = {"a", "", "bbb", "cc"};
+    for (uint32_t i = 0; i < 4; i++) {
+        assert_int_equal(bundle_claim(theirs, (mono_t){10}), i);
+        assert_payload(theirs, i, wanted[i]);
+    }
+    assert_int_equal(bundle_claim(theirs, (mono_t){10}), -1);
+    assert_int_equal(bundle_close(both[0], false), 4);
+    int64_t first = -1, step = -2;
+    o = (struct bundle_order){.count = 3, .range_first = &first, .range_step = &step, .not_after = {1000}, .begin_for = 1};
+    assert_int_equal(bundle_put(both[0], &o), 0);
+    assert_payload(theirs, 0, "-1");
+    assert_payload(theirs, 2, "-5");
+}
+
+static void what_is_too_large_is_refused(void **state)
+{
+    struct bundle **both = *state;
+    struct bundle_order o = order();
+    o.body.len = 5;
+    assert_int_equal(bundle_put(both[0], &o), -E2BIG);
+    o = order();
+    o.count = BUNDLE_MOST + 1;
+    assert_int_equal(bundle_put(both[0], &o), -E2BIG);
+    uint32_t huge = 1u << 20;
+    static uint8_t body[2u << 20];
+    o = (struct bundle_order){.count = 2, .lengths = &huge, .n_lengths = 1, .body = {NULL, body, sizeof body}};
+    assert_int_equal(bundle_put(both[0], &o), -E2BIG);
+    int ends[2];
+    assert_int_equal(pipe(ends), 0);
+    assert_null(bundle_map(ends[0]));
+    close(ends[0]);
+    close(ends[1]);
+}
+
+static void a_claim_has_its_bounds(void **state)
+{
+    struct bundle **both = *state, *theirs = both[1];
+    struct bundle_order o = order();
+    bundle_put(both[0], &o);
+    assert_int_equal(bundle_claim(theirs, (mono_t){1000}), -1);      /* the first, too */
+    assert_int_equal(bundle_close(both[0], true), 0);
+    bundle_put(both[0], &o);
+    assert_int_equal(bundle_claim(theirs, (mono_t){500}), 0);
+    assert_int_equal(bundle_claim(theirs, (mono_t){599}), 1);
+    assert_int_equal(bundle_begun_at(both[0]).ns, 599);
+    assert_int_equal(bundle_claim(theirs, (mono_t){600}), -1);
+    /* What was said to be the last stays so. */
+    assert_int_equal(bundle_claim(theirs, (mono_t){500}), -1);
+    assert_int_equal(bundle_close(both[0], false), 2);
+}
+
+static void closing_says_what_has_begun(void **state)
+{
+    struct bundle **both = *state, *theirs = both[1];
+    struct bundle_order o = order();
+    bundle_put(both[0], &o);
+    assert_int_equal(bundle_close(both[0], false), 0);
+    assert_int_equal(bundle_claim(theirs, (mono_t){1}), -1);
+    bundle_put(both[0], &o);
+    assert_int_equal(bundle_close(both[0], true), 1);
+    assert_int_equal(bundle_claim(theirs, (mono_t){1}), 0);
+    assert_int_equal(bundle_claim(theirs, (mono_t){1}), -1);
+    bundle_put(both[0], &o);
+    assert_int_equal(bundle_close(both[0], true), 1);
+    assert_int_equal(bundle_close(both[0], false), 0);               /* that one may not begin any more either */
+    assert_int_equal(bundle_claim(theirs, (mono_t){1}), -1);
+}
+
+static void results_come_back(void **state)
+{
+    struct bundle **both = *state, *theirs = both[1];
+    struct bundle_order o = order();
+    struct bundle_part parts[4];
+    struct buf *outputs = NULL, *words = NULL;
+    bundle_put(both[0], &o);
+    assert_true(bundle_leave(theirs, 0, 0, "one", 3, "", 7));
+    assert_true(bundle_leave(theirs, 1, 9, NULL, 0, "it would not", 8));
+    assert_true(bundle_leave(theirs, 2, 0, "three", 5, "", 9));
+    static const char longer[51];
+    assert_false(bundle_leave(theirs, 3, 0, longer, sizeof longer, "", 1));
+    assert_true(bundle_take(both[0], 3, parts, &outputs, &words));
+    assert_memory_equal(buf_bytes(outputs), "onethree", 8);
+    assert_int_equal(parts[1].code, 9);
+    assert_int_equal(parts[2].run_ns, 9);
+    assert_int_equal(parts[0].words_at, 0);
+    assert_string_equal((const char *)buf_bytes(words) + parts[1].words_at, "it would not");
+    buf_unref(&outputs);
+    buf_unref(&words);
+    assert_true(bundle_leave(theirs, 3, -4, NULL, 0, "", 1));        /* no code that there is */
+    assert_false(bundle_take(both[0], 4, parts, &outputs, &words));
+    assert_false(bundle_take(both[0], BUNDLE_MOST + 1, parts, &outputs, &words));
+}
+
+/* ---- the agent ---- */
+
+static int begin(void **state)
+{
+    static struct world world;
+    world = (struct world){.bundles = true, .lane_epoch = 1};
+    build(&world, 1);
+    world.options.handler = (char *)(uintptr_t)"resize";
+    world.options.n_command = 0;
+    *state = &world;
+    return 0;
+}
+
+static int finish(void **state)
+{
+    struct world *w = *state;
+    agent_destroy(&w->agent);
+    return 0;
+}
+
+/* `n` have begun, and all but the last of them printed a letter. */
+static void end_bundle(struct world *w, uint32_t n, struct agent_end end)
+{
+    static struct agent_part parts[64];
+    static const uint8_t text[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZ";
+    for (uint32_t i = 0; i + 1 < n; i++)
+        parts[i] = (struct agent_part){.run_ns = 2000, .output_len = 1};
+    w->begun = n;
+    end.parts = parts;
+    end.n_parts = n > 0 ? n - 1 : 0;
+    end.part_outputs = (struct slice){.data = text, .len = end.n_parts};
+    end.run_ns = 2000;
+    agent_ended(w->agent, w->now, 0, &end);
+}
+
+/* Up to a bundle of four that runs, 1 to 4, and four more that wait. */
+static void reach_bundle(struct world *w)
+{
+    shake_hands(w);
+    announce(w, batch_a, -1);
+    assign(w, batch_a, 0, 9, "a b c d e f g h i");
+    tick(w);
+    end_bundle(w, 1, (struct agent_end){.how = AGENT_EXITED});
+    pass(w, 10 * MS);
+    assert_non_null(strstr(w->trace, "run slot=0 a1+4.1 payload=bcde\n"));
+    forget_trace(w);
+}
+
+static void a_bundle_is_one_message_of_each_kind(void **state)
+{
+    struct world *w = *state;
+    reach_bundle(w);
+    end_bundle(w, 4, (struct agent_end){.how = AGENT_EXITED, .output = {.data = (const uint8_t *)"Z", .len = 1}});
+    tick(w);
+    EXPECT(w, "split slot=0\nrun slot=0 a5+4.1 payload=fghi\nfinished a1+4@1.1\nresult a1+4@1.1 ok slot=1 flags=8 body=ABCZ\n");
+    end_bundle(w, 4, (struct agent_end){.how = AGENT_EXITED});
+    tick(w);
+    EXPECT(w, "split slot=0\nfinished a5+4@1.1\nresult a5+4@1.1 ok slot=1 flags=8 body=ABC\n");
+    assert_int_equal(counts(w).ended, 9);
+}
+
+static void a_crash_costs_one_attempt(void **state)
+{
+    struct world *w = *state;
+    reach_bundle(w);
+    end_bundle(w, 3, (struct agent_end){.how = AGENT_FAULT, .sentence = "it fell"});
+    pass(w, 10 * MS);
+    assert_non_null(strstr(w->trace, "run slot=0 a4.1 payload=e"));
+    assert_non_null(strstr(w->trace, "result a1+2@1.1 ok slot=1 flags=8 body=AB\nresult a3+1@1.1 failed handler_fault slot=1 extras=1\n"));
+}
+
+static void what_never_began_costs_nothing(void **state)
+{
+    struct world *w = *state;
+    reach_bundle(w);
+    end_bundle(w, 0, (struct agent_end){.how = AGENT_KEEPER_DIED, .sentence = "killed"});
+    pass(w, 10 * MS);
+    EXPECT(w, "split slot=0\nrun slot=0 a1.1 payload=b handler=resize\n");
+}
+
+/* Or it would be tried for ever. */
+static void what_can_not_begin_is_told_of_the_first(void **state)
+{
+    struct world *w = *state;
+    reach_bundle(w);
+    end_bundle(w, 0, (struct agent_end){.how = AGENT_FAULT, .sentence = "it won't load"});
+    pass(w, 10 * MS);
+    assert_non_null(strstr(w->trace, "run slot=0 a2"));
+    assert_non_null(strstr(w->trace, "result a1+1@1.1 failed handler_fault slot=1 extras=1\n"));
+}
+
+static void a_cancel_knows_what_has_begun(void **state)
+{
+    struct world *w = *state;
+    reach_bundle(w);
+    w->begun = 2;
+    cancel(w, batch_a, 0, 0, WIRE__REASON__CANCEL, false);
+    EXPECT(w, "split slot=0\nstop slot=0 grace=2000ms\nreturned cause=5 a3+6@1.1\nconfirmed 9 dropped=6 stopping=1\n");
+}
+
+static void one_that_takes_long_is_split(void **state)
+{
+    struct world *w = *state;
+    reach_bundle(w);
+    w->begun = 2;
+    pass(w, 10 * MS);
+    EXPECT(w, "split slot=0 but the first\n");
+    assert_int_equal(counts(w).queued, 6);
+    pass(w, 20 * MS);
+    EXPECT(w, "started a2+1@1.1\n");
+    end_bundle(w, 2, (struct agent_end){.how = AGENT_EXITED});
+    pass(w, 10 * MS);
+    assert_non_null(strstr(w->trace, "result a1+2@1.1 ok slot=1 flags=8 body=A\n"));
+}
+
+static void a_hello_tells_of_all_that_have_begun(void **state)
+{
+    struct world *w = *state;
+    reach_bundle(w);
+    w->begun = 3;
+    agent_control(w->agent, w->now, false);
+    agent_control(w->agent, w->now, true);
+    assert_non_null(strstr(w->trace, "split slot=0 but the first\nhello running a1+3@1.1 queued a4+5@1.1 ended a0+1@1.1\n"));
+}
+
+static void a_drain_returns_what_has_not_begun(void **state)
+{
+    struct world *w = *state;
+    reach_bundle(w);
+    w->begun = 0;
+    agent_drain(w->agent, w->now);
+    tick(w);
+    assert_non_null(strstr(w->trace, "split slot=0\n"));
+    assert_non_null(strstr(w->trace, "returned cause="));
+    assert_int_equal(counts(w).returned, 8);
+    end_bundle(w, 0, (struct agent_end){.how = AGENT_EXITED});
+    tick(w);
+    assert_int_equal(counts(w).busy, 0);
+    assert_int_equal(counts(w).queued, 0);
+    assert_int_equal(counts(w).ended, 1);
+}
+
+int main(void)
+{
+    const struct CMUnitTest memory[] = {
+        cmocka_unit_test(payloads_come_across), cmocka_unit_test(what_is_too_large_is_refused), cmocka_unit_test(a_claim_has_its_bounds),
+        cmocka_unit_test(closing_says_what_has_begun), cmocka_unit_test(results_come_back),
+    };
+    const struct CMUnitTest agent[] = {
+        cmocka_unit_test_setup_teardown(a_bundle_is_one_message_of_each_kind, begin, finish),
+        cmocka_unit_test_setup_teardown(a_crash_costs_one_attempt, begin, finish),
+        cmocka_unit_test_setup_teardown(what_never_began_costs_nothing, begin, finish),
+        cmocka_unit_test_setup_teardown(what_can_not_begin_is_told_of_the_first, begin, finish),
+        cmocka_unit_test_setup_teardown(a_cancel_knows_what_has_begun, begin, finish),
+        cmocka_unit_test_setup_teardown(one_that_takes_long_is_split, begin, finish),
+        cmocka_unit_test_setup_teardown(a_hello_tells_of_all_that_have_begun, begin, finish),
+        cmocka_unit_test_setup_teardown(a_drain_returns_what_has_not_begun, begin, finish),
+    };
+    int bad = cmocka_run_group_tests_name("the memory", memory, open_memory, close_memory);
+    return bad + cmocka_run_group_tests_name("the agent", agent, NULL, NULL);
+}
