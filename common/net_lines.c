@@ -98,8 +98,9 @@ const struct net_identity *lines_who(struct net_socket *socket, zmq_msg_t *part,
             return who;
         }
     }
-    /* It was let in when its key was good, and has said nothing until now. */
-    if (fd >= 0 && inode_of(fd, &inode))
+    /* It was let in when its key was good, and has said nothing until now; or it is gone, and somebody else has its number. */
+    bool anothers = fd >= 0 && (size_t)fd < net->lines->room && net->lines->all[fd].who;
+    if (fd >= 0 && !anothers && inode_of(fd, &inode))
         shutdown(fd, SHUT_RDWR);
     const char *address = zmq_msg_gets(part, "Peer-Address");
     net_say_once(net, "peer_refused", address ? address : "", socket->access.port, "its key was revoked");

@@ -309,11 +309,12 @@ static void tell_figures(void *arg)
 static void say_waiting(void *arg)
 {
     struct shell *self = arg;
+    const char *refusal = net_refusal(self->control);
     struct register_counts counts;
     register_count(self->registry, &counts);
     if (!counts.ventilator_present)
         log_event(LOG_WARN, "waiting_for_ventilator", "endpoint", self->config.ventilator, "text",
-                  "results are recorded meanwhile", "refused", net_refusal(self->control), NULL);
+                  "results are recorded meanwhile", refusal[0] != '\0' ? "refused" : NULL, refusal, NULL);
     (void)loop_timer_set(self->loop, &self->waiting, mono_add(loop_now(self->loop), WAITING_EVERY));
 }
 

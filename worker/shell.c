@@ -476,8 +476,10 @@ static void say_waiting(void *arg)
 {
     struct worker_shell *self = arg;
     bool reached = net_is_up(self->control);
+    const char *refusal = net_refusal(self->control);
     log_event(LOG_WARN, "waiting", "for", reached ? "lane" : "ventilator", "at",
-              reached && self->lane ? net_endpoint(self->lane) : self->config->ventilator, "refused", net_refusal(self->control), NULL);
+              reached && self->lane ? net_endpoint(self->lane) : self->config->ventilator,
+              refusal[0] != '\0' ? "refused" : NULL, refusal, NULL);
     loop_timer_set(self->loop, &self->waiting, mono_add(loop_now(self->loop), WAITING_EVERY));
 }
 
