@@ -17,13 +17,14 @@ const WAIT = { timeout: Number(process.env.PATIENCE ?? 60) * 1000 };
 
 const browser = await chromium.launch({ executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium", args: process.getuid() === 0 ? ["--no-sandbox"] : [] });
 const tests = [];
+let said = [];
 const test = (name, run) => tests.push({ name, run });
 
 // A page that must stay without errors: scripts that fail, and whatever the security policy stops.
 async function open(url, options = {}) {
   const context = await browser.newContext({ viewport: { width: 1280, height: 900 }, ...options });
   const page = await context.newPage();
-  page.said = [];
+  page.said = said = [];
   page.on("pageerror", (error) => page.said.push(error.message));
   page.on("console", (m) => { if (m.type() === "error" && !/net::ERR_|Failed to load resource/.test(m.text())) page.said.push(m.text()); });
   page.setDefaultTimeout(WAIT.timeout);
@@ -231,7 +232,7 @@ async function runOne({ name, run }) {
     console.log(`ok - browser/${name} (${Math.round((performance.now() - since) / 1000)} s)`);
     return true;
   } catch (error) {
-    console.log(`not ok - browser/${name}\n${`${error.stack}\n${cluster?.logs() ?? ""}`.replace(/^/gm, "# ")}`);
+    console.log(`not ok - browser/${name}\n${`${error.stack}\nthe page has complained: ${said.join("; ") || "no"}\n${cluster?.logs() ?? ""}`.replace(/^/gm, "# ")}`);
     return false;
   } finally {
     for (const context of browser.contexts()) await context.close();

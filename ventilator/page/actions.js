@@ -88,7 +88,9 @@ export function drain(s) {
 
 export async function explain(b, index) {
   const what = index === undefined ? titled(b) : `${b.batch}/${index}`, list = el("ul", { class: "story", id: "story" }, el("li", {}, "asking …"));
-  open(`The story of ${what}`, [list], [closer("Close", true)]);
+  const task = el("input", { type: "text", inputmode: "numeric", size: "8", id: "story-task", placeholder: "index from 0" });
+  task.addEventListener("keydown", (e) => { if (e.key === "Enter" && /^\d+$/.test(task.value.trim())) explain(b, task.value.trim()); });
+  open(`The story of ${what}`, [list, el("label", {}, index === undefined ? "One of its tasks " : "Another task ", task)], [closer("Close", true)]);
   try {
     const r = await get(`explain/${encodeURIComponent(b.batch)}${index === undefined ? "" : `/${index}`}`);
     list.replaceChildren(...r.lines.map((line) => el("li", {}, clean(line))));

@@ -21,8 +21,9 @@ export async function post(path, body) {
 }
 
 const SILENCE = 4000;    // of a stream that ticks once a second
+const PATIENCE = 20000;  // with one that has only been opened
 
-// Keeps a stream open. `on` has hello(data), tick(data), lost(since) and live().
+// Keeps a stream open. `on` has hello(data), tick(data), live(), lost(since), and refused() when it does not come back.
 export class Stream {
   constructor(on) {
     this.on = on;
@@ -55,12 +56,15 @@ export class Stream {
     if (this.isLive) { this.isLive = false; this.on.lost(this.heard); }
     clearTimeout(this.again);
     this.again = setTimeout(() => this.open(), this.pause);
+    if (this.pause > 1000) this.on.refused();
     this.pause = Math.min(this.pause * 1.6, 5000);
   }
 
-  // A connection that stands, and says nothing, is lost as well.
+  // A connection that stands, and says nothing, is lost as well. But a page that stood still itself (a busy machine, a hidden tab) first
+  // reads what has come meanwhile.
   look() {
-    const now = performance.now();
-    if (this.source && now - this.heard > SILENCE && now - this.opened > SILENCE) this.lose();
+    const now = performance.now(), stood = now - (this.looked ?? now);
+    this.looked = now;
+    if (stood < 2000 && this.source && now - this.heard > SILENCE && now - this.opened > (this.isLive ? SILENCE : PATIENCE)) this.lose();
   }
 }

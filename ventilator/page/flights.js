@@ -4,7 +4,7 @@
 
 // On the asphalt, which is dark in both themes.
 const ON_RUNWAY = { ok: "#3ddcb0", failed: "#ff9455", rejected: "#f0e442" };
-const MOST = 70, PER_TICK = 26, FLY = 1000, ROLL = 900;
+const MOST = 70, PER_TICK = 26, FLY = 850, ROLL = 950;
 
 export class Flights {
   constructor(field) {
@@ -32,7 +32,7 @@ export class Flights {
       const verdict = verdicts.find((v) => landed[v] > 0);
       if (!verdict) break;
       landed[verdict]--;
-      this.leave(this.from(plane), verdict, now + Math.random() * 850, true);
+      this.leave(this.from(plane), verdict, now + Math.random() * 700, true);
     }
     this.others(Math.min(PER_TICK, takeoffs), now, (at, when) => this.add({ kind: "take", from: this.gate(null), to: at, start: when }));
     const sum = verdicts.reduce((n, v) => n + landed[v], 0);
@@ -43,7 +43,7 @@ export class Flights {
     }
   }
 
-  add(flight) { if (this.list.length < MOST) this.list.push(flight); }
+  add(flight) { if (this.list.length < MOST) this.list.push({ ...flight, narrow: this.field.narrow }); }
 
   // Those that nobody named start from any stand that has something to do, spread over the second until the next tick.
   others(n, now, go) {
@@ -58,6 +58,7 @@ export class Flights {
   gate(batch) {
     const a = this.field.apron, rows = [...(this.field.rows?.values() ?? [])];
     const y = this.field.rows?.get(batch) ?? rows[Math.floor(Math.random() * rows.length)] ?? a.y + Math.min(60, a.h / 2);
+    if (this.field.narrow) return { x: a.x + 24 + Math.random() * (a.w - 48), y: a.y + a.h - 10 };
     return { x: a.x + a.w - 18, y };
   }
 
@@ -65,7 +66,7 @@ export class Flights {
 
   take(plane, now) {
     if (plane.age > 2500) return;
-    const start = now + Math.random() * 850;
+    const start = now + Math.random() * 700;
     this.expected.set(plane.key, start + FLY);
     this.add({ kind: "take", from: this.gate(plane.batch), to: this.from(plane), start });
   }
@@ -91,9 +92,9 @@ export class Flights {
     if (f.kind === "lose") return this.drawLost(pen, f, t);
     if (t < 1) {
       const colour = f.kind === "take" ? field.colour.flying : field.colour[f.verdict];
-      const at = curve(f, ease(t));
+      const at = curve(f, ease(t)), down = f.kind === "land" && at.y > field.runway.y + 16;
       if (f.kind === "take" || f.kind === "land") trail(pen, f, t, colour);
-      field.plane(pen, at.x, at.y, at.heading, 15 + 3 * Math.sin(Math.PI * t), colour, f.kind === "divert" ? 1 - t * 0.3 : 1);
+      field.plane(pen, at.x, at.y, at.heading, 15 + 3 * Math.sin(Math.PI * t), down ? ON_RUNWAY[f.verdict] : colour, f.kind === "divert" ? 1 - t * 0.3 : 1);
       if (f.kind === "divert" || (f.kind === "land" && f.verdict !== "ok")) field.text(pen, { deadline_exceeded: "◷", cancelled: "⊘", failed: "✕", rejected: "!" }[f.verdict] ?? "", at.x + 9, at.y - 7, 13, colour, "left", 800);
       return true;
     }
@@ -136,8 +137,15 @@ function controls(f) {
   return [{ x: a.x + 60, y: a.y - 10 }, { x: b.x - 120, y: b.y + 10 }];
 }
 
+// On a narrow screen there is no room to swing out.
+function tight(f) {
+  const { from: a, to: b } = f;
+  if (f.kind === "take") return [{ x: a.x, y: a.y + 40 }, { x: b.x, y: b.y - 40 }];
+  return f.kind === "land" ? [{ x: a.x, y: a.y + 50 }, { x: Math.max(18, b.x - 60), y: b.y - 30 }] : controls(f);
+}
+
 function curve(f, t) {
-  const [p, q] = controls(f), { from: a, to: b } = f, u = 1 - t;
+  const [p, q] = f.narrow ? tight(f) : controls(f), { from: a, to: b } = f, u = 1 - t;
   const x = u * u * u * a.x + 3 * u * u * t * p.x + 3 * u * t * t * q.x + t * t * t * b.x;
   const y = u * u * u * a.y + 3 * u * u * t * p.y + 3 * u * t * t * q.y + t * t * t * b.y;
   const dx = u * u * (p.x - a.x) + 2 * u * t * (q.x - p.x) + t * t * (b.x - q.x), dy = u * u * (p.y - a.y) + 2 * u * t * (q.y - p.y) + t * t * (b.y - q.y);

@@ -119,8 +119,10 @@ export function showSlow(answer, view, act) {
 // ---- failures ----
 
 function reasonOf(f) {
-  if (f.signal) return `signal ${f.signal}`;
+  if (f.reason === "signal") return `signal ${f.signal}`;
   if (f.reason === "exit" || f.reason === "exit_code") return `exit code ${f.code}`;
+  if (f.reason === "timeout") return "ran out of its own time";
+  if (f.reason === "deadline") return "the batch's deadline came";
   return (f.reason ?? f.verdict).replaceAll("_", " ");
 }
 

@@ -149,7 +149,7 @@ function every() {
 
 const NUMBERS = [
   ["In flight", (o) => `${count(o.running + o.stopping)}`, (o) => `of ${count(o.slots)} slots, ${count(o.workers)} worker${o.workers === 1 ? "" : "s"}`],
-  ["On the apron", (o) => count(o.queued), (o) => `${count(o.waiting)} at the gates, ${count(o.open_batches)} open batch${o.open_batches === 1 ? "" : "es"}`],
+  ["On the apron", (o) => count(o.queued), (o) => `of ${count(o.open_batches)} batch${o.open_batches === 1 ? "" : "es"}, ${count(o.waiting)} at gates`],
   ["Landing rate", (o) => rate(o.rate_per_s), (o) => `${count(o.recorded)} recorded so far`],
   ["Run time", (o) => (o.run_ms ? time(o.run_ms.p50) : "–"), (o) => (o.run_ms ? `p90 ${time(o.run_ms.p90)}, p99 ${time(o.run_ms.p99)}` : "nothing landed lately")],
   ["Wait", (o) => (o.wait_ms ? time(o.wait_ms.p50) : "–"), (o) => (o.wait_ms ? `p99 ${time(o.wait_ms.p99)}` : "from admission to start")],
@@ -270,4 +270,12 @@ $("legend").append(...[["flying", "✈", "in flight"], ["late", "✈", "low on f
   ["deadline_exceeded", VERDICT_SIGNS.deadline_exceeded, VERDICT_WORDS.deadline_exceeded], ["cancelled", VERDICT_SIGNS.cancelled, VERDICT_WORDS.cancelled], ["lost", VERDICT_SIGNS.lost, VERDICT_WORDS.lost]]
   .map(([colour, sign, text]) => el("li", {}, el("span", { class: `sign c-${colour}`, "aria-hidden": "true" }, sign), text)));
 
-new Stream({ hello: onHello, tick: onTick, live: onLive, lost: onLost });
+// A token that is no longer good looks like a connection that never comes: the difference is told.
+async function onRefused() {
+  const status = await fetch("/api/v1/overview", { signal: AbortSignal.timeout(5000) }).then((r) => r.status, () => 0);
+  if (status !== 401) return;
+  say($("lost"), "The ventilator wants its token: open this page once as /?token=TOKEN.");
+  show($("lost"), true);
+}
+
+new Stream({ hello: onHello, tick: onTick, live: onLive, lost: onLost, refused: onRefused });
