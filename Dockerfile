@@ -17,7 +17,7 @@ RUN apt-get update \
         libsqlite3-dev libjansson-dev libmicrohttpd-dev uthash-dev libbsd-dev libncurses-dev
 COPY . /src
 WORKDIR /src
-RUN make -j"$(nproc)" programs && make install-programs DESTDIR=/out PREFIX=/usr/local \
+RUN make -j"$(nproc)" OPTIMISE=-O2 programs && make OPTIMISE=-O2 install-programs DESTDIR=/out PREFIX=/usr/local \
  && strip /out/usr/local/bin/* && rm -r /out/usr/local/share
 
 # What is kept lies in /data, keys in /keys; both belong to the user that everything runs as. A volume that is mounted there
