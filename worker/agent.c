@@ -113,7 +113,8 @@ struct agent *agent_new(const struct agent_config *config, const struct agent_po
     self->cut_at = self->leave_by = MONO_NEVER;
     self->flushed = (mono_t){INT64_MIN / 2};
     self->columns = agent_columns_new();
-    if (config_copy(&self->config, config) < 0 || agent_slots_new(self) < 0 || !self->columns)
+    self->bundle_of = calloc(config->n_handlers + 1, sizeof *self->bundle_of);
+    if (!self->bundle_of || config_copy(&self->config, config) < 0 || agent_slots_new(self) < 0 || !self->columns)
         agent_destroy(&self);
     return self;
 }
@@ -133,6 +134,7 @@ void agent_destroy(struct agent **self_p)
         agent_fences_release(&self->tell[i]);
     agent_columns_destroy(&self->columns);
     free(self->due.at);
+    free(self->bundle_of);
     config_release(&self->config);
     free(self);
 }

@@ -21,14 +21,17 @@ static bool may_bundle(const struct agent *self, const struct batch *batch, cons
     return !options->timeout || (int64_t)options->timeout->us * NS_PER_US >= BUNDLE_TIMEOUT;
 }
 
+/* Of its handler, whatever the batch: the next one need not begin to learn anew. */
+static uint32_t *known_of(const struct agent *self, const struct batch *batch) { return &self->bundle_of[batch->handler - self->config.handlers]; }
+
 uint32_t agent_bundle_size(const struct agent *self, const struct frame *frame)
 {
     const struct batch *batch = frame->batch;
-    if (batch->bundle <= 1 || !may_bundle(self, batch, frame))
+    if (!may_bundle(self, batch, frame) || *known_of(self, batch) <= 1)
         return 1;
     /* Few tasks are shared out among all slots. */
     uint64_t share = (self->queued + self->config.slots - 1) / self->config.slots;
-    uint64_t n = batch->bundle < share ? batch->bundle : share;
+    uint64_t n = *known_of(self, batch) < share ? *known_of(self, batch) : share;
     return n < frame->count ? (uint32_t)n : frame->count;
 }
 
@@ -61,7 +64,7 @@ void agent_bundles_split(struct agent *self, mono_t now, const struct batch *bat
 
 /* ---- the end ---- */
 
-static void learn(struct slot *slot, const struct agent_end *end, uint64_t parts_ns)
+static void learn(struct agent *self, const struct slot *slot, const struct agent_end *end, uint64_t parts_ns)
 {
     /* The last one's time is seen from outside, with its way there and back: of many it says little. */
     uint64_t last = end->run_ns > 0 ? (uint64_t)end->run_ns : 0, each = slot->begun > 0 ? last : BUNDLE_NS;
@@ -69,10 +72,11 @@ static void learn(struct slot *slot, const struct agent_end *end, uint64_t parts
         each = parts_ns / end->n_parts;
     uint64_t fits = BUNDLE_NS / (each > 0 ? each : 1), most = (uint64_t)slot->begun * GROWS_BY;
     /* A small one that was done says nothing against a large one; one that was not done does. */
-    if (slot->begun == slot->count && most < slot->batch->bundle)
-        most = slot->batch->bundle;
+    uint32_t *known = known_of(self, slot->batch);
+    if (slot->begun == slot->count && most < *known)
+        most = *known;
     uint64_t bundle = fits < most ? fits : most;
-    slot->batch->bundle = bundle < 1 ? 1 : bundle < WIRE_BLOCK ? (uint32_t)bundle : WIRE_BLOCK;
+    *known = bundle < 1 ? 1 : bundle < WIRE_BLOCK ? (uint32_t)bundle : WIRE_BLOCK;
 }
 
 static void fill_part(const struct slot *slot, const struct agent_part *part, struct outcome *out)
@@ -134,7 +138,7 @@ void agent_bundle_ended(struct agent *self, mono_t now, struct slot *slot, const
     }
     for (uint32_t i = 0; i < end->n_parts; i++)
         parts_ns += end->parts[i].run_ns;
-    learn(slot, end, parts_ns);
+    learn(self, slot, end, parts_ns);
     uint64_t queued_us = (uint64_t)(mono_since(first_began, slot->admitted) / NS_PER_US);
     if (was_open)
         slot->started = mono_add(first_began, (int64_t)parts_ns);

@@ -87,7 +87,6 @@ struct batch {
     struct due expiry;                        /* of its unstarted tasks */
     struct frame_list frames;                 /* oldest first */
     struct slot_list running;
-    uint32_t bundle;                          /* so many tasks go to a plugin's process at once; 0: nothing is known yet */
     uint64_t holders;                         /* frames, slots, reports */
 };
 
@@ -328,6 +327,7 @@ struct agent {
     struct slot *slots;
     uint32_t *free_slots;                     /* a stack */
     uint32_t n_free;
+    uint32_t *bundle_of;                      /* of each handler: so many tasks go to a plugin's process at once; 0: nothing is known yet */
     TAILQ_HEAD(, slot) fresh;
     mono_t started_due;
     mono_t start_again;                       /* after a lack of memory */

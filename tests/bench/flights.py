@@ -224,6 +224,52 @@ def bench_fairness():
     return rows
 
 
+def bench_shares():
+    """a batch of ten tasks behind one of 10,000,000, beside the same alone; and the shares of weights 1, 1 and 3"""
+    alone, behind = [], []
+    with cluster(delays=[1000, 1000]) as c:
+        ten = lambda: timed(c.cli, "submit", "--handler", "bench", "--wait", "--format", "none", "--no-bar", "--range", "1-10")[0]
+        ten()
+        for _ in range(3 * RUNS):
+            alone.append(1000 * ten())
+        long = [c.cli("submit", "--handler", "bench", "--range", "1-10000000").split()[0]]
+        for _ in range(3 * RUNS):
+            behind.append(1000 * ten())
+        long += [c.cli("submit", "--handler", "bench", "--weight", weight, "--range", "1-10000000").split()[0] for weight in ("1", "3")]
+        done = lambda: [json.loads(c.cli("status", batch, "--json"))["ok"] for batch in long]
+        before = done()
+        time.sleep(2 if QUICK else 10)
+        rates = [b - a for a, b in zip(before, done())]
+        got = [abs(rate / sum(rates) * 5 / weight - 1) for rate, weight in zip(rates, (1, 1, 3))]
+        for batch in long:
+            c.cli("cancel", batch)
+        kb = int(re.search(r"RssAnon:\s+(\d+)", open(f"/proc/{c.children[0].pid}/status").read()).group(1))
+    return {"ten behind 10,000,000": figure(behind, alone, unit="ms", base_name="ms alone", target="100 ms", higher=False),
+            "shares: off by at most": figure([100 * max(got)], unit="%", target="5 %", higher=False),
+            "memory of the ventilator then": figure([kb / 1024], unit="MiB", higher=False)}
+
+
+def bench_scale():
+    """many workers of four slots, beside four of them: until all are ready, no-op throughput, and what idling costs"""
+    many = 24 if QUICK else 100
+    n = 100_000 if QUICK else 500_000
+    rates, ready, idle = {}, 0, 0
+    for count in (4, many):
+        began = time.monotonic()
+        with cluster(workers=count, slots=4) as c:
+            ready = time.monotonic() - began
+            go = lambda: n / timed(c.cli, "submit", "--handler", "bench", "--wait", "--format", "none", "--no-bar", "-a", lines_file(n))[0]
+            go()
+            rates[count] = [go() for _ in range(2 if QUICK else 3)]
+            spent = lambda: sum(map(int, open(f"/proc/{c.children[0].pid}/stat").read().rsplit(")", 1)[1].split()[11:13]))
+            before = spent()
+            time.sleep(2 if QUICK else 5)
+            idle = (spent() - before) / (2 if QUICK else 5)
+    return {f"no-op tasks, {many} workers x 4": figure(rates[many], [statistics.median(rates[4])] * len(rates[many]), base_name="/s with 4 workers", target="ratio 0.8"),
+            f"start of {many} workers one by one": figure([ready], unit="s", target="5 s for 1,000", higher=False),
+            f"ventilator idle with {many}": figure([idle], unit="% of a core", target="2 %", higher=False)}
+
+
 def bench_cancel():
     """cancel of a batch that is queued and running, until it is acknowledged"""
     took = []

@@ -120,6 +120,52 @@ test_plugins_that_misbehave() {
     CODE=0 one_task odd talk
 }
 
+# Tiny tasks go to the process many at a time: a crash costs one of them, what is printed belongs to the one that
+# printed it, and each has its own key, payload and trace.
+test_many_at_once() {
+    cat >"$T/tiny.c" <<'EOC'
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <tarmac/tarmac.h>
+
+static int run(void *state, tarmac_task *task)
+{
+    const char *what = tarmac_task_payload(task, NULL), *trace;
+    char text[200];
+    (void)state;
+    if (strncmp(what, "abort", 5) == 0)
+        abort();
+    if (strncmp(what, "talk", 4) == 0)
+        fprintf(stderr, "%s\n", what);
+    if (strncmp(what, "fail", 4) == 0) {
+        tarmac_task_error(task, what);
+        return 3;
+    }
+    trace = strncmp(what, "trace", 5) == 0 ? tarmac_value(tarmac_task_context(task), "traceparent") : "";
+    snprintf(text, sizeof text, "%s %s %s", tarmac_task_key(task), what, trace ? trace : "no trace");
+    return tarmac_task_output(task, text, strlen(text));
+}
+static const struct tarmac_plugin plugin = {TARMAC_PLUGIN, .name = "tiny", .run = run};
+const struct tarmac_plugin *tarmac_plugin(void) { return &plugin; }
+EOC
+    compile "$T/tiny.c" "$T/tiny.so"
+    echo "{\"tiny\": {\"kind\": \"plugin\", \"plugin\": \"$T/tiny.so\"}}" >"$T/handlers.json"
+    start_ventilator
+    start_sink
+    start_worker w1 --cgroup off --slots 2 --handlers "$T/handlers.json"
+    seq 0 9999 | awk '{ print $1 % 2500 == 1777 ? "abort " $1 : $1 % 1000 == 500 ? "talk " $1 : $1 % 1000 == 600 ? "fail " $1 : $1 % 1000 == 700 ? "trace " $1 : "item " $1 }' >"$T/items"
+    assert_exit 1 ventilator submit --wait --format json --handler tiny -a "$T/items"
+    assert_each_once "$T/out" 10000
+    assert_eq "verdicts" "$(verdicts "$T/out")" "failed=14 ok=9986"
+    assert_eq "those that fell" "$(jq -r 'select(.reason == "handler_fault") | .index' "$T/out" | sort -n | paste -sd' ')" "1777 4277 6777 9277"
+    assert_eq "those that failed" "$(jq -r 'select(.exit == 3) | .index % 1000' "$T/out" | sort -u)" 600
+    assert_eq "those that printed" "$(jq -r 'select(.stderr != "") | select(.reason != "handler_fault") | "\(.index) \(.stderr | rtrimstr("\n"))"' "$T/out" | sort -n | paste -sd' ')" \
+        "$(seq 500 1000 9500 | awk '{ print $1 " talk " $1 }' | paste -sd' ')"
+    assert_eq "outputs that are another task's" "$(jq -r 'select(.verdict == "ok") | select((.stdout | split(" ")) as $w | ($w[0] | endswith("/\($w[2])") | not) or $w[2] != "\(.index)") | .index' "$T/out" | wc -l)" 0
+    assert_eq "spans" "$(jq -r 'select(.stdout | contains("trace")) | .stdout | split("-")[2]' "$T/out" | sort -u | wc -l)" 10
+}
+
 test_a_plugin_is_cancelled() {
     start_plugins
     CODE=0 one_task odd talk
