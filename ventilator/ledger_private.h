@@ -277,6 +277,7 @@ struct worker {
     double load;                        /* held / slots, the key in the room tree */
     uint64_t recall;                    /* number of the recall that is not confirmed; 0: none */
     int64_t service;                    /* ns an attempt, smoothed; 0: not known */
+    double seen_ns, seen;               /* what it comes from: time and attempts, those of older reports weigh less */
     int64_t round_trip;                 /* ns, smoothed; 0: not known */
     uint64_t finished, run_us, result_bytes;
     uint64_t unreleased_bytes, unreleased, queued;      /* as its last heartbeat said */

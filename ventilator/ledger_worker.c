@@ -543,9 +543,11 @@ static void on_finished(struct ledger *l, struct worker *w, const Wire__Finished
     w->result_bytes += m->result_bytes;
     if (n == 0)
         return;
-    int64_t each = us_to_ns(m->run_us) / n;
-    /* 0 would say that nothing is known. */
-    w->service = (w->service == 0 ? each : (w->service * 7 + each) / 8) + 1;
+    /* Of all attempts, not of all reports: a single one that was seen from outside must not hide a thousand tiny ones. */
+    w->seen_ns = w->seen_ns * 7 / 8 + (double)us_to_ns(m->run_us);
+    w->seen = w->seen * 7 / 8 + n;
+    double each = w->seen_ns / w->seen;
+    w->service = each < (double)INT64_MAX / 2 ? (int64_t)each + 1 : INT64_MAX / 2;     /* 0 would say that nothing is known */
     worker_room(l, w);
 }
 
