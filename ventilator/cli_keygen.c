@@ -154,6 +154,7 @@ static int ensure_pair(const struct keygen *self, const struct place *place, str
         if (net_cert_read(is_there(key) ? key : begun, true, &cert, why) < 0)
             return -1;
         *ret = cert.pair;
+        explicit_bzero(&cert, sizeof cert);
         return 0;
     }
     return net_pair_make(ret, why) < 0 ? -1 : net_cert_write(begun, place->role, place->name, ret, true, why);

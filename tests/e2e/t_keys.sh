@@ -136,6 +136,8 @@ test_strangers_are_refused_and_logged_once() {
         assert_exit 3 ventilator status --connect-timeout 1500ms --keys "$T/others/client"
         assert_contains "$T/err" "has refused our key"
     done
+    assert_exit 3 ventilator doctor --connect-timeout 1500ms --keys "$T/others/client"
+    assert_contains "$T/out" "FAIL  the ventilator at $CLIENTS will not have us: it has refused our key"
     # The right key of the wrong ventilator.
     cp -r "$T/keys/client" "$T/astray"
     cp "$T/others/ventilator/own.pub" "$T/astray/known/ventilator.pub"

@@ -1,6 +1,8 @@
 /* Keys under faults: every allocation and descriptor that reading them and answering for them needs fails in turn. Each
  * failure is told in words or overcome, nothing leaks, and above all nobody is revoked by it. */
 #include "tests/support/fail.h"
+#include "tests/unit/net_world.h"
+
 #include "tests/unit/keys_world.h"
 
 #define ALL (FAIL_MEMORY | FAIL_OPEN | FAIL_CONTROL | FAIL_ZMQ | FAIL_SEND)

@@ -2,17 +2,26 @@
 #ifndef TESTS_UNIT_KEYS_WORLD_H
 #define TESTS_UNIT_KEYS_WORLD_H
 
-#include "tests/unit/net_world.h"
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
 
 #include <fcntl.h>
 #include <ftw.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "common/net_keys.h"
 
 /* ---- folders ---- */
 
-static inline int remove_entry(const char *path, const struct stat *st, int type, struct FTW *ftw)
+static inline int remove_key_file(const char *path, const struct stat *st, int type, struct FTW *ftw)
 {
     (void)st, (void)type, (void)ftw;
     return remove(path);
@@ -81,7 +90,7 @@ static inline void folders_make(struct folders *f)
 
 static inline void folders_remove(struct folders *f)
 {
-    assert_int_equal(nftw(f->dir, remove_entry, 16, FTW_DEPTH | FTW_PHYS), 0);
+    assert_int_equal(nftw(f->dir, remove_key_file, 16, FTW_DEPTH | FTW_PHYS), 0);
 }
 
 static inline struct net_keys *read_keys(const struct folders *f, enum net_role role)

@@ -1,4 +1,6 @@
 /* Keys: certificates and folders of them, who is let in, who is cut off. */
+#include "tests/unit/net_world.h"
+
 #include "tests/unit/keys_world.h"
 
 #include <czmq.h>
@@ -150,7 +152,7 @@ static void a_folder_lacks_nothing(void **state)
     refused_folder(&f, ROLE_WORKER, "worker", "known/sink.pub");
     put_file(at(f.dir, "sink/allow/clients/bad.pub"), "x", 0644);
     refused_folder(&f, ROLE_SINK, "sink", "allow/clients/bad.pub");
-    assert_int_equal(nftw(at(f.dir, "ventilator/allow/sinks"), remove_entry, 16, FTW_DEPTH | FTW_PHYS), 0);
+    assert_int_equal(nftw(at(f.dir, "ventilator/allow/sinks"), remove_key_file, 16, FTW_DEPTH | FTW_PHYS), 0);
     refused_folder(&f, ROLE_VENTILATOR, "ventilator", "allow/sinks");
     folders_remove(&f);
 }
