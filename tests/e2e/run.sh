@@ -49,12 +49,20 @@ trap 'rm -rf "$results"' EXIT
 trap 'kill $(jobs -p) 2>/dev/null; wait; exit 143' TERM INT
 
 # Most of a test is waiting, so more of them than cores run at a time. What they say is printed in order.
-started=0 printed=0 failed=0
+# These tests have real clocks in them, and a machine that stands still for a few seconds can break any of them: one that
+# failed runs once more, alone, and what the first try said is shown all the same. Where many fail none gets a second try.
+started=0 printed=0 failed=0 again=()
 print_ended() {
+    local file
     while [ -e "$results/$((printed + 1)).tap" ]; do
         printed=$((printed + 1))
-        cat "$results/$printed.tap"
-        ! grep -q '^not ok' "$results/$printed.tap" || failed=$((failed + 1))
+        file=$results/$printed.tap
+        if grep -q '^not ok' "$file"; then
+            again+=("$printed")
+            sed 's/^/# first try: /' "$file"
+        else
+            cat "$file"
+        fi
     done
 }
 
@@ -66,4 +74,14 @@ for full in "${tests[@]}"; do
 done
 wait
 print_ended
+
+for number in "${again[@]}"; do
+    full=${tests[number - 1]}
+    if [ ${#again[@]} -le 3 ]; then
+        run_one "$number" "$full"
+        ! grep -q '^ok' "$results/$number.tap" || echo "# second try: $full needed one"
+    fi
+    cat "$results/$number.tap"
+    ! grep -q '^not ok' "$results/$number.tap" || failed=$((failed + 1))
+done
 [ $failed -eq 0 ] && [ $printed -eq ${#tests[@]} ]
