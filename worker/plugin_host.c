@@ -19,8 +19,10 @@
 
 #include "common/bug.h"
 #include "common/clock.h"
+#include "common/options.h"
 #include "common/spawn.h"
 #include "proto/handler.h"
+#include "proto/wire.h"
 #include "tarmac/context_private.h"
 #include "tarmac/task_private.h"
 #include "worker/bundle.h"
@@ -271,24 +273,53 @@ static void answer_fault(struct host *self, uint64_t id, const char *sentence)
 
 /* ---- many tasks at once ---- */
 
+static int hex_digit(char c)
+{
+    return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+/* Each attempt is a span of its own, and the sink writes it by the same numbers: they are in the words that name the attempt,
+ * "batch/index/epoch/attempt". */
+static bool span_of(const Tarmac__Handler__Task *first, uint64_t index, char out[17])
+{
+    const char *at = first->parent;
+    uint8_t batch[WIRE_ID], span[8];
+    char word[24];
+    uint64_t epoch;
+    struct why ignored;
+    for (size_t i = 0; i < WIRE_ID; i++, at += 2) {
+        int high = hex_digit(at[0]), low = high < 0 ? -1 : hex_digit(at[1]);
+        if (low < 0)
+            return false;
+        batch[i] = (uint8_t)(high << 4 | low);
+    }
+    at = at[0] == '/' ? strchr(at + 1, '/') : NULL;
+    size_t n = at ? strcspn(at + 1, "/") : 0;
+    if (n == 0 || n >= sizeof word)
+        return false;
+    memcpy(word, at + 1, n);
+    word[n] = '\0';
+    if (parse_u64(word, 0, UINT64_MAX, &epoch, &ignored) < 0)
+        return false;
+    wire_span_id(batch, index, epoch, (uint32_t)first->attempt, span);
+    for (size_t i = 0; i < sizeof span; i++)
+        snprintf(out + 2 * i, 3, "%02x", span[i]);
+    return true;
+}
+
 /* Few plugins look at the context of a tiny task: it is made for those. */
 static tarmac_context *make_context(struct tarmac_task *task)
 {
     struct job *job = (struct job *)((char *)task - offsetof(struct job, task));
     const Tarmac__Handler__Task *from = job->message->task;
-    unsigned long long span = 0, offset = task->index - from->index;
     const char *rest = strchr(from->parent, '/');
     rest = rest ? strchr(rest + 1, '/') : NULL;
     if (rest)
         snprintf(job->parent, sizeof job->parent, "%.*s/%llu%s", (int)strcspn(from->parent, "/"), from->parent, (unsigned long long)task->index, rest);
-    /* Each attempt is a span of its own. */
+    char span[17];
     snprintf(job->trace, sizeof job->trace, "%s", from->traceparent);
-    if (sscanf(job->trace, "%*2[0-9a-f]-%*32[0-9a-f]-%16llx", &span) == 1 && strlen(job->trace) == 55) {
-        char flags[4];
-        memcpy(flags, job->trace + 52, sizeof flags);
-        span = span + offset != 0 ? span + offset : 1;
-        snprintf(job->trace + 36, sizeof job->trace - 36, "%016llx%.3s", span, flags);
-    }
+    if (strlen(job->trace) == 55 && span_of(from, task->index, span))
+        memcpy(job->trace + 36, span, 16);
     tarmac_context *made = context_of(from, job->trace, job->parent);
     if (!made) {
         fprintf(stderr, "%s: no memory for a context\n", PLUGIN_HOST);

@@ -152,7 +152,7 @@ EOC
     compile "$T/tiny.c" "$T/tiny.so"
     echo "{\"tiny\": {\"kind\": \"plugin\", \"plugin\": \"$T/tiny.so\"}}" >"$T/handlers.json"
     start_ventilator
-    start_sink
+    start_sink --trace-file "$T/spans"
     start_worker w1 --cgroup off --slots 2 --handlers "$T/handlers.json"
     seq 0 9999 | awk '{ print $1 % 2500 == 1777 ? "abort " $1 : $1 % 1000 == 500 ? "talk " $1 : $1 % 1000 == 600 ? "fail " $1 : $1 % 1000 == 700 ? "trace " $1 : "item " $1 }' >"$T/items"
     assert_exit 1 ventilator submit --wait --format json --handler tiny -a "$T/items"
@@ -163,7 +163,12 @@ EOC
     assert_eq "those that printed" "$(jq -r 'select(.stderr != "") | select(.reason != "handler_fault") | "\(.index) \(.stderr | rtrimstr("\n"))"' "$T/out" | sort -n | paste -sd' ')" \
         "$(seq 500 1000 9500 | awk '{ print $1 " talk " $1 }' | paste -sd' ')"
     assert_eq "outputs that are another task's" "$(jq -r 'select(.verdict == "ok") | select((.stdout | split(" ")) as $w | ($w[0] | endswith("/\($w[2])") | not) or $w[2] != "\(.index)") | .index' "$T/out" | wc -l)" 0
-    assert_eq "spans" "$(jq -r 'select(.stdout | contains("trace")) | .stdout | split("-")[2]' "$T/out" | sort -u | wc -l)" 10
+    jq -r 'select(.stdout | contains("trace")) | .stdout | split("-")[2]' "$T/out" | sort -u >"$T/heard"
+    assert_eq "spans" "$(wc -l <"$T/heard")" 10
+    wait_for 30 "the spans of the sink" has_lines "$T/spans" 10000
+    grep -o '"spanId":"[0-9a-f]*"' "$T/spans" | cut -d'"' -f4 | sort -u >"$T/written"
+    assert_eq "spans that the sink has written" "$(wc -l <"$T/written")" 10000
+    assert_eq "spans that were heard and not written" "$(comm -23 "$T/heard" "$T/written" | paste -sd' ')" ""
 }
 
 test_a_plugin_is_cancelled() {
