@@ -19,7 +19,7 @@ async function shoot(browser, url, file, options, whole, then) {
   await then?.(page);
   await page.screenshot({ path: file, fullPage: whole });
   await context.close();
-  execFileSync("convert", [file, "-colors", "96", "-define", "png:compression-level=9", "-strip", `PNG8:${file}`]);
+  execFileSync("convert", [file, "-dither", "None", "-colors", "112", "-define", "png:compression-level=9", "-strip", `PNG8:${file}`]);
 }
 
 export async function shots(browser, bin, pages, folder) {
@@ -28,7 +28,7 @@ export async function shots(browser, bin, pages, folder) {
   try {
     for (let i = 1; i <= 6; i++) await cluster.startWorker(`berlin-${i}`, 4 + 2 * (i % 2));
     for (const work of WORK) await cluster.cli("submit", ...work);
-    await new Promise((go) => setTimeout(go, 45000));
+    await new Promise((go) => setTimeout(go, 50000));
     await shoot(browser, cluster.url, path.join(folder, "tower-dark.png"), { ...wide, colorScheme: "dark" });
     await shoot(browser, cluster.url, path.join(folder, "tower-light.png"), { ...wide, colorScheme: "light" }, false, (page) => page.evaluate(() => window.scrollTo(0, 0)));
     await shoot(browser, cluster.url, path.join(folder, "tower-narrow.png"), { ...narrow, colorScheme: "dark" });

@@ -4,7 +4,7 @@
 
 // On the asphalt, which is dark in both themes.
 const ON_RUNWAY = { ok: "#3ddcb0", failed: "#ff9455", rejected: "#f0e442" };
-const MOST = 70, PER_TICK = 26, FLY = 850, ROLL = 950;
+const MOST = 70, PER_TICK = 26, FLY = 750, ROLL = 950;
 
 export class Flights {
   constructor(field) {
@@ -32,7 +32,7 @@ export class Flights {
       const verdict = verdicts.find((v) => landed[v] > 0);
       if (!verdict) break;
       landed[verdict]--;
-      this.leave(this.from(plane), verdict, now + Math.random() * 700, true);
+      this.leave(this.from(plane), verdict, now + Math.random() * 500, true);
     }
     this.others(Math.min(PER_TICK, takeoffs), now, (at, when) => this.add({ kind: "take", from: this.gate(null), to: at, start: when }));
     const sum = verdicts.reduce((n, v) => n + landed[v], 0);
@@ -66,7 +66,7 @@ export class Flights {
 
   take(plane, now) {
     if (plane.age > 2500) return;
-    const start = now + Math.random() * 700;
+    const start = now + Math.random() * 500;
     this.expected.set(plane.key, start + FLY);
     this.add({ kind: "take", from: this.gate(plane.batch), to: this.from(plane), start });
   }
