@@ -2,7 +2,7 @@
  * of the turn; what was committed goes back to the register, which tells everybody.
  *
  * Results are not read while the disk is full or too much waits for it: then the sockets' buffers
- * fill, and the workers feel it. When the disk stays full, the port is closed until there is room: a connection on which
+ * fill, and the workers feel it. When that takes long, the port is closed until it is over: a connection on which
  * nothing is taken is given up by its sender's system (ZMQ_TCP_MAXRT) and made anew, and libzmq would keep what it had
  * received of each old one. */
 #include "sink/shell.h"
@@ -32,7 +32,7 @@
 #define SOCKETS 64
 #define PAUSE_AT ((size_t)16 * 1024 * 1024)     /* bytes that wait for the disk */
 #define RESUME_AT ((size_t)8 * 1024 * 1024)
-#define CLOSE_AFTER (5 * NS_PER_S)              /* of a full disk; less than MAXRT */
+#define CLOSE_AFTER (8 * NS_PER_S)              /* less than MAXRT */
 #define BIND_EVERY (100 * NS_PER_MS)            /* when a port isn't free again yet */
 #define RESTORE_ROWS 4096u
 #define RESTORE_BYTES ((size_t)8 * 1024 * 1024)
@@ -233,7 +233,9 @@ static int open_intake(struct shell *self, const char *endpoint, struct why *why
 static void close_intake(struct shell *self)
 {
     snprintf(self->results_at, sizeof self->results_at, "%s", net_endpoint(self->results));
-    log_event(LOG_INFO, "results_closed", "endpoint", self->results_at, "text", "until there is room on the disk; the workers keep what they have", NULL);
+    log_event(LOG_INFO, "results_closed", "endpoint", self->results_at, "text",
+              self->full ? "until there is room on the disk; the workers keep what they have"
+                         : "until the disk has written what waits for it; the workers keep what they have", NULL);
     net_close(&self->results);
 }
 
@@ -251,7 +253,7 @@ static mono_t look_at_intake(struct shell *self, mono_t now)
         if (self->results)
             net_pause(self->results, pause);
     }
-    if (!self->full || !self->results)
+    if (!self->paused || !self->results)
         return MONO_NEVER;
     mono_t close_at = mono_add(self->paused_at, CLOSE_AFTER);
     if (!mono_reached(now, close_at))
@@ -501,6 +503,7 @@ static int bind_sockets(struct shell *self)
     net_pause(self->results, true);
     net_pause(self->query, true);
     self->paused = true;
+    self->paused_at = mono_now();
     return 0;
 }
 

@@ -295,6 +295,56 @@ test_all_leave_though_cut_off() {
 }
 all_have_left() { not_alive "${PIDS[ventilator]}" && not_alive "${PIDS[sink]}" && not_alive "${PIDS[w1]}"; }
 
+# ---- chance ----
+
+# One thing after the other goes wrong somewhere, several at a time, for moments and for longer than anybody waits.
+mishap() {    # into $undo
+    local -a names=(v s c w1 w2 w3)
+    local one other
+    pick 0 5; one=${names[picked]}
+    pick 1 5; other=${names[((picked + $(index_of "$one" "${names[@]}")) % 6)]}
+    pick 0 5
+    case $picked in
+        0 | 1) what="cut $one $other"; undo="mend $one $other" ;;
+        2) what="deaf $one $other"; undo="hears $one $other" ;;
+        3) what="unplug $one"; undo="plug_again $one" ;;
+        4) what="resets $one $other"; undo="resets_no_more $one $other" ;;
+        5) what="swallows $one $other"; undo="swallows_no_more $one $other" ;;
+    esac
+    eval "$what"
+}
+index_of() { local i=0 word=$1; shift; while [ "$1" != "$word" ]; do shift; i=$((i + 1)); done; echo $i; }
+resets() { must on "$1" iptables -w -I INPUT -p tcp -s "${ADDRESS[$2]}" -j REJECT --reject-with tcp-reset; }    # HOST FROM
+resets_no_more() { must on "$1" iptables -w -D INPUT -p tcp -s "${ADDRESS[$2]}" -j REJECT --reject-with tcp-reset; }
+
+test_plain_one_thing_after_the_other() {
+    local batch round what undo undone=()
+    seed
+    place_all 3 --heartbeat 500ms --loss-grace 1s --silence 3s
+    batch=$(submit -- sh -c 'echo "$0" >>"$1"; sleep 0.1; head -c 20000 /dev/zero' {} "$T/effects" ::: $(seq 800))
+    for ((round = 0; round < ${ROUNDS:-8}; round++)); do
+        mishap
+        undone+=("$undo")
+        printf '# %s\n' "$what" >>"$T/mishaps.out"
+        pick 100 3000
+        lasts $picked
+        pick 0 2
+        while [ ${#undone[@]} -gt $picked ]; do
+            eval "${undone[0]}"
+            undone=("${undone[@]:1}")
+        done
+    done
+    for undo in "${undone[@]}"; do eval "$undo"; done
+    clock
+    assert_exit 0 timeout $((40 * PATIENCE)) nsenter -t "${PIDS[host-c]}" -n -- "$BIN/ventilator" wait "$batch"
+    figure "mishaps are over: the batch ends after"
+    assert_all_ok "$batch" 800 "$T/effects"
+    printf '# runs that were too many: %s, duplicates: %s, lost workers: %s\n' "$extra" "$duplicates" "$(said ventilator worker_lost)"
+    clock
+    all_is_well 3
+    figure "all workers work again after"
+}
+
 # ---- narrow lines ----
 
 # Longer than the silence time on the way in both directions: as long as bytes flow nobody is given up.
@@ -392,6 +442,7 @@ test_lane_ports_are_closed() {
 # ---- lines that swallow what is large ----
 
 # As where a tunnel's smaller packets are told to nobody: heartbeats pass, payloads don't.
+swallows_no_more() { must on "$1" iptables -w -D INPUT ! -i lo -s "${ADDRESS[$2]}" -m length --length 700:65535 -j DROP; }
 swallows() { must on "$1" iptables -w -I INPUT ! -i lo -s "${ADDRESS[$2]}" -m length --length 700:65535 -j DROP; }    # HOST FROM
 
 large_items() { head -c 100000 /dev/zero | tr '\0' x >"$T/large"; for ((i = 0; i < $1; i++)); do cp "$T/large" "$T/item-$i"; done; }    # N
