@@ -70,7 +70,7 @@ TARMAC_BIND=$(docker network inspect -f '{{(index .IPAM.Config 0).Gateway}}' bri
 export TARMAC_BIND TARMAC_VENTILATOR=tcp://$TARMAC_BIND:$TARMAC_PORT
 "${compose[@]}" config -q || give_up "docker-compose.yml is not taken"
 began=$SECONDS
-[ -n "${NO_BUILD:-}" ] || compose build || { tail -n 60 "$work/compose.log"; give_up "the images can't be built"; }
+[ -n "${NO_BUILD:-}" ] || timeout 900 "${compose[@]}" build >>"$work/compose.log" 2>&1 </dev/null || { tail -n 60 "$work/compose.log"; give_up "the images can't be built"; }
 echo "# images after $((SECONDS - began)) s"
 compose up -d --no-build --scale worker=2 || { tail -n 60 "$work/compose.log"; give_up "up failed"; }
 docker cp "$(keys_container)":/keys/client "$work/client" >/dev/null || give_up "the keys of clients can't be copied"
