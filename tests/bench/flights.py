@@ -17,9 +17,10 @@ FOLDER = None
 class Cluster:
     """A ventilator, a sink and workers on free ports of loopback, in a folder on a real disk."""
 
-    def __init__(self, workers=2, slots=1, delays=None, options=(), keys=False):
+    def __init__(self, workers=2, slots=1, delays=None, options=(), keys=False, counted=""):
         self.folder = tempfile.mkdtemp(prefix="cluster-", dir=FOLDER)
         self.children = []
+        self.counted = counted
         self.env = {k: v for k, v in os.environ.items() if not k.startswith("TARMAC_")}
         self.keys = keys
         if keys:
@@ -40,7 +41,8 @@ class Cluster:
 
     def start(self, name, *args):
         out = open(os.path.join(self.folder, f"{name}-{len(self.children)}.log"), "w+b")
-        child = subprocess.Popen([f"{BUILD}/bin/{name}", *args], cwd=self.folder, env=self.env, stdin=subprocess.DEVNULL,
+        counting = ["valgrind", "-q", "--tool=callgrind", f"--callgrind-out-file={FOLDER}/callgrind.%p"] if name == self.counted else []
+        child = subprocess.Popen([*counting, f"{BUILD}/bin/{name}", *args], cwd=self.folder, env=self.env, stdin=subprocess.DEVNULL,
                                  stdout=out, stderr=out)
         self.children.append(child)
         until = time.monotonic() + 60
@@ -73,7 +75,7 @@ class Cluster:
             child.terminate()
         for child in self.children:
             try:
-                child.wait(20)
+                child.wait(60)
             except subprocess.TimeoutExpired:
                 child.kill()
                 child.wait()
@@ -303,6 +305,27 @@ def bench_large():
     return {"1 MiB payloads": figure(got, base, unit="MiB/s", base_name="libzmq pipeline, 1 MiB a frame", target="ratio 0.8")}
 
 
+def bench_instructions():
+    """instructions a no-op task in each process (callgrind; a worker's is of its own half): other load does not change them"""
+    rows = {}
+    if not shutil.which("valgrind"):
+        return rows
+    few, many = 20_000, 120_000 if QUICK else 220_000
+    for name in ("ventilator", "sink", "worker"):
+        counted = []
+        for n in (few, many):
+            with cluster(counted=name, workers=1 if name == "worker" else 2) as c:
+                c.cli("submit", "--handler", "bench", "--wait", "--format", "none", "--no-bar", "-a", lines_file(n))
+            sums = [re.search(r"^(?:summary|totals): (\d+)", open(os.path.join(FOLDER, file)).read(), re.M)
+                    for file in os.listdir(FOLDER) if file.startswith("callgrind.")]
+            counted.append(sum(int(found.group(1)) for found in sums if found))
+            for file in os.listdir(FOLDER):
+                if file.startswith("callgrind."):
+                    os.unlink(os.path.join(FOLDER, file))
+        rows[f"instructions a task, {name}"] = figure([(counted[1] - counted[0]) / (many - few)], unit="instructions", higher=False)
+    return rows
+
+
 def bench_peers():
     """peers, where their Debian packages are installed (make bench-setup)"""
     rows = {}
@@ -379,6 +402,7 @@ def beanstalkd():
 
 
 BENCHES = {name[6:]: call for name, call in list(globals().items()) if name.startswith("bench_")}    # in the order above
+BY_NAME = ("instructions", "scale")          # they take long: only when they are asked for
 
 
 # ---- telling ----
@@ -420,7 +444,7 @@ def main():
     rows, wrong = {}, 0
     try:
         for name, call in BENCHES.items():
-            if args.name and not any(part in name for part in args.name):
+            if not any(part in name for part in args.name) if args.name else name in BY_NAME:
                 continue
             print(f"# {name}: {call.__doc__}", file=sys.stderr, flush=True)
             try:
