@@ -75,6 +75,8 @@ static void add_stands(struct http *http, json_t *o)
         while ((stand = http->tower->stands) != last) {
             HASH_DEL(http->tower->stands, stand);
             HASH_ADD(hh, http->tower->stands, number, sizeof stand->number, stand);
+            if (stand->hh.tbl == NULL)
+                free(stand);        /* it comes back with the next sample */
         }
     }
     json_object_set_new(o, "stands", list);

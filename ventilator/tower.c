@@ -11,6 +11,7 @@ struct tower *tower_new(mono_t now)
     if (self == NULL)
         return NULL;
     self->started = self->sampled = now;
+    self->seconds = 1;
     self->series = calloc(1, sizeof *self->series);
     self->planes.most = TOWER_PLANES;
     self->planes.rows = calloc(TOWER_PLANES, sizeof *self->planes.rows);
@@ -179,7 +180,10 @@ static struct tower_stand *stand_of(struct tower *self, const struct survey_work
     stand->dirty = true;
     snprintf(stand->name, sizeof stand->name, "%.63s", w->name);
     HASH_ADD(hh, self->stands, number, sizeof stand->number, stand);
-    return stand;
+    if (stand->hh.tbl != NULL)
+        return stand;
+    free(stand);
+    return NULL;
 }
 
 static void look_at_worker(void *arg, const struct survey_worker *w)
@@ -250,7 +254,10 @@ static struct tower_batch *batch_keep(struct tower *self, const struct survey_ba
     memcpy(batch->name, seen->name, len);
     batch->moved = self->sequence;
     HASH_ADD(hh, self->batches, number, sizeof batch->number, batch);
-    return batch;
+    if (batch->hh.tbl != NULL)
+        return batch;
+    free(batch);
+    return NULL;
 }
 
 /* A full table isn't turned over each second by thousands of batches that wait. */
@@ -272,7 +279,7 @@ static void look_at_batch(void *arg, const struct survey_batch *seen)
     batch->seen = self->sequence;
     struct histogram runs = histogram_since(&batch->run, &batch->run_before);
     batch->run_before = batch->run;
-    double rate = seen->settled > batch->settled_before ? (double)(seen->settled - batch->settled_before) : 0;
+    double rate = seen->settled > batch->settled_before ? (double)(seen->settled - batch->settled_before) / self->seconds : 0;
     batch->settled_before = seen->settled;
     series_add(&batch->series, rate, seen->in_flight, seen->queued, &runs);
 }
@@ -334,6 +341,7 @@ void tower_sample(struct tower *self, const struct ledger *ledger, mono_t now)
 {
     const struct survey_visitor visitor = {.arg = self, .batch = look_at_batch, .worker = look_at_worker, .attempt = look_at_plane};
     double seconds = (double)mono_since(now, self->sampled) / 1e9;
+    self->seconds = seconds > 0.1 ? seconds : 1;
     self->sequence++;
     self->before = self->now;
     self->planes.n = self->planes.total = 0;
@@ -345,7 +353,7 @@ void tower_sample(struct tower *self, const struct ledger *ledger, mono_t now)
     keep_recent(self->recent_run, self->sequence, &self->run, &self->run_before);
     keep_recent(self->recent_wait, self->sequence, &self->wait, &self->wait_before);
     keep_recent(self->recent_commit, self->sequence, &self->commit, &self->commit_before);
-    double rate = (double)(self->now.recorded - self->before.recorded) / (seconds > 0.1 ? seconds : 1);
+    double rate = (double)(self->now.recorded - self->before.recorded) / self->seconds;
     uint64_t running = self->now.phases[SURVEY_RUNNING] + self->now.phases[SURVEY_STOPPING];
     series_add(self->series, rate, running, self->now.queued, &self->recent_run[self->sequence % 10]);
 }

@@ -4,6 +4,9 @@
 #ifndef VENTILATOR_TOWER_H
 #define VENTILATOR_TOWER_H
 
+#ifndef HASH_NONFATAL_OOM
+#define HASH_NONFATAL_OOM 1         /* a failed HASH_ADD leaves the handle's tbl NULL */
+#endif
 #include <uthash.h>
 
 #include "common/histogram.h"
@@ -86,6 +89,7 @@ struct tower_handler {
 
 struct tower {
     mono_t started, sampled;
+    double seconds;                 /* from the sample before to the last one */
     uint64_t sequence;              /* of the sample */
     struct survey_totals now, before;
     struct tower_batch *batches;    /* hash by number */
