@@ -38,7 +38,7 @@ plug_in() { docker network connect --alias "$2" "$(network)" "$1"; }
 
 # ---- tarmac, from this host ----
 
-v() { timeout 120 "$bin/ventilator" "$@" </dev/null; }
+v() { timeout 400 "$bin/ventilator" "$@" </dev/null; }
 workers_json() { v workers --json 2>/dev/null | jq -cs 'flatten' 2>/dev/null; }
 n_workers() { [ "$(workers_json | jq "[.[] | select(.state == \"ready\")] | length")" = "$1" ]; }
 sink_is_missed() { timeout 20 docker exec "$(one ventilator)" ventilator doctor --health-file /run/tarmac/health 2>/dev/null | grep -q 'no sink'; }

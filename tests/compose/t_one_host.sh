@@ -73,7 +73,7 @@ test_scale_in_a_batch() {
     whole 1 && scale 1 || return 1
     batch=$(submit --range 1-20000 -- true) || return 1
     until_true 60 "the first results" has_ok "$batch" 200 && scale 8 && until_true 90 "8 workers" n_workers 8 || return 1
-    until_true 120 "results of 8 workers" has_ok "$batch" 6000 && scale 2 || return 1
+    until_true 300 "results of 8 workers" has_ok "$batch" 6000 && scale 2 || return 1
     recorded_once "$batch" 20000 && until_true 60 "2 workers" n_workers 2 || return 1
     say "20,000 tasks while 1 worker became 8 and then 2: $((SECONDS - before)) s"
 }
