@@ -41,10 +41,10 @@
 #endif
 #endif
 #ifdef UNDER_TSAN
-/* libzmq (and C++ is only in it) is not instrumented: its lock-free queues, by which messages and
+/* libzmq (C++ is only in it, libsodium called by it) is not instrumented: its lock-free queues, by which messages and
  * their memory cross to its threads and back, are invisible to the sanitizer. */
 const char *__tsan_default_suppressions(void);
-const char *__tsan_default_suppressions(void) { return "race:libzmq.so\nrace:libstdc++.so\n"; }
+const char *__tsan_default_suppressions(void) { return "race:libzmq.so\nrace:libsodium.so\nrace:libstdc++.so\n"; }
 #endif
 
 /* ---- ready ---- */
