@@ -224,7 +224,7 @@ static mono_t next_tick(const struct agent *self, mono_t now)
         next = mono_min(next, first->at);
     if (!TAILQ_EMPTY(&self->fresh))
         next = mono_min(next, self->started_due);
-    if (!TAILQ_EMPTY(&self->lists[REPORT_OPEN]) || self->tell[TELL_FINISHED].n > 0)
+    if (!TAILQ_EMPTY(&self->lists[REPORT_OPEN]) || (self->tell[TELL_FINISHED].n > 0 && self->lane.state == LANE_OPEN))
         next = mono_min(next, mono_add(self->flushed, FLUSH_EVERY));
     if (self->draining)
         next = mono_min(next, self->cut ? self->leave_by : self->cut_at);

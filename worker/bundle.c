@@ -105,7 +105,7 @@ int bundle_put(struct bundle *self, const struct bundle_order *order)
     if (order->count > BUNDLE_MOST)
         return -E2BIG;
     for (uint32_t i = 0; i < order->count; i++) {
-        const uint8_t *data = order->body.data + from;
+        const uint8_t *data = order->body.data ? order->body.data + from : NULL;
         size_t len = order->n_lengths == 0 ? 0 : order->lengths[order->n_lengths == 1 ? 0 : i];
         if (order->range_first) {
             len = (size_t)snprintf(text, sizeof text, "%" PRId64, *order->range_first + (int64_t)i * *order->range_step);
