@@ -190,6 +190,19 @@ export class Field {
     pen.restore();
   }
 
+  // Keeps a plane apart from the tiles that it flies over.
+  halo(pen, at, length) {
+    pen.save();
+    pen.translate(at.x, at.y);
+    pen.rotate(at.heading);
+    pen.scale(length / 24, length / 24);
+    pen.strokeStyle = this.colour.panel;
+    pen.lineWidth = 7;
+    pen.lineJoin = "round";
+    pen.stroke(PLANE);
+    pen.restore();
+  }
+
   drawBase() {
     const pen = this.base.getContext("2d");
     pen.setTransform(this.scale, 0, 0, this.scale, 0, 0);

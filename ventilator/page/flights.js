@@ -94,6 +94,7 @@ export class Flights {
       const colour = f.kind === "take" ? field.colour.flying : field.colour[f.verdict];
       const at = curve(f, ease(t)), down = f.kind === "land" && at.y > field.runway.y + 16;
       if (f.kind === "take" || f.kind === "land") trail(pen, f, t, colour);
+      if (field.cells.mode !== "planes") field.halo(pen, at, 15);
       field.plane(pen, at.x, at.y, at.heading, 15 + 3 * Math.sin(Math.PI * t), down ? ON_RUNWAY[f.verdict] : colour, f.kind === "divert" ? 1 - t * 0.3 : 1);
       if (f.kind === "divert" || (f.kind === "land" && f.verdict !== "ok")) field.text(pen, { deadline_exceeded: "◷", cancelled: "⊘", failed: "✕", rejected: "!" }[f.verdict] ?? "", at.x + 9, at.y - 7, 13, colour, "left", 800);
       return true;
@@ -103,7 +104,7 @@ export class Flights {
 
   // One that is about to leave still stands where it was.
   wait(pen, f) {
-    if (f.kind !== "take" && f.named) this.field.plane(pen, f.from.x, f.from.y, -Math.PI / 2, 18, this.field.colour.idle);
+    if (f.kind !== "take" && f.named) this.field.plane(pen, f.from.x, f.from.y, -Math.PI / 2, 18, this.field.colour[f.verdict], 0.8);
     return true;
   }
 

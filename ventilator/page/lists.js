@@ -48,7 +48,7 @@ function updateBatch(tr, b) {
     p.counts.replaceChildren(text, ...bad.map((v) => el("span", { class: `tag c-${v}`, title: VERDICT_WORDS[v] }, `${VERDICT_SIGNS[v]} ${count(b[v])} ${v === "deadline_exceeded" ? "late" : v}`)));
   }
   say(p.rate, open ? rate(b.rate_per_s) : "–");
-  say(p.eta, open ? time(b.eta_ms) : "done");
+  say(p.eta, open ? (b.state === "cancelling" ? "ending" : time(b.eta_ms)) : "done");
   p.cancel.hidden = p.extend.hidden = !open;
 }
 

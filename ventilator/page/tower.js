@@ -51,13 +51,37 @@ function rowOf(cells) {
   return b;
 }
 
+// All of the newest: at the start, and now and then for those that were purged.
 async function loadBatches() {
   try {
-    const answer = await get("batches"), here = new Set(answer.batches.map((b) => b.batch));
-    for (const id of known.batches.keys()) if (!here.has(id)) known.batches.delete(id);
+    const answer = await get("batches"), here = new Set(answer.batches.map((b) => b.batch)), oldest = answer.batches[0]?.number ?? 0;
+    for (const [id, b] of known.batches) if (!here.has(id) && (b.number >= oldest || b.state === "complete")) known.batches.delete(id);
     takeBatches(answer.batches);
     draw();
   } catch { /* Lost connections are the stream's to tell. */ }
+}
+
+// From the oldest open one on: notes, ends, and those that came and went between two ticks. The more that is, the less often.
+async function refreshBatches(seconds) {
+  let from = Infinity, last = 0;
+  for (const b of known.batches.values()) {
+    if (b.state !== "complete") from = Math.min(from, b.number);
+    last = Math.max(last, b.number);
+  }
+  from = Math.min(from, last + 1);
+  let n = 0;
+  for (const b of known.batches.values()) n += b.number >= from;
+  if (seconds % Math.max(3, Math.ceil(n * 0.15)) !== 0) return;
+  try {
+    const answer = await get(`batches?after=${from - 1}&most=256`);
+    takeBatches(answer.batches);
+    draw();
+    if (answer.more) loadBatches();
+  } catch { /* As above. */ }
+}
+
+async function loadFresh(number) {
+  try { takeBatches((await get(`batches?after=${number - 1}&most=8`)).batches); draw(); } catch { /* As above. */ }
 }
 
 async function loadHistory() {
@@ -120,9 +144,9 @@ function takeTick(tick) {
     if (before) Object.assign(before, s); else known.stands.set(s.number, s);
   }
   for (const number of tick.gone) changed = known.stands.delete(number) || changed;
-  const fresh = tick.batches.some((row) => !known.batches.has(row[1]));
+  const fresh = tick.batches.filter((row) => !known.batches.has(row[1])).map((row) => row[0]);
   takeBatches(tick.batches.map(rowOf));
-  if (fresh && !tick.first) loadBatches();
+  if (fresh.length > 0 && !tick.first) loadFresh(Math.min(...fresh));
   if (VERDICTS.slice(1).some((v) => tick.landed[v] > 0)) failuresStale = true;
   field.tick(tick, [...known.batches.values()], changed);
   if (!view.selected && view.span === "fine" && !tick.first) addPoint(tick);
@@ -139,7 +163,7 @@ function addPoint({ overview: o, landed }) {
 function every() {
   seconds++;
   if (document.hidden) return;
-  if (seconds % 5 === 0) loadBatches();
+  if (seconds % 120 === 0) loadBatches(); else refreshBatches(seconds);
   if (seconds % 3 === 0) loadSlow();
   if (seconds % 3 === 1 && failuresStale) { failuresStale = false; loadFailures(); }
   if (seconds % 20 === 0 || (view.selected && seconds % 5 === 2)) loadHistory();
