@@ -47,7 +47,7 @@ export class Stub {
 
   tick() {
     this.sequence++;
-    this.queued -= 41000;
+    this.queued = Math.max(400000, this.queued - 41000);
     this.recorded += 41000;
     const b = [0, 1, 2].map((n) => this.batch(n));
     const rows = b.map((x) => [x.number, x.batch, x.name, x.state, x.total, x.queued, x.running, x.ok, x.failed, x.deadline_exceeded, 0, 0, 0, x.rate_per_s, x.eta_ms, x.deadline_left_ms]);
