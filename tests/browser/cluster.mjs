@@ -33,9 +33,9 @@ export class Cluster {
 
   async start(name, program, args) {
     const log = path.join(this.dir, `${name}.log`), fd = openSync(log, "a");
+    const before = readFileSync(log, "utf8").length;    // of an earlier one of this name
     const child = spawn(path.join(this.bin, program), args, { stdio: ["ignore", fd, fd], env: this.env() });
     closeSync(fd);
-    const before = readFileSync(log, "utf8").length;
     child.ended = new Promise((go) => child.on("exit", (code, signal) => { child.over = code ?? signal; go(); }));
     this.processes.set(name, child);
     return until(`the ready line of ${name}`, () => {
