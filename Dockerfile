@@ -28,7 +28,6 @@ RUN useradd --system --uid 5555 --home-dir /data --shell /usr/sbin/nologin tarma
 COPY --from=build /out/usr/local/ /usr/local/
 USER tarmac
 WORKDIR /data
-VOLUME /data
 CMD ["ventilator", "serve"]
 
 FROM service AS worker
