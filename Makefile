@@ -206,7 +206,8 @@ sim: $(SIM)    ## the simulation only; SEEDS=1000000 for a night
 e2e: programs $(RELAY) $(POWERCUT) $(DISKSHIM) $(WALLCLOCK) $(B)/tests/fault/test_powercut    ## the end-to-end tests only
 	@$(RUN_TESTS) e2e
 
-# The sanitizers' builds run the same tests; the end-to-end ones without those that measure memory.
+# The sanitizers' builds run the same tests; the end-to-end ones without those that measure memory, and without those that
+# mostly wait: with SAN_ALL=1 these as well.
 asan: setup    ## tests under the address and undefined-behaviour sanitizers
 	@$(BUILD) B=$(B)/asan SAN=address,undefined OPTIMISE="-O1 -g" programs library tests
 	@B=$(B)/asan SAN=address LABEL=asan SEEDS=1000 tools/run-tests.sh $(SUITES)
