@@ -9,7 +9,8 @@ feed_parts() {    # N PARTS
     local i
     for ((i = 0; i < $2; i++)); do
         seq $(($1 * i / $2 + 1)) $(($1 * (i + 1) / $2))
-        until [ -e "$T/part-$((i + 1))" ]; do nap 0.01; done
+        # A test that ends before the last part takes its folder along: nobody waits for that part any more.
+        until [ -e "$T/part-$((i + 1))" ]; do [ -d "$T" ] || return 0; nap 0.01; done
     done
 }
 open_part() { : >"$T/part-$1"; }
