@@ -68,7 +68,7 @@ test_cancel_of_some_tasks() {
 test_interrupt_of_a_waiting_submit_cancels() {
     start_cluster 1
     start submit "$BIN/ventilator" submit --wait --grace 1s --format json -- sleep 617 ::: 1 2
-    wait_for 10 "the first task to run" some_running "sleep 617"
+    wait_for 10 "the first task to run" some_running "sleep 617 1"    # and not the client, whose words are nearly these
     kill -INT "${PIDS[submit]}"
     ended submit 130 10
     assert_eq "verdicts" "$(verdicts "$T/submit.out")" "cancelled=2"
