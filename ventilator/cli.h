@@ -66,6 +66,10 @@ struct cli_words {
  * the exit code, and a sentence was said. */
 bool cli_parse(const struct command_spec *command, int argc, char **argv, struct cli_options *ret, int *ret_rest,
                bool *ret_dashes, int *ret_code);
+/* The same for a command whose options go into a structure of its own, which the caller has cleared. After true the caller
+ * ends it with options_release. */
+bool cli_parse_into(const struct command_spec *command, int argc, char **argv, void *into, int *ret_rest, bool *ret_dashes,
+                    int *ret_code);
 /* `--files a b --pipe` becomes `--files=a --files=b --pipe`. A new NULL-terminated argv (free it with
  * cli_argv_free), or NULL without memory. */
 char **cli_gather_files(int argc, char **argv, int *ret_argc);

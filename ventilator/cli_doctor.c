@@ -105,23 +105,11 @@ static int run(struct doctor *self, int rest, int argc)
 int doctor_main(int argc, char **argv)
 {
     struct doctor self = {0};
-    struct why why;
-    int rest, code = CLI_OK;
+    int rest, code;
     bool dashes;
-    switch (options_parse(&doctor_command, argc, argv, &self, &rest, &dashes, &why)) {
-    case OPTIONS_HELP:
-        options_help(&doctor_command, stdout);
-        return CLI_OK;
-    case OPTIONS_VERSION:
-        puts("ventilator " TARMAC_VERSION);
-        return CLI_OK;
-    case OPTIONS_BAD:
-        cli_refuse_usage(why.text);
-        return EXIT_USAGE;
-    case OPTIONS_OK:
-        code = run(&self, rest, argc);
-        break;
-    }
+    if (!cli_parse_into(&doctor_command, argc, argv, &self, &rest, &dashes, &code))
+        return code;
+    code = run(&self, rest, argc);
     options_release(&doctor_command, &self);
     return code;
 }

@@ -376,19 +376,8 @@ int keygen_main(int argc, char **argv)
     struct why why;
     int rest, code = CLI_OK;
     bool dashes;
-    switch (options_parse(&keygen_command, argc, argv, &self, &rest, &dashes, &why)) {
-    case OPTIONS_HELP:
-        options_help(&keygen_command, stdout);
-        return CLI_OK;
-    case OPTIONS_VERSION:
-        puts("ventilator " TARMAC_VERSION);
-        return CLI_OK;
-    case OPTIONS_BAD:
-        cli_refuse_usage(why.text);
-        return EXIT_USAGE;
-    case OPTIONS_OK:
-        break;
-    }
+    if (!cli_parse_into(&keygen_command, argc, argv, &self, &rest, &dashes, &code))
+        return code;
     if (rest + 1 != argc || argv[rest][0] == '\0') {
         cli_refuse_usage("keygen takes one folder, such as 'ventilator keygen ./keys'");
         code = EXIT_USAGE;

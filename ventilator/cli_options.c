@@ -127,12 +127,11 @@ void cli_refuse_usage(const char *sentence)
     fprintf(stderr, "ventilator: %s\n", sentence);
 }
 
-bool cli_parse(const struct command_spec *command, int argc, char **argv, struct cli_options *ret, int *ret_rest,
-               bool *ret_dashes, int *ret_code)
+bool cli_parse_into(const struct command_spec *command, int argc, char **argv, void *into, int *ret_rest, bool *ret_dashes,
+                    int *ret_code)
 {
-    struct why why, inner;
-    *ret = (struct cli_options){0};
-    switch (options_parse(command, argc, argv, ret, ret_rest, ret_dashes, &why)) {
+    struct why why;
+    switch (options_parse(command, argc, argv, into, ret_rest, ret_dashes, &why)) {
     case OPTIONS_HELP:
         options_help(command, stdout);
         *ret_code = CLI_OK;
@@ -148,6 +147,16 @@ bool cli_parse(const struct command_spec *command, int argc, char **argv, struct
     case OPTIONS_OK:
         break;
     }
+    return true;
+}
+
+bool cli_parse(const struct command_spec *command, int argc, char **argv, struct cli_options *ret, int *ret_rest,
+               bool *ret_dashes, int *ret_code)
+{
+    struct why why, inner;
+    *ret = (struct cli_options){0};
+    if (!cli_parse_into(command, argc, argv, ret, ret_rest, ret_dashes, ret_code))
+        return false;
     if (ret->ventilator && net_endpoint_parse(ret->ventilator, 5555, ret->endpoint, sizeof ret->endpoint, &inner) < 0) {
         why_set(&why, "--ventilator '%.200s': %s", ret->ventilator, inner.text);
         cli_refuse_usage(why.text);
