@@ -324,11 +324,32 @@ static bool has_mark(struct sweep *self, pid_t pid, const char *mark, size_t siz
     return len > 0 && memmem(self->scratch, (size_t)len + 1, mark, size) != NULL;
 }
 
+static bool was_killed(const struct sweep *self, const struct sweep_process *process)
+{
+    for (size_t i = 0; i < self->n_killed; i++)
+        if (self->killed[i].pid == process->pid && self->killed[i].born == process->born)
+            return true;
+    return false;
+}
+
+static void remember_killed(struct sweep *self, const struct sweep_process *process)
+{
+    if (was_killed(self, process))
+        return;
+    void *memory = self->killed;
+    bool fits = reserve(&memory, &self->killed_room, self->n_killed + 1, sizeof *self->killed);
+    self->killed = memory;
+    if (fits)
+        self->killed[self->n_killed++] = *process;
+}
+
 /* One that runs our program as a child of the worker may be a keeper that is just being started. */
 static bool is_stray(struct sweep *self, const struct sweep_process *process, const char *mark, size_t size, pid_t parent)
 {
     if (process->dead || process->pid == getpid() || process->pid == parent)
         return false;
+    if (was_killed(self, process))
+        return true;
     bool orphan = parent != 0 && process->parent == parent && !runs_our_program(process->pid);
     return orphan || (has_mark(self, process->pid, mark, size) && !is_keeper(self, process->pid));
 }
@@ -350,6 +371,7 @@ size_t sweep_strays(struct sweep *self, const char *name, const char *value, pid
         if (self->found[i].dead || is_keeper(self, self->found[i].pid))
             continue;
         send_one(&self->found[i], SIGKILL);
+        remember_killed(self, &self->found[i]);
         alive++;
     }
     return alive;
@@ -373,12 +395,14 @@ void sweep_reset(struct sweep *self)
 {
     self->n_found = 0;
     self->n_known = 0;
+    self->n_killed = 0;
 }
 
 void sweep_clear(struct sweep *self)
 {
     free(self->found);
     free(self->known);
+    free(self->killed);
     free(self->scratch);
     *self = (struct sweep){0};
 }

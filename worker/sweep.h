@@ -20,6 +20,8 @@ struct sweep {
     size_t n_found, found_room;
     pid_t *known;                  /* every pid that was ever counted, ascending */
     size_t n_known, known_room;
+    struct sweep_process *killed;  /* by sweep_strays */
+    size_t n_killed, killed_room;
     bool slow;                     /* this kernel has no `children` files: the whole of /proc is read; found out, or set */
     char *scratch;                 /* for the `children` files */
     size_t scratch_room;
@@ -39,7 +41,8 @@ bool sweep_learn(struct sweep *self, pid_t pid);
 
 /* SIGKILL for what a dead keeper has left: every process with `name`=`value` in its environment, every child of
  * `parent` (0: none) that runs another program than this one, and all of their descendants; never a keeper. Returns how
- * many are alive, which `found` names: repeat until it is 0. Reads all of /proc. */
+ * many are alive, which `found` names: repeat until it is 0. One on its way out counts until it is dead: its environment
+ * is gone by then, its locks and ports may not be. Reads all of /proc. */
 size_t sweep_strays(struct sweep *self, const char *name, const char *value, pid_t parent);
 
 #define SWEEP_NAME 17

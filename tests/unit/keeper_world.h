@@ -88,8 +88,19 @@ static inline void play_leave(const char *fifo, bool session, bool twice, bool s
     _exit(3);
 }
 
+/* So much memory that its end takes a while, in which a killed process has no environment and isn't dead. */
+static inline void grow_heavy(void)
+{
+    size_t size = 256 << 20;
+    char *memory = malloc(size);
+    if (!memory)
+        _exit(99);
+    for (size_t i = 0; i < size; i += 4096)
+        ((volatile char *)memory)[i] = 1;
+}
+
 /* The leader stays, and so does a daemon of its own session; both ignore SIGTERM. */
-static inline void play_daemon(const char *fifo)
+static inline void play_daemon(const char *fifo, bool heavy)
 {
     int ends[2];
     char byte;
@@ -100,6 +111,8 @@ static inline void play_daemon(const char *fifo)
         setsid();
         if (fork() != 0)
             _exit(0);
+        if (heavy)
+            grow_heavy();
         tell_pid(fifo);
         close(ends[0]);
         close(ends[1]);
@@ -233,7 +246,9 @@ static inline void play(const char *what, char *fifo)
     if (strcmp(what, "stubborn-twice") == 0)
         play_leave(fifo, true, true, true);
     if (strcmp(what, "daemon") == 0)
-        play_daemon(fifo);
+        play_daemon(fifo, false);
+    if (strcmp(what, "heavy-daemon") == 0)
+        play_daemon(fifo, true);
     if (strcmp(what, "storm") == 0)
         play_storm(fifo);
     if (strcmp(what, "burst") == 0)

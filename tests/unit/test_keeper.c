@@ -328,12 +328,11 @@ static void test_close_reaps_in_the_background(void **state)
 }
 
 /* The next attempt may come only when nothing of the lost one is alive: a daemon with a session of its own, too. */
-static void test_keeper_is_killed(void **state)
+static void kill_the_keeper_of(struct place *place, const char *what)
 {
-    struct place *place = *state;
     pid_t pid = keeper_pid(place);
     place->ends = 0;
-    start_playing(place, "daemon", LONG);
+    start_playing(place, what, LONG);
     wait_for_lines(place, 2);
     kill(pid, SIGKILL);
     run_loop(place);
@@ -346,6 +345,17 @@ static void test_keeper_is_killed(void **state)
     place->deaths = 0;
     run_shell(place, "exit 4");
     assert_ended(place, KEEPER_EXITED, 4);
+}
+
+static void test_keeper_is_killed(void **state)
+{
+    kill_the_keeper_of(*state, "daemon");
+}
+
+/* A daemon that is killed and still on its way out holds its locks and ports. */
+static void test_keeper_is_killed_over_a_heavy_daemon(void **state)
+{
+    kill_the_keeper_of(*state, "heavy-daemon");
 }
 
 /* Nothing ran: the next attempt, even one that is asked for at once, doesn't notice. */
@@ -468,6 +478,7 @@ int main(int argc, char **argv)
         KEEPER_TEST(test_close_kills_everything),
         KEEPER_TEST(test_close_reaps_in_the_background),
         KEEPER_TEST(test_keeper_is_killed),
+        KEEPER_TEST(test_keeper_is_killed_over_a_heavy_daemon),
         KEEPER_TEST(test_idle_keeper_is_killed),
         KEEPER_TEST(test_keeper_is_killed_over_an_anonymous_daemon),
         KEEPER_TEST(test_keeper_ignores_signals),
