@@ -2,6 +2,7 @@
  *   bench_bare pipe TASKS FRAME BYTES    PUSH -> PULL,PUSH -> PULL in three processes, FRAME tasks of BYTES in a message
  *   bench_bare spawn RUNS AT_ONCE        posix_spawn of /bin/true, so many at a time
  *   bench_bare share TASKS US...         a process for each US that naps so long for each task, all from one counter
+ *   bench_bare deal FILE PROCESSES       the same, where each line of FILE says how many microseconds its task takes
  * Each prints one number: tasks a second. */
 #include <poll.h>
 #include <spawn.h>
@@ -20,6 +21,7 @@
 
 #define FRAMES_WAITING 1000
 #define SHARERS 64
+#define DEALT 100000
 
 static void die(const char *what)
 {
@@ -117,10 +119,17 @@ static double spawn_loop(uint64_t runs, uint64_t at_once)
     return (double)runs / ((double)mono_since(mono_now(), began) / (double)NS_PER_S);
 }
 
-static void nap_for_all(_Atomic uint64_t *next, uint64_t tasks, uint64_t us)
+/* The time of a task is that of its process, or its own. */
+struct naps {
+    _Atomic uint64_t *next;
+    uint64_t tasks;
+    const uint64_t *of_task;       /* NULL: of the process */
+};
+
+static void nap_for_all(const struct naps *naps, uint64_t us)
 {
-    while (atomic_fetch_add(next, 1) < tasks) {
-        mono_t until = mono_add(mono_now(), (int64_t)us * NS_PER_US);
+    for (uint64_t i; (i = atomic_fetch_add(naps->next, 1)) < naps->tasks;) {
+        mono_t until = mono_add(mono_now(), (int64_t)(naps->of_task ? naps->of_task[i] : us) * NS_PER_US);
         for (int64_t left; (left = mono_since(until, mono_now())) > 0;) {
             struct timespec wait = {.tv_sec = left / NS_PER_S, .tv_nsec = left % NS_PER_S};
             ppoll(NULL, 0, &wait, NULL);
@@ -130,18 +139,34 @@ static void nap_for_all(_Atomic uint64_t *next, uint64_t tasks, uint64_t us)
 }
 
 /* The best that can be done: nobody waits while there is a task. */
-static double share(uint64_t tasks, const uint64_t *us, int n)
+static double share(uint64_t tasks, const uint64_t *of_task, const uint64_t *us, int n)
 {
-    _Atomic uint64_t *next = mmap(NULL, sizeof *next, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    if (next == MAP_FAILED)
+    struct naps naps = {.tasks = tasks, .of_task = of_task};
+    naps.next = mmap(NULL, sizeof *naps.next, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (naps.next == MAP_FAILED)
         die("no memory");
     mono_t began = mono_now();
     for (int i = 0; i < n; i++)
         if (fork() == 0)
-            nap_for_all(next, tasks, us[i]);
+            nap_for_all(&naps, us[i]);
     while (wait(NULL) > 0)
         ;
     return (double)tasks / ((double)mono_since(mono_now(), began) / (double)NS_PER_S);
+}
+
+static double deal(const char *path, int n)
+{
+    static uint64_t of_task[DEALT];
+    const uint64_t us[SHARERS] = {0};
+    uint64_t tasks = 0;
+    unsigned long long time;
+    FILE *file = fopen(path, "re");
+    if (!file)
+        die("the file of times can't be read");
+    while (tasks < DEALT && fscanf(file, "%12llu%*[^\n]", &time) == 1)
+        of_task[tasks++] = time;
+    fclose(file);
+    return share(tasks, of_task, us, n);
 }
 
 static uint64_t number(int argc, char **argv, int at, uint64_t preset)
@@ -161,8 +186,10 @@ int main(int argc, char **argv)
         uint64_t us[SHARERS];
         for (int i = 3; i < argc; i++)
             us[i - 3] = number(argc, argv, i, 1000);
-        printf("%.1f\n", share(number(argc, argv, 2, 1000), us, argc - 3));
-    } else
+        printf("%.1f\n", share(number(argc, argv, 2, 1000), NULL, us, argc - 3));
+    } else if (argc > 3 && strcmp(argv[1], "deal") == 0 && number(argc, argv, 3, 1) <= SHARERS)
+        printf("%.1f\n", deal(argv[2], (int)number(argc, argv, 3, 1)));
+    else
         printf("%.0f\n", spawn_loop(number(argc, argv, 2, 1000), number(argc, argv, 3, 2)));
     return 0;
 }

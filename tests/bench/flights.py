@@ -6,7 +6,7 @@ usage: flights.py [--quick] [--runs N] [--build DIR] [NAME...]       NAME: a par
 Every figure is the median of several runs (five; two with --quick), with their range; a ratio is the median of the ratios
 of interleaved pairs, so that what else the machine does meets both. Results: a table, and BUILD/bench.json.
 """
-import argparse, contextlib, json, os, re, shutil, statistics, subprocess, sys, tempfile, time
+import argparse, contextlib, json, os, random, re, shutil, signal, statistics, subprocess, sys, tempfile, time
 
 QUICK = False
 BUILD = "build"
@@ -222,8 +222,57 @@ def bench_fairness():
             got, base = pairs(
                 lambda: timed(c.cli, "submit", "--handler", "bench", "--wait", "--format", "none", "--no-bar", "--range", f"1-{n}")[0],
                 lambda: n / bare("share", n, *naps))
-        rows[f"makespan, {name}"] = figure(got, base, unit="s", base_name="bare processes, one counter", target="ratio 1.05", higher=False)
+        rows[f"makespan, {name}"] = makespan(got, base)
+    rows.update(heavy_tail())
+    rows["makespan, a worker joins half way"] = changing_crew(joins=True)
+    rows["makespan, a worker leaves half way"] = changing_crew(joins=False)
     return rows
+
+
+def makespan(got, base, base_name="bare processes, one counter"):
+    return figure(got, base, unit="s", base_name=base_name, target="ratio 1.05", higher=False)
+
+
+def heavy_tail():
+    """Each task takes its own time, drawn from Pareto's distribution: most are short, a few are as long as hundreds of them."""
+    n = 1000 if QUICK else 3000
+    draw = random.Random(6)
+    path = os.path.join(FOLDER, "pareto")
+    with open(path, "w") as file:
+        for _ in range(n):
+            file.write(f"{min(500_000, round(1000 * draw.paretovariate(1.5)))} us\n")
+    rows = {}
+    for name, slots in (("two slots", [1, 1]), ("8 slots and 1 slot", [8, 1])):
+        with cluster(slots=slots, delays=["payload", "payload"]) as c:
+            run = lambda: timed(c.cli, "submit", "--handler", "bench", "--wait", "--format", "none", "--no-bar", "-a", path)[0]
+            run()
+            got, base = pairs(run, lambda: n / bare("deal", path, sum(slots)))
+        rows[f"makespan, Pareto 1.5, {name}"] = makespan(got, base)
+    return rows
+
+
+def changing_crew(joins):
+    """Two slots of 4 ms for half of the time, one for the other half. The bound: what bare processes do in a second, all the time."""
+    n, got, base = 600 if QUICK else 1200, [], []
+    for _ in range(2 if QUICK else 3):
+        rate = bare("share", n // 4, 4000)
+        with cluster(workers=1 if joins else 2, delays=[4000, 4000]) as c:
+            c.cli("submit", "--handler", "bench", "--wait", "--format", "none", "--no-bar", "--range", "1-20")
+            began = time.monotonic()
+            client = subprocess.Popen([f"{BUILD}/bin/ventilator", "submit", "--handler", "bench", "--wait", "--format", "none", "--no-bar",
+                                       "--range", f"1-{n}"], cwd=c.folder, env=c.env, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                                      stderr=subprocess.DEVNULL)
+            time.sleep(n / rate / (2 if joins else 4))
+            if joins:
+                c.worker("late", 1, 4000)
+            else:
+                c.children[-1].send_signal(signal.SIGTERM)
+            changed = time.monotonic() - began
+            if client.wait(120) != 0:
+                raise RuntimeError("submit fails while the crew changes")
+            got.append(time.monotonic() - began)
+            base.append((n / rate + changed) / 2 if joins else n / rate - changed)
+    return makespan(got, base, "by the rate of a bare process")
 
 
 def bench_shares():
@@ -336,13 +385,12 @@ def bench_peers():
     return rows
 
 
-def redis_streams():
+def flood(label, server, message, at_once, lines, n):
+    """A server on a socket of its own gets `message` n times, `at_once` before its answers of so many `lines` each are read."""
     import socket
-    n = 5000 if QUICK else 100_000
     folder = tempfile.mkdtemp(dir=FOLDER)
     sock = os.path.join(folder, "s")
-    server = subprocess.Popen(["redis-server", "--port", "0", "--unixsocket", sock, "--appendonly", "yes", "--appendfsync", "always",
-                               "--dir", folder, "--save", ""], stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(server(folder, sock), stdout=subprocess.DEVNULL)
     try:
         until = time.monotonic() + 20
         while not os.path.exists(sock) and time.monotonic() < until:
@@ -351,54 +399,32 @@ def redis_streams():
         for _ in range(2 if QUICK else 3):
             with socket.socket(socket.AF_UNIX) as s:
                 s.connect(sock)
-                add = b"*5\r\n$4\r\nXADD\r\n$1\r\nq\r\n$1\r\n*\r\n$1\r\np\r\n$64\r\n" + b"x" * 64 + b"\r\n"
                 began = time.monotonic()
-                done = 0
-                while done < n:
-                    s.sendall(add * 500)
+                for _ in range(0, n, at_once):
+                    s.sendall(message * at_once)
                     answers = 0
-                    while answers < 1000:            # two lines each
+                    while answers < at_once * lines:
                         answers += s.recv(65536).count(b"\n")
-                    done += 500
                 got.append(n / (time.monotonic() - began))
-        return {"peer: Redis streams, fsync always (XADD only, 500 at once)": figure(got)}
+        return {label: figure(got)}
     finally:
-        server.terminate()
-        server.wait()
+        process.terminate()
+        process.wait()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def redis_streams():
+    return flood("peer: Redis streams, fsync always (XADD only, 500 at once)",
+                 lambda folder, sock: ["redis-server", "--port", "0", "--unixsocket", sock, "--appendonly", "yes", "--appendfsync", "always",
+                                       "--dir", folder, "--save", ""],
+                 b"*5\r\n$4\r\nXADD\r\n$1\r\nq\r\n$1\r\n*\r\n$1\r\np\r\n$64\r\n" + b"x" * 64 + b"\r\n",
+                 at_once=500, lines=2, n=5000 if QUICK else 100_000)
 
 
 def beanstalkd():
-    import socket
-    n = 5000 if QUICK else 50_000
-    folder = tempfile.mkdtemp(dir=FOLDER)
-    sock = os.path.join(folder, "s")
-    server = subprocess.Popen(["beanstalkd", "-l", f"unix:{sock}", "-b", folder, "-f", "0"], stdout=subprocess.DEVNULL)
-    try:
-        until = time.monotonic() + 20
-        while not os.path.exists(sock) and time.monotonic() < until:
-            time.sleep(0.02)
-        got = []
-        for _ in range(2 if QUICK else 3):
-            with socket.socket(socket.AF_UNIX) as s:
-                s.connect(sock)
-                put = b"put 1 0 60 64\r\n" + b"x" * 64 + b"\r\n"
-                began = time.monotonic()
-                done = 0
-                while done < n:
-                    s.sendall(put * 200)
-                    answers = 0
-                    while answers < 200:
-                        answers += s.recv(65536).count(b"\n")
-                    done += 200
-                got.append(n / (time.monotonic() - began))
-        return {"peer: beanstalkd, fsync always (put only, 200 at once)": figure(got)}
-    except OSError:
-        return {}
-    finally:
-        server.terminate()
-        server.wait()
-        shutil.rmtree(folder, ignore_errors=True)
+    return flood("peer: beanstalkd, fsync always (put only, 200 at once)",
+                 lambda folder, sock: ["beanstalkd", "-l", f"unix:{sock}", "-b", folder, "-f", "0"],
+                 b"put 1 0 60 64\r\n" + b"x" * 64 + b"\r\n", at_once=200, lines=1, n=5000 if QUICK else 50_000)
 
 
 BENCHES = {name[6:]: call for name, call in list(globals().items()) if name.startswith("bench_")}    # in the order above
