@@ -31,7 +31,7 @@ struct agent_handler {
     enum agent_handler_kind kind;
     const char *const *command;      /* template words, NULL-terminated; of a plugin: those of its host */
     bool pipe;                       /* always to standard input */
-    bool bundles;                    /* of a plugin: takes many tasks at once; see struct agent_run */
+    bool bundles;                    /* takes many tasks at once; see struct agent_run. A batch's own command always does */
 };
 
 struct agent_config {
@@ -46,8 +46,8 @@ struct agent_config {
     uint64_t session;                /* random, nonzero */
 };
 
-/* One attempt to run in a slot; or a bundle: consecutive tasks of one dispatch for a plugin's process, which begins one
- * after the other by itself, in order. What had not begun when a bundle ends was never started. */
+/* One attempt to run in a slot; or a bundle: consecutive tasks of one dispatch for a plugin's process or for the keeper of a
+ * slot, which begins one after the other by itself, in order. What had not begun when a bundle ends was never started. */
 struct agent_run {
     uint32_t slot;                          /* from 0 */
     const struct agent_handler *handler;    /* NULL: the batch's own command */
@@ -67,12 +67,23 @@ struct agent_run {
     uint8_t span_id[8];                     /* of this attempt */
 };
 
-/* A task of a bundle that ended before the last one of it that began. */
+/* A task of a bundle, which has ended: after it another one began. */
 struct agent_part {
-    int code;                               /* as an exit code */
-    uint32_t run_ns, output_len;
+    int code;                               /* as an exit code; or the signal that ended it */
+    bool signalled, swept;
+    uint32_t run_ns, output_len, errors_len;
     bool output_truncated;
     const char *sentence;                   /* or NULL */
+};
+
+/* What has become of a bundle so far. */
+struct agent_split {
+    uint32_t begun;                         /* with `keep_first` at least 1 */
+    mono_t begun_at;                        /* the last of them; left as it is when that isn't known */
+    const struct agent_part *parts;         /* those before the last that has begun, in order: one less than have begun, or none. Lent until the next call of a port */
+    uint32_t n_parts;
+    struct slice part_outputs;              /* of each its output and its errors, one behind the other; counted. Shorter than the sum without
+                                             * memory: then all are lost */
 };
 
 /* How it ended, from the shell. Of a bundle: how the last task ended that had begun. */
@@ -83,11 +94,8 @@ struct agent_end {
     struct slice output, errors;
     bool output_truncated, errors_truncated, swept;
     bool limit;                             /* it hit one of its limits and failed; the sentence says which */
-    int64_t run_ns;
+    int64_t run_ns;                         /* of a plugin's bundle: of all that have begun */
     const char *sentence;                   /* not started, a fault, a limit, or keeper died: why; a handler's own words; else NULL */
-    const struct agent_part *parts;         /* of a bundle: those before the last, in order; their outputs one behind the other */
-    uint32_t n_parts;                       /* one less than have begun */
-    struct slice part_outputs;              /* counted. Shorter than the sum without memory: then all are lost */
 };
 
 struct agent_ports {
@@ -103,9 +111,9 @@ struct agent_ports {
     /* slots. stop: signal now, kill after the grace; called again only to shorten it */
     void (*run)(void *arg, const struct agent_run *run);
     void (*stop)(void *arg, uint32_t slot, int64_t grace);
-    /* Of a bundle that runs in the slot no further task begins, after the return of this; with `keep_first` the first one still may. Returns how
-     * many have begun (with `keep_first` at least 1), and when the last of them did. May be NULL: then there are no bundles */
-    uint32_t (*split)(void *arg, uint32_t slot, bool keep_first, mono_t *ret_begun);
+    /* Of a bundle that runs in the slot, or has just ended, no further task begins after the return of this; with `keep_first` the first one
+     * still may. Called once for each bundle. May be NULL: then there are no bundles */
+    void (*split)(void *arg, uint32_t slot, bool keep_first, struct agent_split *ret);
     /* one line for people and tests: an event name and key=value text; level as in common/log.h */
     void (*note)(void *arg, int level, const char *event, const char *text);
     /* nothing is left to do after a drain: leave. unreleased: results that were given up on */

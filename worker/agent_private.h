@@ -88,6 +88,7 @@ struct batch {
     struct frame_list frames;                 /* oldest first */
     struct slot_list running;
     uint64_t holders;                         /* frames, slots, reports */
+    uint32_t bundle;                          /* of its own command: so many go to a keeper at once; 0: nothing is known yet */
 };
 
 struct batch *agent_batch_find(struct agent *self, const ProtobufCBinaryData *id);
@@ -149,8 +150,10 @@ struct slot {
     TAILQ_ENTRY(slot) fresh_entry;            /* started, not yet reported */
     bool fresh;
     struct batch *batch;
-    uint64_t index, epoch;                    /* index: of the first task of a bundle */
-    uint32_t count, begun;                    /* 1 and 1; of a bundle its tasks, and once it isn't open how many of them have begun */
+    uint64_t index, epoch;                    /* index: of the first task of an open bundle; then of the one that began last */
+    uint32_t count, begun;                    /* 1 and 1; of a bundle its tasks, and once it isn't open whether one of them runs */
+    int64_t parts_ns;                         /* of a bundle: the time of the tasks before that one */
+    bool learned;                             /* how long its tasks take */
     bool open;                                /* a bundle of which further tasks may begin */
     struct frame *rest;                       /* while it is open: all of its tasks */
     uint32_t attempt, tries_left;
@@ -173,21 +176,21 @@ void agent_slots_drop(struct agent *self, mono_t now, const Wire__Fence *fence);
 int64_t agent_slots_cut_off(struct agent *self, mono_t now);    /* stops everything; the largest grace */
 void agent_slots_report_started(struct agent *self, mono_t now);
 void agent_slot_ended(struct agent *self, mono_t now, struct slot *slot, const struct agent_end *end);
-static inline uint64_t agent_slot_current(const struct slot *slot) { return slot->index + (slot->begun > 0 ? slot->begun - 1 : 0); }
 
 /* ---- agent_bundle.c ---- */
 
 #define BUNDLE_NS (4 * NS_PER_MS)             /* of work, as far as is known */
 #define BUNDLE_SPLIT (10 * NS_PER_MS)         /* what has not begun by then goes back to the queue */
 #define BUNDLE_TIMEOUT (50 * NS_PER_MS)       /* attempts of a shorter timeout go alone */
+#define BUDGET_EXACT NS_PER_S                 /* commands that have less time left go alone: each is told how much it has */
 
 /* How many tasks of the frame go to a slot at once. */
-uint32_t agent_bundle_size(const struct agent *self, const struct frame *frame);
+uint32_t agent_bundle_size(const struct agent *self, mono_t now, const struct frame *frame);
 /* No further task of it begins (with `keep_first` the first may); what has not begun is queued again. Not open: nothing. */
 void agent_bundle_split(struct agent *self, mono_t now, struct slot *slot, bool keep_first);
 void agent_bundles_split(struct agent *self, mono_t now, const struct batch *batch, bool keep_first);    /* NULL: of all batches */
-/* At its end: reports the tasks before the last, and learns how long one takes. */
-void agent_bundle_ended(struct agent *self, mono_t now, struct slot *slot, const struct agent_end *end);
+/* At its end: reports the tasks before the last, learns how long one takes, and leaves the last one's time in `end`. */
+void agent_bundle_ended(struct agent *self, mono_t now, struct slot *slot, struct agent_end *end);
 
 /* ---- agent_outbox.c ---- */
 
@@ -327,7 +330,7 @@ struct agent {
     struct slot *slots;
     uint32_t *free_slots;                     /* a stack */
     uint32_t n_free;
-    uint32_t *bundle_of;                      /* of each handler: so many tasks go to a plugin's process at once; 0: nothing is known yet */
+    uint32_t *bundle_of;                      /* of each handler: so many tasks go to a slot at once; 0: nothing is known yet */
     TAILQ_HEAD(, slot) fresh;
     mono_t started_due;
     mono_t start_again;                       /* after a lack of memory */

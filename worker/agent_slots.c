@@ -59,7 +59,7 @@ uint64_t agent_slots_cancel(struct agent *self, mono_t now, struct batch *batch,
     uint64_t covered = 0;
     struct slot *slot;
     LIST_FOREACH(slot, &batch->running, batch_entry) {
-        if (slot->begun == 0 || !lies_in(agent_slot_current(slot), spans, n))
+        if (slot->begun == 0 || !lies_in(slot->index, spans, n))
             continue;
         covered++;
         slot->silent |= silent;
@@ -75,7 +75,7 @@ void agent_slots_drop(struct agent *self, mono_t now, const Wire__Fence *fence)
     if (!batch)
         return;
     LIST_FOREACH(slot, &batch->running, batch_entry) {
-        uint64_t index = agent_slot_current(slot);
+        uint64_t index = slot->index;
         if (slot->begun == 0 || slot->epoch != fence->epoch || slot->attempt != fence->attempt || index < fence->first
             || index - fence->first >= fence->count)
             continue;
@@ -123,6 +123,8 @@ static void slot_take(struct agent *self, mono_t now, struct slot *slot, const s
     slot->count = count;
     slot->open = count > 1;
     slot->begun = 1;
+    slot->parts_ns = 0;
+    slot->learned = false;
     slot->epoch = frame->epoch;
     slot->attempt = frame->attempt;
     slot->tries_left = frame->tries_left;
@@ -193,7 +195,7 @@ static int start_bundle(struct agent *self, mono_t now, struct frame *frame, uin
 
 static int start_first(struct agent *self, mono_t now, struct frame *frame)
 {
-    uint32_t count = agent_bundle_size(self, frame);
+    uint32_t count = agent_bundle_size(self, now, frame);
     if (count > 1)
         return start_bundle(self, now, frame, count);
     struct slot *slot = &self->slots[self->free_slots[self->n_free - 1]];
@@ -232,7 +234,7 @@ void agent_slots_report_started(struct agent *self, mono_t now)
     while ((slot = TAILQ_FIRST(&self->fresh)) != NULL) {
         TAILQ_REMOVE(&self->fresh, slot, fresh_entry);
         slot->fresh = false;
-        agent_control_tell(self, &self->tell[TELL_STARTED], slot->batch, agent_slot_current(slot), 1, slot->epoch, slot->attempt);
+        agent_control_tell(self, &self->tell[TELL_STARTED], slot->batch, slot->index, 1, slot->epoch, slot->attempt);
     }
 }
 
@@ -332,7 +334,7 @@ static void report_end(struct agent *self, struct slot *slot, const struct agent
     slot->report = NULL;
     fill_outcome(slot, end, &report->own);
     report->batch = slot->batch;
-    report->first = agent_slot_current(slot);
+    report->first = slot->index;
     report->count = 1;
     report->epoch = slot->epoch;
     report->attempt = slot->attempt;
@@ -346,7 +348,7 @@ static void last_ended(struct agent *self, struct slot *slot, const struct agent
 {
     bool returned = slot->cut_off && !slot->silent && !was_done(end);
     struct fence_list *list = &self->tell[returned ? TELL_CUT_OFF : TELL_FINISHED];
-    agent_control_tell(self, list, slot->batch, agent_slot_current(slot), 1, slot->epoch, slot->attempt);
+    agent_control_tell(self, list, slot->batch, slot->index, 1, slot->epoch, slot->attempt);
     if (returned)
         self->returned++;
     else
@@ -358,10 +360,10 @@ static void last_ended(struct agent *self, struct slot *slot, const struct agent
 
 void agent_slot_ended(struct agent *self, mono_t now, struct slot *slot, const struct agent_end *end)
 {
-    if (slot->batch->handler && slot->batch->handler->bundles)
-        agent_bundle_ended(self, now, slot, end);
+    struct agent_end last = *end;
+    agent_bundle_ended(self, now, slot, &last);
     if (slot->begun > 0)
-        last_ended(self, slot, end);
+        last_ended(self, slot, &last);
     slot_free(self, slot);
 }
 

@@ -1,4 +1,4 @@
-/* Memory shared with a plugin's process: see the header. */
+/* Memory shared with who begins the tasks: see the header. */
 #include "worker/bundle.h"
 
 #include <errno.h>
@@ -20,9 +20,11 @@
 #define OUTPUT (384u * 1024u)
 #define WORDS (64u * 1024u)
 
+enum result_flag { SIGNALLED = 1, SWEPT = 2 };
+
 struct result {
     int32_t code;
-    uint32_t run_ns, output_len, words_at;
+    uint32_t flags, run_ns, output_len, errors_len, words_at;
 };
 
 struct bundle {
@@ -150,10 +152,14 @@ bool bundle_take(const struct bundle *self, uint32_t n, struct bundle_part *ret,
         return false;
     for (uint32_t i = 0; i < n; i++) {
         const struct result *from = &self->results[i];
-        ret[i] = (struct bundle_part){.code = from->code, .run_ns = from->run_ns, .output_len = from->output_len, .words_at = from->words_at};
-        if (ret[i].code < 0 || ret[i].code > 255 || ret[i].words_at >= WORDS || ret[i].output_len > OUTPUT - sum)
+        ret[i] = (struct bundle_part){
+            .code = from->code, .signalled = from->flags & SIGNALLED, .swept = from->flags & SWEPT,
+            .run_ns = from->run_ns, .output_len = from->output_len, .errors_len = from->errors_len, .words_at = from->words_at,
+        };
+        if (ret[i].code < 0 || ret[i].code > 255 || ret[i].words_at >= WORDS || ret[i].output_len > OUTPUT - sum
+            || ret[i].errors_len > OUTPUT - sum - ret[i].output_len)
             return false;
-        sum += ret[i].output_len;
+        sum += (size_t)ret[i].output_len + ret[i].errors_len;
         words |= ret[i].words_at > 0;
     }
     *ret_outputs = sum > 0 ? buf_copy(self->output, sum) : NULL;
@@ -163,7 +169,7 @@ bool bundle_take(const struct bundle *self, uint32_t n, struct bundle_part *ret,
     return true;
 }
 
-/* ---- the process's side ---- */
+/* ---- the side of who begins them ---- */
 
 void bundle_not_inherited(struct bundle *self) { (void)madvise(self, sizeof *self, MADV_DONTFORK); }
 
@@ -194,17 +200,28 @@ const void *bundle_payload(const struct bundle *self, uint32_t number, size_t *r
     return self->input + self->input_at[number];
 }
 
-bool bundle_leave(struct bundle *self, uint32_t number, int code, const void *output, size_t len, const char *sentence, uint32_t run_ns)
+static void say(struct bundle *self, const void *data, size_t len)
 {
-    size_t words = sentence[0] != '\0' ? strlen(sentence) + 1 : 0;
-    if (len > OUTPUT - self->output_end || len > self->max_output || words > WORDS - self->words_end)
-        return false;
-    self->results[number] = (struct result){.code = code, .run_ns = run_ns, .output_len = (uint32_t)len, .words_at = words > 0 ? self->words_end : 0};
     if (len > 0)
-        memcpy(self->output + self->output_end, output, len);
+        memcpy(self->output + self->output_end, data, len);
     self->output_end += (uint32_t)len;
+}
+
+bool bundle_leave(struct bundle *self, uint32_t number, const struct bundle_left *left)
+{
+    size_t words = left->sentence[0] != '\0' ? strlen(left->sentence) + 1 : 0, room = OUTPUT - self->output_end;
+    if (left->output_len > room || left->errors_len > room - left->output_len || left->output_len > self->max_output
+        || words > WORDS - self->words_end)
+        return false;
+    self->results[number] = (struct result){
+        .code = left->code, .flags = (left->signalled ? SIGNALLED : 0U) | (left->swept ? SWEPT : 0U),
+        .run_ns = left->run_ns < UINT32_MAX ? (uint32_t)left->run_ns : UINT32_MAX,
+        .output_len = (uint32_t)left->output_len, .errors_len = (uint32_t)left->errors_len, .words_at = words > 0 ? self->words_end : 0,
+    };
+    say(self, left->output, left->output_len);
+    say(self, left->errors, left->errors_len);
     if (words > 0)
-        memcpy(self->words + self->words_end, sentence, words);
+        memcpy(self->words + self->words_end, left->sentence, words);
     self->words_end += (uint32_t)words;
     return true;
 }

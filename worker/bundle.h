@@ -1,7 +1,8 @@
-/* A bundle: many tasks for a plugin's process, in memory that it shares with the worker and its keeper. The worker puts the
- * tasks there while nothing runs; the process claims one after the other, and leaves the result of each there before it claims
- * the next. The result of the last one it claimed goes the usual way, so what happens to that one is what happens to a task
- * that came alone.
+/* A bundle: many tasks in one go, in memory that the worker shares with whoever begins them: a plugin's process, or the keeper,
+ * which starts commands. The worker puts the tasks there while nothing runs; the other claims one after the other, and leaves
+ * the result of each there before it claims the next. The result of the last one it claimed goes the usual way, so what happens to
+ * that one is what happens to a task that came alone. (Of commands only the claims and the results are here: what to run has been
+ * sent to the keeper.)
  *
  * Whether a task has begun is one atomic number: the process counts it up, and anybody may close it. What the process leaves there is
  * foreign to the worker: lengths are checked when they are read. None of these blocks. */
@@ -44,20 +45,30 @@ uint32_t bundle_close(struct bundle *self, bool keep_first);
 mono_t bundle_begun_at(const struct bundle *self);    /* the last one; the beginning of time: none */
 
 struct bundle_part {
-    int code;
-    uint32_t run_ns, output_len, words_at;     /* words_at: where in the words its sentence begins; 0: none */
+    int code;                                  /* as an exit code; or the signal that ended it */
+    bool signalled, swept;
+    uint32_t run_ns, output_len, errors_len, words_at;     /* words_at: where in the words its sentence begins; 0: none */
 };
-/* After the end: how the first `n` ended, their outputs in one block and their sentences in another, which begins and ends with a NUL; both may be NULL
- * for want of memory, or because there are none. False: what stands there can't be, and nothing is set. */
+/* After the end: how the first `n` ended, what they said in one block (of each its output, then its errors) and their sentences in another, which begins
+ * and ends with a NUL; both may be NULL for want of memory, or because there are none. False: what stands there can't be, and nothing is set. */
 bool bundle_take(const struct bundle *self, uint32_t n, struct bundle_part *ret, struct buf **ret_outputs, struct buf **ret_words);
 
-/* ---- the process's side ---- */
+/* ---- the side of who begins them ---- */
 
 void bundle_not_inherited(struct bundle *self);    /* what the plugin forks doesn't have it */
 /* Claims the next task: its number, or -1 when there is none for it. Publishes what was left of the task before. */
 int64_t bundle_claim(struct bundle *self, mono_t now);
 const void *bundle_payload(const struct bundle *self, uint32_t number, size_t *ret_len);    /* aligned, with a NUL behind it */
-/* Leaves a result, to be published by the next claim. False: it doesn't fit, and has to go the usual way. */
-bool bundle_leave(struct bundle *self, uint32_t number, int code, const void *output, size_t len, const char *sentence, uint32_t run_ns);
+/* A result. */
+struct bundle_left {
+    int code;
+    bool signalled, swept;
+    const void *output, *errors;
+    size_t output_len, errors_len;
+    const char *sentence;                      /* "": none */
+    int64_t run_ns;
+};
+/* Leaves it, to be published by the next claim. False: it doesn't fit, and has to go the usual way. */
+bool bundle_leave(struct bundle *self, uint32_t number, const struct bundle_left *left);
 
 #endif

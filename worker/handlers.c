@@ -392,11 +392,12 @@ void handlers_complete(struct handlers *self, uint32_t recycle)
         limits_inherit(&self->setups[i].limits, &self->defaults);
         if (self->setups[i].recycle == 0)
             self->setups[i].recycle = recycle;
-        /* Limits are those of one attempt, and a process counts what it has served by attempts that end: both see its tasks one by one. */
+        /* Limits are those of one attempt, and a plugin's process counts what it has served by attempts that end: both see its tasks one by
+         * one. Each command is an attempt of its own anyway. */
         bool limited = self->setups[i].recycle > 0;
         for (int kind = 0; kind < LIMIT_KINDS; kind++)
             limited |= self->setups[i].limits.of[kind] != 0;
-        self->list[i].bundles = self->list[i].kind == AGENT_PLUGIN && !limited;
+        self->list[i].bundles = self->list[i].kind == AGENT_COMMAND || (self->list[i].kind == AGENT_PLUGIN && !limited);
     }
 }
 

@@ -59,7 +59,8 @@ struct keeper {
     mono_t kill_at;                    /* as far as the keeper has been told; only with `stopped` */
 
     uint8_t *out;                      /* what is to be sent; the input goes in between at input_after */
-    size_t out_len, out_at, out_room, input_after, input_at, last_stop;
+    size_t out_len, out_at, out_room, input_after, input_at, last_stop, bundle_at;
+    uint32_t added;                    /* runs of a bundle that is not sent yet; its head is at bundle_at */
     struct slice input;
 
     uint8_t in[4096];                  /* a report, with the outputs when they are small */
@@ -400,57 +401,108 @@ static int reserve_out(struct keeper *self, size_t wanted)
     return 0;
 }
 
-int keeper_run(struct keeper *self, const struct keeper_run *run)
+static void fill_head(const struct keeper *self, const struct keeper_run *run, struct keeper_wire_run *head)
 {
-    BUG_IF(self->running || !run->argv || !run->argv[0]);
-    struct keeper_wire_run head;
-    int result = measure_run(self, run, &head);
-    if (result < 0)
-        return result;
-    bool copied = run->input.len <= COPIED_INPUT;
-    result = reserve_out(self, sizeof head + (size_t)(head.strings_len + head.task_len) + (copied ? run->input.len : 0));
-    if (result < 0)
-        return result;
-    struct slice input = copied ? (struct slice){0} : slice_keep(run->input);
-    if (!copied && !input.data)
-        return -ENOMEM;
-
-    head.run = ++self->run;
-    head.input_len = run->input.len;
-    head.has_input = run->has_input || run->input.len > 0;
-    head.max_output = run->max_output;
-    head.max_errors = run->max_errors;
-    head.grace = run->grace;
+    head->run = self->run;
+    head->input_len = run->input.len;
+    head->has_input = run->has_input || run->input.len > 0;
+    head->max_output = run->max_output;
+    head->max_errors = run->max_errors;
+    head->grace = run->grace;
     if (run->task) {
-        head.persistent = 1;
-        head.protobuf = run->task->protobuf;
-        head.own_program = run->task->own_program;
-        head.recycle = run->task->recycle;
-        head.bundle = run->task->bundle;
+        head->persistent = 1;
+        head->protobuf = run->task->protobuf;
+        head->own_program = run->task->own_program;
+        head->recycle = run->task->recycle;
+        head->bundle = run->task->bundle;
     }
     if (run->limits)
-        memcpy(head.limits, run->limits->of, sizeof head.limits);
-    uint8_t *to = self->out + self->out_len;
-    memcpy(to, &head, sizeof head);
-    to = put_words(put_words(to + sizeof head, run->argv), run->env);
-    if (head.task_len > 0) {
-        memcpy(to, run->task->head.data, (size_t)head.task_len);
-        to += head.task_len;
-    }
-    if (copied && run->input.len > 0) {
-        memcpy(to, run->input.data, run->input.len);
-        to += run->input.len;
-    }
-    self->out_len = self->input_after = (size_t)(to - self->out);
+        memcpy(head->limits, run->limits->of, sizeof head->limits);
+}
+
+static void put(struct keeper *self, const void *data, size_t len)
+{
+    if (len > 0)
+        memcpy(self->out + self->out_len, data, len);
+    self->out_len += len;
+}
+
+/* Behind what waits already; the input only if it is to be copied. */
+static int put_run(struct keeper *self, const struct keeper_run *run, bool copied)
+{
+    struct keeper_wire_run head;
+    BUG_IF(self->running || !run->argv || !run->argv[0]);
+    int result = measure_run(self, run, &head);
+    if (result == 0)
+        result = reserve_out(self, sizeof head + (size_t)(head.strings_len + head.task_len) + (copied ? run->input.len : 0));
+    if (result < 0)
+        return result;
+    fill_head(self, run, &head);
+    put(self, &head, sizeof head);
+    self->out_len = (size_t)(put_words(put_words(self->out + self->out_len, run->argv), run->env) - self->out);
+    if (head.task_len > 0)
+        put(self, run->task->head.data, (size_t)head.task_len);
+    if (copied)
+        put(self, run->input.data, run->input.len);
+    self->max_output = run->max_output;
+    self->max_errors = run->max_errors;
+    return 0;
+}
+
+static void send_run(struct keeper *self, struct slice input)
+{
+    self->input_after = self->out_len;
     self->input = input;
     self->input_at = 0;
     self->last_stop = 0;
-    self->max_output = run->max_output;
-    self->max_errors = run->max_errors;
     self->running = true;
     self->stopped = false;
     flush(self);
-    return 0;
+}
+
+int keeper_run(struct keeper *self, const struct keeper_run *run)
+{
+    bool copied = run->input.len <= COPIED_INPUT;
+    struct slice input = copied ? (struct slice){0} : slice_keep(run->input);
+    if (!copied && !input.data)
+        return -ENOMEM;
+    self->run++;
+    int result = put_run(self, run, copied);
+    if (result < 0)
+        slice_drop(&input);
+    else
+        send_run(self, input);
+    return result;
+}
+
+int keeper_add(struct keeper *self, const struct keeper_run *run)
+{
+    bool is_first = self->added == 0;
+    BUG_IF(run->task);
+    if (is_first) {
+        int result = reserve_out(self, sizeof(struct keeper_wire_bundle));
+        if (result < 0)
+            return result;
+        self->run++;
+        self->bundle_at = self->out_len;
+        self->out_len += sizeof(struct keeper_wire_bundle);
+    }
+    int result = put_run(self, run, true);
+    if (result < 0 && is_first)
+        self->out_len = self->bundle_at;
+    self->added += result == 0;
+    return result;
+}
+
+void keeper_run_added(struct keeper *self)
+{
+    BUG_IF(self->added == 0);
+    const struct keeper_wire_bundle head = {
+        .kind = KEEPER_WIRE_BUNDLE, .run = self->run, .count = self->added, .len = self->out_len - self->bundle_at - sizeof head,
+    };
+    memcpy(self->out + self->bundle_at, &head, sizeof head);
+    self->added = 0;
+    send_run(self, (struct slice){0});
 }
 
 void keeper_stop(struct keeper *self, int64_t grace_ns)

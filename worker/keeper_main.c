@@ -121,12 +121,9 @@ void keeper_say_stuck(struct process *self)
 
 static void finish(struct process *self);
 
-static void start_run(struct process *self)
+void keeper_begin_run(struct process *self)
 {
-    memcpy(&self->run, keeper_need(self, sizeof self->run), sizeof self->run);
     BUG_IF(self->run.strings_len == 0 || self->run.strings_len > STRINGS_MOST || self->run.argc == 0);
-    if (self->run.persistent)
-        keeper_persistent_prepare(self);
     self->silent = false;
     self->report = (struct keeper_wire_ended){.kind = KEEPER_WIRE_ENDED};
     self->command_ended = self->childless = self->stuck_told = false;
@@ -134,7 +131,10 @@ static void start_run(struct process *self)
     self->spared = 0;
     capture_begin(&self->output, -1, 0);
     capture_begin(&self->errors, -1, 0);
-    int result = self->run.persistent ? keeper_persistent_start(self) : keeper_start(self);
+}
+
+void keeper_run_begun(struct process *self, int result)
+{
     self->report.run = self->run.run;
     self->phase = PHASE_RUNNING;
     if (result < 0) {
@@ -147,6 +147,16 @@ static void start_run(struct process *self)
             finish(self);
         }
     }
+}
+
+static void start_run(struct process *self)
+{
+    memcpy(&self->run, keeper_need(self, sizeof self->run), sizeof self->run);
+    self->in_row = false;
+    if (self->run.persistent)
+        keeper_persistent_prepare(self);
+    keeper_begin_run(self);
+    keeper_run_begun(self, self->run.persistent ? keeper_persistent_start(self) : keeper_start(self));
 }
 
 /* ---- the end of a run ---- */
@@ -180,6 +190,8 @@ static void finish(struct process *self)
     keeper_limits_end(self);
     if (self->run.persistent)
         end_persistent(self);
+    if (self->in_row && keeper_row_goes_on(self))
+        return;
     self->phase = PHASE_IDLE;
     self->kill_at = self->look_at = MONO_NEVER;
     if (self->orphaned)
@@ -424,7 +436,7 @@ static void wait_and_serve(struct process *self)
     if (n > 0) {
         output_ready(&self->output, fds[OUTPUT].revents);
         /* What is read here is of the task that runs: no other may begin before. */
-        if (fds[ERRORS].revents & POLLIN && self->run.bundle && self->bundle)
+        if (fds[ERRORS].revents & POLLIN && self->run.persistent && self->run.bundle && self->bundle)
             bundle_close(self->bundle, true);
         output_ready(&self->errors, fds[ERRORS].revents);
         if (fds[TO].revents || fds[FROM].revents)
@@ -433,7 +445,7 @@ static void wait_and_serve(struct process *self)
             socket_ready(self);
         if (fds[SIGNALS].revents && self->phase != PHASE_IDLE)
             signal_ready(self);
-        if (fds[GROUP].revents && self->phase != PHASE_IDLE && !cgroup_slot_lives(&self->group))
+        if (fds[GROUP].revents && self->phase != PHASE_IDLE && self->childless && !cgroup_slot_lives(&self->group))
             finish(self);
     }
     check_time(self);
@@ -448,8 +460,13 @@ static void serve_next(struct process *self)
         self->in_at += sizeof(struct keeper_wire_stop);    /* its run has ended already */
         return;
     }
-    BUG_IF(kind != KEEPER_WIRE_RUN);
-    start_run(self);
+    BUG_IF(kind != KEEPER_WIRE_RUN && kind != KEEPER_WIRE_BUNDLE);
+    if (kind == KEEPER_WIRE_BUNDLE) {
+        keeper_row_take(self);
+        keeper_row_start(self);
+    } else {
+        start_run(self);
+    }
     take_stops(self);
     keeper_finish_phases(self);
     keeper_persistent_retire(self);

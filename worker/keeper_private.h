@@ -2,6 +2,7 @@
  *
  *   keeper_main.c    the process: one attempt at a time, its stop, and the end of all that it leaves
  *   keeper_start.c   what the worker sends, and the start of a command
+ *   keeper_row.c     many commands in a row, as one run
  *   keeper_persistent.c    processes that serve many tasks
  *   keeper_limit.c   the limits of an attempt
  *   keeper_clean.c   before the first attempt: the end of what an earlier keeper of the slot has left */
@@ -48,6 +49,13 @@ struct persistent {
     char sentence[KEEPER_SENTENCE_MOST];
 };
 
+/* Runs of commands that came as one: those that have not begun lie in bytes[at .. len). */
+struct row {
+    uint8_t *bytes;
+    size_t at, len, room;
+    uint32_t number;                           /* of the command that runs */
+};
+
 struct process {
     int sock, signals, null;
     int bundle_fd;                             /* as it came with the setup; -1: none */
@@ -61,6 +69,8 @@ struct process {
 
     enum phase phase;
     struct keeper_wire_run run;
+    struct row row;
+    bool in_row;                               /* what runs is one of the row */
     struct keeper_wire_ended report;
     pid_t command;
     bool command_ended;
@@ -87,6 +97,10 @@ void keeper_orphaned(struct process *self) __attribute__((noreturn));    /* idle
 /* The report, with its bodies: the output, the errors, the handler's sentence. Blocks. */
 void keeper_send(struct process *self, const uint8_t *output, const uint8_t *errors);
 void keeper_task_done(struct process *self, const uint8_t *output);    /* the run has ended, its process lives */
+/* Nothing of the attempt before counts any more. */
+void keeper_begin_run(struct process *self);
+/* The run has begun, or has not (-errno): then it ends. */
+void keeper_run_begun(struct process *self, int result);
 void keeper_kill_everything(struct process *self);
 void keeper_finish_phases(struct process *self);     /* blocks until the phase is idle */
 void keeper_say(struct process *self, enum keeper_note note, const char *format, ...) __attribute__((format(printf, 3, 4)));
@@ -101,6 +115,14 @@ const uint8_t *keeper_need(struct process *self, size_t wanted); /* blocks until
 void keeper_shrink(struct process *self);                        /* gives a large input's memory back */
 int keeper_make_words(struct process *self, char *strings, char ***ret_env);
 int keeper_start(struct process *self);                          /* the command whose run is next in the stream: 0 or -errno */
+int keeper_start_from(struct process *self, uint8_t *at);        /* the same from memory, whose strings it changes; behind the head of its run */
+
+/* ---- keeper_row.c ---- */
+
+void keeper_row_take(struct process *self);                /* the one that is next in the stream */
+void keeper_row_start(struct process *self);               /* its first command, if that may still begin */
+/* When a command of the row has ended in a usual way: leaves its result in the bundle and starts the next. False: it is the last one. */
+bool keeper_row_goes_on(struct process *self);
 
 /* ---- keeper_persistent.c ---- */
 

@@ -205,6 +205,16 @@ static int input_by_stream(struct process *self, uint64_t left)
     return fd < 0 ? error : input_by_memory(fd, error);
 }
 
+/* In a pipe if it holds all of it. */
+static int input_in_pipe(const uint8_t *data, size_t len)
+{
+    int fd = input_by_pipe(data, len);
+    if (fd != -EAGAIN)
+        return fd;
+    fd = memfd_create("input", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    return fd < 0 ? -errno : input_by_memory(fd, write_all(fd, data, len));
+}
+
 /* What becomes the command's standard input, or -errno. Takes the input from the stream in any case. */
 static int take_input(struct process *self, size_t strings_len, char **ret_strings)
 {
@@ -225,13 +235,7 @@ static int take_input(struct process *self, size_t strings_len, char **ret_strin
     *ret_strings = (char *)self->in + self->in_at;
     const uint8_t *data = self->in + self->in_at + strings_len;
     self->in_at += strings_len + len;
-    if (!self->run.has_input)
-        return self->null;
-    int fd = input_by_pipe(data, len);
-    if (fd != -EAGAIN)
-        return fd;
-    fd = memfd_create("input", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-    return fd < 0 ? -errno : input_by_memory(fd, write_all(fd, data, len));
+    return self->run.has_input ? input_in_pipe(data, len) : self->null;
 }
 
 /* A pipe whose reading end never blocks us. */
@@ -292,19 +296,33 @@ void keeper_shrink(struct process *self)
     self->in_room = KEEPER_PIPE_ROOM;
 }
 
+/* Takes the input. */
+static int start_command(struct process *self, char *strings, int input)
+{
+    char **env;
+    int result = input < 0 ? input : keeper_make_words(self, strings, &env);
+    if (result == 0)
+        result = spawn_command(self, env, input);
+    if (input >= 0 && input != self->null)
+        close(input);
+    return result;
+}
+
+int keeper_start_from(struct process *self, uint8_t *at)
+{
+    const uint8_t *data = at + self->run.strings_len;
+    return start_command(self, (char *)at, self->run.has_input ? input_in_pipe(data, (size_t)self->run.input_len) : self->null);
+}
+
 int keeper_start(struct process *self)
 {
     size_t strings_len = (size_t)self->run.strings_len;
     self->in_at += sizeof self->run;
     keeper_need(self, strings_len);
 
-    char *strings = NULL, **env;
+    char *strings = NULL;
     int input = take_input(self, strings_len, &strings);
-    int result = input < 0 ? input : keeper_make_words(self, strings, &env);
-    if (result == 0)
-        result = spawn_command(self, env, input);
-    if (input >= 0 && input != self->null)
-        close(input);
+    int result = start_command(self, strings, input);
     if (self->run.input_len > KEEPER_PIPE_ROOM)
         free(strings);
     return result;

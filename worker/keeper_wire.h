@@ -19,7 +19,7 @@
 
 enum keeper_wire_kind {
     KEEPER_WIRE_SETUP = 0x53455431, KEEPER_WIRE_RUN = 0x52554e31, KEEPER_WIRE_STOP = 0x53544f31,
-    KEEPER_WIRE_ENDED = 0x454e4431, KEEPER_WIRE_NOTE = 0x4e4f5431, KEEPER_WIRE_READY = 0x52445931,
+    KEEPER_WIRE_BUNDLE = 0x42554e31, KEEPER_WIRE_ENDED = 0x454e4431, KEEPER_WIRE_NOTE = 0x4e4f5431, KEEPER_WIRE_READY = 0x52445931,
 };
 
 /* The first message to each keeper; the descriptor of a bundle comes along with it, where there is one. With `clean` it takes over from one that died: it ends what that one left, and then
@@ -48,6 +48,15 @@ struct keeper_wire_run {
     uint32_t persistent, protobuf, own_program, recycle, bundle, unused;
     uint64_t task_len;
     uint64_t limits[LIMIT_KINDS];
+};
+
+/* Many commands, as one run: followed by `len` bytes, which are the runs of `count` commands. How far they have come is in the bundle that both
+ * share (worker/bundle.h); the report is of the last one that has begun. */
+struct keeper_wire_bundle {
+    uint32_t kind;
+    uint32_t run;
+    uint32_t count, unused;
+    uint64_t len;
 };
 
 struct keeper_wire_stop {

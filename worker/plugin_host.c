@@ -409,11 +409,11 @@ static void work_bundle(struct host *self, struct job *job)
         result = (struct handler_result){
             .id = job->id, .ok = code == 0, .code = code, .output = task->output, .output_len = task->output_len, .error = task->error,
         };
-        int64_t took = mono_since(ended, began);
-        bool left = !has_printed(self, took) && bundle_leave(self->bundle, (uint32_t)number, code, task->output, task->output_len, task->error,
-                                                             took < UINT32_MAX ? (uint32_t)took : UINT32_MAX);
+        const struct bundle_left left = {
+            .code = code, .output = task->output, .output_len = task->output_len, .sentence = task->error, .run_ns = mono_since(ended, began),
+        };
         began = ended;
-        if (!left)
+        if (has_printed(self, left.run_ns) || !bundle_leave(self->bundle, (uint32_t)number, &left))
             break;
     }
     bundle_close(self->bundle, false);

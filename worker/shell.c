@@ -40,7 +40,7 @@ struct shell_slot {
     struct keeper *keeper;                    /* of commands; opened when it is needed first */
     struct keeper **persistent;               /* one for each handler of that kind, likewise; NULL: none yet */
     struct keeper *current;                   /* of what runs */
-    struct shell_bundle *bundles;             /* one for each handler that takes them; NULL: none yet */
+    struct shell_bundle *bundles;             /* one for each handler that takes them, and one for commands; NULL: none yet */
     struct shell_bundle *bundle;              /* of what runs; NULL: it came alone */
     int handler;                              /* its place; -1: none of the operator's */
     bool running, stuck;
@@ -205,11 +205,7 @@ static const char *describe_end(struct shell_slot *slot, const struct keeper_end
 static void tell_ended(struct shell_slot *slot, struct agent_end *end)
 {
     struct worker_shell *self = slot->shell;
-    if (slot->bundle)
-        shell_parts_take(self->parts, slot->bundle, end);
     agent_ended(self->agent, loop_now(self->loop), slot->number, end);
-    if (slot->bundle)
-        shell_parts_drop(self->parts);
     slot->bundle = NULL;
 }
 
@@ -267,13 +263,23 @@ static const char *slot_folder(const struct shell_slot *slot, int handler, const
 }
 
 /* `handler`: of a persistent one; -1: for commands. */
+static struct shell_bundle *bundle_of(const struct shell_slot *slot, int handler)
+{
+    return &slot->bundles[handler < 0 ? slot->shell->config->handlers.n : (size_t)handler];
+}
+
 static struct keeper *open_keeper(struct shell_slot *slot, int handler, struct why *why)
 {
     struct worker_shell *self = slot->shell;
     const struct keeper_callbacks callbacks = {.ended = on_ended, .died = on_died, .said = on_said, .arg = slot};
     char group[1 + CONTROLS][PATH_MAX + 32];
-    bool shares = handler >= 0 && slot->bundles && shell_bundle_open(&slot->bundles[handler]) == 0;
-    struct keeper_place place = {.slot = slot->number + 1, .bundle = shares ? slot->bundles[handler].fd : 0, .group = slot_folder(slot, handler, self->groups.folder, group[0], sizeof group[0])};
+    int error = slot->bundles ? shell_bundle_open(bundle_of(slot, handler)) : -ENOMEM;
+    if (error < 0) {
+        why_set(why, "no memory to share with the keeper of slot %u: %s", slot->number + 1, strerror(-error));
+        return NULL;
+    }
+    struct keeper_place place = {.slot = slot->number + 1, .bundle = bundle_of(slot, handler)->fd,
+                                 .group = slot_folder(slot, handler, self->groups.folder, group[0], sizeof group[0])};
     for (int i = 0; i < CONTROLS; i++)
         place.control[i] = slot_folder(slot, handler, self->groups.control[i], group[1 + i], sizeof group[1 + i]);
     return keeper_open(self->loop, &place, &callbacks, why);
@@ -286,8 +292,9 @@ static struct keeper *keeper_for(struct shell_slot *slot, const struct keeper_ru
         why_set(why, "no memory for the keeper of a handler");
         return NULL;
     }
-    if (run->task && !slot->bundles)
-        slot->bundles = calloc(slot->shell->config->handlers.n, sizeof *slot->bundles);
+    size_t n = slot->shell->config->handlers.n;
+    if (!slot->bundles && (slot->bundles = calloc(n + 1, sizeof *slot->bundles)) != NULL)
+        slot->bundles[n].commands = true;
     if (run->task)
         place = &slot->persistent[slot->handler];
     if (!*place)
@@ -296,16 +303,56 @@ static struct keeper *keeper_for(struct shell_slot *slot, const struct keeper_ru
 }
 
 /* Many tasks at once are in memory before their run is sent. */
-static int put_bundle(struct shell_slot *slot, const struct agent_run *run, struct why *why)
+static int put_bundle(struct shell_slot *slot, int handler, const struct agent_run *run, struct why *why)
 {
-    if (run->count == 1)
-        return 0;
-    struct shell_bundle *bundle = slot->bundles ? &slot->bundles[slot->handler] : NULL;
+    struct shell_bundle *bundle = slot->bundles ? bundle_of(slot, handler) : NULL;
     int error = !bundle || !bundle->memory ? -ENOMEM : shell_bundle_put(bundle, run);
     if (error < 0)
-        return why_set(why, "no memory to share with the process of handler %s: %s", run->handler->name, strerror(-error));
+        return why_set(why, "no memory to share for %u tasks of slot %u: %s", run->count, slot->number + 1, strerror(-error));
     bundle->count = run->count;
     slot->bundle = bundle;
+    return 0;
+}
+
+static int refuse_run(struct why *why, const struct keeper_run *how, int error)
+{
+    return why_set(why, "%s: %s", how->argv[0], error == -E2BIG ? "its arguments and environment are larger than the system takes"
+                                                                : strerror(-error));
+}
+
+/* One of a bundle's commands. */
+static int add_command(struct shell_slot *slot, const struct agent_run *one, struct why *why)
+{
+    struct keeper_run how;
+    int error = worker_command_make(slot->shell->command, one, &how, why);
+    if (error < 0)
+        return error;
+    how.limits = &slot->limits;
+    snprintf(slot->program, sizeof slot->program, "%s", how.argv[0]);
+    error = keeper_add(slot->current, &how);
+    return error < 0 ? refuse_run(why, &how, error) : 0;
+}
+
+/* One that can't be made or sent ends the bundle before it: it comes again as the first of another one, and is refused then. */
+static int start_commands(struct shell_slot *slot, const struct agent_run *run, struct why *why)
+{
+    const struct keeper_run command = {0};
+    struct agent_run fits = *run;
+    char number[24];
+    size_t at = 0;
+    slot->current = keeper_for(slot, &command, why);
+    if (!slot->current || put_bundle(slot, -1, run, why) < 0)
+        return -1;
+    for (fits.count = 0; fits.count < run->count; fits.count++) {
+        struct agent_run one = shell_bundle_one(run, fits.count, at, number);
+        if (add_command(slot, &one, why) < 0)
+            break;
+        at += run->options->range ? 0 : one.payload.len;
+    }
+    if (fits.count == 0 || shell_bundle_put(slot->bundle, &fits) < 0)
+        return -1;
+    keeper_run_added(slot->current);
+    slot->running = true;
     return 0;
 }
 
@@ -313,15 +360,17 @@ static int start(struct shell_slot *slot, const struct agent_run *run, struct wh
 {
     struct worker_shell *self = slot->shell;
     struct keeper_run how;
-    slot->bundle = NULL;
-    if (worker_command_make(self->command, run, &how, why) < 0)
-        return -1;
     const char *name = run->handler ? run->handler->name : NULL;
     struct handler_setup setup = handlers_setup(&self->config->handlers, name);
     struct keeper_task task;
     bool is_plugin = run->handler && run->handler->kind == AGENT_PLUGIN;
+    slot->bundle = NULL;
     slot->handler = handlers_find(&self->config->handlers, name);
     slot->limits = setup.limits;
+    if (run->count > 1 && !is_plugin)
+        return start_commands(slot, run, why);
+    if (worker_command_make(self->command, run, &how, why) < 0)
+        return -1;
     how.limits = &slot->limits;
     if (how.task) {
         task = *how.task;
@@ -332,12 +381,11 @@ static int start(struct shell_slot *slot, const struct agent_run *run, struct wh
         how.task = &task;
     }
     slot->current = keeper_for(slot, &how, why);
-    if (!slot->current || put_bundle(slot, run, why) < 0)
+    if (!slot->current || (run->count > 1 && put_bundle(slot, slot->handler, run, why) < 0))
         return -1;
     int error = keeper_run(slot->current, &how);
     if (error < 0)
-        return why_set(why, "%s: %s", how.argv[0], error == -E2BIG ? "its arguments and environment are larger than the system takes"
-                                                                  : strerror(-error));
+        return refuse_run(why, &how, error);
     snprintf(slot->program, sizeof slot->program, "%s", how.argv[is_plugin ? 1 : 0]);
     slot->running = true;
     return 0;
@@ -359,11 +407,12 @@ static void port_stop(void *arg, uint32_t number, int64_t grace)
         keeper_stop(self->slots[number].current, grace);
 }
 
-static uint32_t port_split(void *arg, uint32_t number, bool keep_first, mono_t *ret_begun)
+static void port_split(void *arg, uint32_t number, bool keep_first, struct agent_split *ret)
 {
     struct worker_shell *self = arg;
     struct shell_bundle *bundle = self->slots[number].bundle;
-    return bundle ? shell_bundle_split(bundle, keep_first, ret_begun) : 0;
+    if (bundle)
+        shell_bundle_split(bundle, self->parts, keep_first, ret);
 }
 
 /* ---- the agent's other ports ---- */
@@ -661,7 +710,7 @@ void worker_shell_destroy(struct worker_shell **self_p)
         for (size_t h = 0; self->slots[i].persistent && h < self->config->handlers.n; h++)
             keeper_close(&self->slots[i].persistent[h]);
         free(self->slots[i].persistent);
-        for (size_t h = 0; self->slots[i].bundles && h < self->config->handlers.n; h++)
+        for (size_t h = 0; self->slots[i].bundles && h <= self->config->handlers.n; h++)
             shell_bundle_close(&self->slots[i].bundles[h]);
         free(self->slots[i].bundles);
         free(self->slots[i].failure);

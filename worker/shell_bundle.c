@@ -1,6 +1,8 @@
 /* The worker shell's side of bundles: see the header. */
 #include "worker/shell_bundle.h"
 
+#include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -27,62 +29,83 @@ int shell_bundle_put(struct shell_bundle *self, const struct agent_run *run)
 {
     const Wire__Range *range = run->options->range;
     int64_t first = range ? range->first + (int64_t)run->index * range->step : 0, step = range ? range->step : 0;
-    const struct bundle_order order = {
-        .count = run->count, .lengths = run->lengths, .n_lengths = run->n_lengths, .body = run->payload,
-        .range_first = range ? &first : NULL, .range_step = range ? &step : NULL,
-        .not_after = run->not_after, .begin_for = run->begin_for, .max_output = run->options->max_output,
+    struct bundle_order order = {
+        .count = run->count, .not_after = run->not_after, .begin_for = run->begin_for, .max_output = run->options->max_output,
     };
+    if (!self->commands) {
+        order.lengths = run->lengths;
+        order.n_lengths = run->n_lengths;
+        order.body = run->payload;
+        order.range_first = range ? &first : NULL;
+        order.range_step = range ? &step : NULL;
+    }
     return bundle_put(self->memory, &order);
 }
 
-uint32_t shell_bundle_split(struct shell_bundle *self, bool keep_first, mono_t *ret_begun)
+struct agent_run shell_bundle_one(const struct agent_run *run, uint32_t i, size_t payload_at, char number[24])
 {
-    /* One that could not even be handed over has not begun. */
-    if (!self->memory || self->count <= 1)
-        return 0;
-    uint32_t begun = bundle_close(self->memory, keep_first);
-    mono_t at = bundle_begun_at(self->memory);
-    if (begun > 0 && at.ns > ret_begun->ns)
-        *ret_begun = at;
-    return begun;
+    struct agent_run one = *run;
+    const Wire__Range *range = run->options->range;
+    one.index += i;
+    one.count = 1;
+    size_t len = run->n_lengths == 0 ? 0 : run->lengths[run->n_lengths == 1 ? 0 : i];
+    one.payload = slice_cut(run->payload, payload_at, len);
+    if (range) {
+        int n = snprintf(number, 24, "%" PRId64, range->first + (int64_t)one.index * range->step);
+        one.payload = (struct slice){.data = (const uint8_t *)number, .len = (size_t)n};
+    }
+    wire_span_id(run->batch, one.index, run->epoch, run->attempt, one.span_id);
+    return one;
 }
 
-/* ---- the end ---- */
+/* ---- what has become of them ---- */
 
 struct shell_parts *shell_parts_new(void) { return calloc(1, sizeof(struct shell_parts)); }
 
-void shell_parts_destroy(struct shell_parts **self_p)
-{
-    if (*self_p)
-        shell_parts_drop(*self_p);
-    free(*self_p);
-    *self_p = NULL;
-}
-
-void shell_parts_drop(struct shell_parts *self)
+static void drop(struct shell_parts *self)
 {
     buf_unref(&self->outputs);
     buf_unref(&self->words);
 }
 
-void shell_parts_take(struct shell_parts *self, struct shell_bundle *bundle, struct agent_end *end)
+void shell_parts_destroy(struct shell_parts **self_p)
 {
-    int64_t parts_ns = 0;
-    uint32_t begun = bundle_close(bundle->memory, false), n = begun > 0 ? begun - 1 : 0;
-    bool sound = bundle_take(bundle->memory, n, self->read, &self->outputs, &self->words);
+    if (*self_p)
+        drop(*self_p);
+    free(*self_p);
+    *self_p = NULL;
+}
+
+static void take(struct shell_parts *self, const struct bundle *bundle, uint32_t n)
+{
+    bool sound = bundle_take(bundle, n, self->read, &self->outputs, &self->words);
     for (uint32_t i = 0; i < n; i++) {
         const struct bundle_part *from = &self->read[i];
         struct agent_part *to = &self->parts[i];
-        *to = (struct agent_part){.code = 1, .sentence = "the plugin's process wrote over the memory in which it leaves its results"};
+        *to = (struct agent_part){.code = 1, .sentence = "somebody wrote over the memory in which its result was left"};
         if (!sound)
             continue;
-        *to = (struct agent_part){.code = from->code, .run_ns = from->run_ns, .output_len = from->output_len};
+        *to = (struct agent_part){
+            .code = from->code, .signalled = from->signalled, .swept = from->swept,
+            .run_ns = from->run_ns, .output_len = from->output_len, .errors_len = from->errors_len,
+        };
         if (from->words_at > 0 && self->words)
             to->sentence = (const char *)buf_bytes(self->words) + from->words_at;
-        parts_ns += from->run_ns;
     }
-    end->parts = self->parts;
-    end->n_parts = n;
-    end->part_outputs = slice_of(self->outputs);
-    end->run_ns = end->run_ns > parts_ns ? end->run_ns - parts_ns : 0;
+}
+
+void shell_bundle_split(struct shell_bundle *self, struct shell_parts *parts, bool keep_first, struct agent_split *ret)
+{
+    drop(parts);
+    /* One that could not even be handed over has not begun. */
+    if (!self->memory || self->count <= 1)
+        return;
+    ret->begun = bundle_close(self->memory, keep_first);
+    mono_t at = bundle_begun_at(self->memory);
+    if (ret->begun > 0 && at.ns > ret->begun_at.ns)
+        ret->begun_at = at;
+    ret->n_parts = ret->begun > 0 ? ret->begun - 1 : 0;
+    take(parts, self->memory, ret->n_parts);
+    ret->parts = parts->parts;
+    ret->part_outputs = slice_of(parts->outputs);
 }

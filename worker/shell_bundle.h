@@ -5,24 +5,25 @@
 #include "worker/agent.h"
 #include "worker/bundle.h"
 
-/* Of one slot and one handler. {0}: none yet. */
+/* Of one slot and one handler, or all of its commands. {0}: none yet. */
 struct shell_bundle {
     struct bundle *memory;
     int fd;
     uint32_t count;                /* of what runs: its tasks; 1: it came alone */
+    bool commands;                 /* the keeper starts them: only claims and results are in the memory */
 };
 
 int shell_bundle_open(struct shell_bundle *self);      /* 0 or -errno; open already: 0 */
 void shell_bundle_close(struct shell_bundle *self);
 int shell_bundle_put(struct shell_bundle *self, const struct agent_run *run);    /* 0 or -errno */
-uint32_t shell_bundle_split(struct shell_bundle *self, bool keep_first, mono_t *ret_begun);
+/* One of its tasks, as if it came alone; `number` is room for the text of a range's. */
+struct agent_run shell_bundle_one(const struct agent_run *run, uint32_t i, size_t payload_at, char number[24]);
 
-/* What has ended before the last one that began; used again for each end. */
+/* What has ended before the last one that began; used again for each split. */
 struct shell_parts;
 struct shell_parts *shell_parts_new(void);
 void shell_parts_destroy(struct shell_parts **self_p);
-/* Closes the bundle and puts its parts into `end`, lent until shell_parts_drop; the last one's time is cut out of the whole. */
-void shell_parts_take(struct shell_parts *self, struct shell_bundle *bundle, struct agent_end *end);
-void shell_parts_drop(struct shell_parts *self);
+/* Closes the bundle and tells what has become of it; lent until the next one. */
+void shell_bundle_split(struct shell_bundle *self, struct shell_parts *parts, bool keep_first, struct agent_split *ret);
 
 #endif

@@ -1,6 +1,7 @@
 /* The baselines: what libzmq and the system do when nothing else is asked of them.
  *   bench_bare pipe TASKS FRAME BYTES    PUSH -> PULL,PUSH -> PULL in three processes, FRAME tasks of BYTES in a message
- *   bench_bare spawn RUNS AT_ONCE        posix_spawn of /bin/true, so many at a time
+ *   bench_bare spawn RUNS AT_ONCE        posix_spawn of /bin/true with two words, so many at a time (with one it looks whether that
+ *                                        is --help, and reads the locale first: half as much again)
  *   bench_bare share TASKS US...         a process for each US that naps so long for each task, all from one counter
  *   bench_bare deal FILE PROCESSES       the same, where each line of FILE says how many microseconds its task takes
  * Each prints one number: tasks a second. */
@@ -105,11 +106,13 @@ static double pipeline(uint64_t tasks, uint64_t frame, uint64_t bytes)
 
 static double spawn_loop(uint64_t runs, uint64_t at_once)
 {
-    char *const command[] = {"/bin/true", NULL};
+    char number[24] = "";
+    char *const command[] = {"/bin/true", number, number, NULL};
     uint64_t started = 0, ended = 0;
     pid_t pid;
     mono_t began = mono_now();
     while (ended < runs) {
+        snprintf(number, sizeof number, "%llu", (unsigned long long)ended + 1);
         for (; started < runs && started - ended < at_once; started++)
             if (posix_spawn(&pid, command[0], NULL, NULL, command, environ) != 0)
                 die("posix_spawn fails");

@@ -159,14 +159,17 @@ def is_there(program):
 def bench_commands():
     """/bin/true as a command, two slots, against a bare posix_spawn loop with two in flight"""
     n = 1000 if QUICK else 4000
+    true = ["/bin/true", "{}", "{}"]             # with a single word it reads the locale before it looks whether that is --help
     with cluster(workers=1, slots=2) as c:
-        c.cli("submit", "--wait", "--format", "none", "--no-bar", "--range", "1-10", "--", "/bin/true")
+        c.cli("submit", "--wait", "--format", "none", "--no-bar", "--range", "1-10", "--", *true)
         def ours():
-            return n / timed(c.cli, "submit", "--wait", "--format", "none", "--no-bar", "--timeout", "60s", "--range", f"1-{n}", "--", "/bin/true")[0]
+            return n / timed(c.cli, "submit", "--wait", "--format", "none", "--no-bar", "--timeout", "60s", "--range", f"1-{n}", "--", *true)[0]
         got, base = pairs(ours, lambda: bare("spawn", n, 2))
     rows = {"commands": figure(got, base, base_name="posix_spawn loop, 2 at a time", target="ratio 0.95")}
+    rows.update(keepers("capture alone", "off"))
+    rows.update(keepers("capture and a cgroup alone", "auto"))
     numbers = "".join(f"{i}\n" for i in range(n)).encode()
-    for name, words in (("xargs -P2", ["xargs", "-P2", "-n1", "/bin/true"]), ("GNU parallel -j2", ["parallel", "-j2", "/bin/true"])):
+    for name, words in (("xargs -P2", ["xargs", "-P2", "-I{}", *true]), ("GNU parallel -j2", ["parallel", "-j2", *true])):
         if is_there(words[0]):
             few = numbers if words[0] == "xargs" else b"".join(numbers.splitlines(True)[:n // 8])
             rates = []
@@ -175,6 +178,16 @@ def bench_commands():
                 rates.append(few.count(b"\n") / took)
             rows[f"peer: {name}"] = figure(rates)
     return rows
+
+
+def keepers(name, cgroup):
+    """The keepers without anything around them; the program takes turns with its baseline by itself."""
+    said = subprocess.run([f"{BUILD}/tests/bench/bench_keeper", "100" if QUICK else "500", "2", cgroup], stdin=subprocess.DEVNULL, capture_output=True)
+    found = re.search(rb"posix_spawn (\d+)/s, keepers (\d+)/s", said.stdout)
+    if said.returncode != 0 or not found:
+        return {}
+    base, ours = map(float, found.groups())
+    return {f"commands: {name}": figure([ours], [base], base_name="posix_spawn loop, 2 at a time")}
 
 
 def bench_latency():

@@ -168,3 +168,30 @@ test_persistent_handler_in_a_group() {
     assert_eq "end of the deaf one" "$(one_task deaf x --timeout 300ms --grace 200ms)" "deadline_exceeded timeout"
     none_running "sleep 620" || fail "a descendant of the deaf handler is left alive"
 }
+
+# Quick commands go to a slot several at a time; each is an attempt of its own all the same.
+test_quick_commands_each_have_their_own() {
+    start_with --slots 2 --allow-commands
+    assert_exit 1 ventilator submit --wait --format json --range 1-400 -- \
+        sh -c 'echo "$0 $TARMAC_INDEX $TARMAC_KEY $TRACEPARENT"; [ $(($0 % 5)) -ne 1 ] || echo "errors of $0" >&2; [ $0 -ne 77 ] || kill -SEGV $$; exit $(($0 % 3))' {}
+    assert_eq "records" "$(jq -r .index "$T/out" | sort -nu | wc -l)" 400
+    assert_eq "exit codes as they should be" "$(jq -r 'select(.index != 76) | select(.exit == (.index + 1) % 3) | .index' "$T/out" | wc -l)" 399
+    assert_eq "the one that a signal ended" "$(jq -c 'select(.index == 76) | [.verdict, .signal, .exit]' "$T/out")" '["failed",11,null]'
+    assert_eq "what each printed" "$(jq -r 'select(.index != 76) | select((.stdout | split(" "))[0:2] == ["\(.index + 1)", "\(.index)"]) | .index' "$T/out" | wc -l)" 399
+    assert_eq "keys" "$(jq -r 'select("/\(.index) " as $key | .stdout | contains($key)) | .index' "$T/out" | wc -l)" 400
+    assert_eq "spans" "$(jq -r '.stdout | split(" ")[3][0:55]' "$T/out" | sort -u | wc -l)" 400
+    assert_eq "errors" "$(jq -r 'select(.stderr == (if (.index + 1) % 5 == 1 then "errors of \(.index + 1)\n" else "" end)) | .index' "$T/out" | wc -l)" 400
+}
+
+# One that takes long doesn't keep back those that were handed over with it, and one that leaves something behind ends it first.
+test_quick_commands_do_not_wait_for_a_long_one() {
+    start_with --slots 2 --allow-commands
+    start client "$BIN/ventilator" submit --wait --format json --range 1-300 -- \
+        sh -c '[ $0 -ne 120 ] || { while [ ! -e '"$T"'/go ]; do sleep 0.05; done; }; [ $0 -ne 60 ] || { sleep 608 & }; exit 0' {}
+    others_are_done() { [ "$(jq -r .index "$T/client.out" | sort -nu | wc -l)" -eq 299 ]; }
+    wait_for 20 "all but one to end" others_are_done
+    : >"$T/go"
+    ended client 0
+    left_is_gone() { [ -z "$(marked_running "sleep 608")" ]; }
+    wait_for 10 "what was left behind to be gone" left_is_gone
+}

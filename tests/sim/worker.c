@@ -199,18 +199,25 @@ static void port_run(void *arg, const struct agent_run *run)
     begin(k, run->slot);
 }
 
-static uint32_t port_split(void *arg, uint32_t slot, bool keep_first, mono_t *ret_begun)
+static void port_split(void *arg, uint32_t slot, bool keep_first, struct agent_split *ret)
 {
+    static const uint8_t outputs[WIRE_BLOCK * 30];
     struct worker *k = arg;
     struct run *r = &k->runs[slot];
     (void)keep_first;                  /* here the first begins at once */
+    ret->begun = 1;
     if (!port_works(&k->p))
-        return 1;
+        return;
     r->closed = !mutate(k->p.world, MUTANT_BUNDLE_GOES_ON);
-    *ret_begun = r->begun_at;
+    ret->begun = r->begun;
+    ret->begun_at = r->begun_at;
     if (r->begun < r->what.count)
         cover(k->p.world, COVER_BUNDLE_SPLIT);
-    return r->begun;
+    ret->parts = k->parts[slot];
+    ret->n_parts = r->begun - 1;
+    ret->part_outputs.data = outputs;
+    for (uint32_t i = 0; i < ret->n_parts; i++)
+        ret->part_outputs.len += (size_t)ret->parts[i].output_len + ret->parts[i].errors_len;
 }
 
 static void port_stop(void *arg, uint32_t slot, int64_t grace)
@@ -251,12 +258,8 @@ static void tell_end(struct worker *k, uint32_t slot, const struct run *r, bool 
     }
     if (end.how == AGENT_NOT_STARTED || end.how == AGENT_KEEPER_DIED)
         end.sentence = "chance would have it so";
-    static const uint8_t outputs[WIRE_BLOCK * 20];
-    end.parts = k->parts[slot];
-    end.n_parts = r->begun - 1;
-    for (uint32_t i = 0; i < end.n_parts; i++)
-        end.part_outputs.len += end.parts[i].output_len;
-    end.part_outputs.data = outputs;
+    for (uint32_t i = 0; i + 1 < r->begun; i++)
+        end.run_ns += k->parts[slot][i].run_ns;
     agent_ended(k->agent, clock_of(&k->p), slot, &end);
 }
 
@@ -275,6 +278,7 @@ static bool goes_on(struct worker *k, uint32_t slot)
     }
     k->parts[slot][r->begun - 1] = (struct agent_part){
         .code = r->code, .run_ns = (uint32_t)(w->now - r->started), .output_len = (uint32_t)below(w, 20),
+        .errors_len = one_in(w, 3) ? (uint32_t)below(w, 9) : 0, .swept = one_in(w, 9),
         .sentence = r->code != 0 && one_in(w, 2) ? "it says why" : NULL,
     };
     begin(k, slot);

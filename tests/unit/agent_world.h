@@ -37,6 +37,8 @@ struct world {
     int64_t budget;                /* of the last run */
     bool bundles;                  /* set before build: the handler is a plugin that takes many tasks at once */
     uint32_t begun;                /* what a split answers */
+    const struct agent_part *parts;
+    struct slice part_outputs;
     Wire__Options options;
     Wire__RetryRule retry;
     Wire__Micros timeout;
@@ -194,14 +196,22 @@ static inline void port_run(void *arg, const struct agent_run *run)
 
 static inline void port_stop(void *arg, uint32_t slot, int64_t grace) { say(arg, "stop slot=%u grace=%" PRId64 "ms\n", slot, grace / MS); }
 
-static inline uint32_t port_split(void *arg, uint32_t slot, bool keep_first, mono_t *ret_begun)
+/* All but the last that has begun printed a letter, unless `parts` says what they did. */
+static inline void port_split(void *arg, uint32_t slot, bool keep_first, struct agent_split *ret)
 {
+    static struct agent_part parts[64];
+    static const uint8_t text[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZ";
     struct world *w = arg;
     say(w, "split slot=%u%s\n", slot, keep_first ? " but the first" : "");
-    if (keep_first && w->begun == 0)
-        return 1;
-    *ret_begun = w->now;
-    return w->begun;
+    ret->begun = keep_first && w->begun == 0 ? 1 : w->begun;
+    if (w->begun == 0)
+        return;
+    ret->begun_at = w->now;
+    ret->n_parts = w->begun - 1;
+    for (uint32_t i = 0; i < ret->n_parts; i++)
+        parts[i] = (struct agent_part){.run_ns = 2000, .output_len = 1};
+    ret->parts = w->parts ? w->parts : parts;
+    ret->part_outputs = w->parts ? w->part_outputs : (struct slice){.data = text, .len = ret->n_parts};
 }
 
 static inline void port_note(void *arg, int level, const char *event, const char *text)

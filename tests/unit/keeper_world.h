@@ -280,6 +280,7 @@ struct place {
     int wait_lines;                    /* the loop stops when so many lines came */
 
     char group[128], control[CONTROLS][128];    /* of the slot; empty: none */
+    int bundle;                        /* a descriptor to share; 0: none */
     int ends, deaths, lost, notes[2];
     char said[KEEPER_NOTE_MOST];
     struct keeper_end end;             /* with outputs kept */
@@ -358,7 +359,7 @@ static inline void open_keeper(struct place *place)
 {
     struct why why = {""};
     struct keeper_callbacks callbacks = {.ended = on_ended, .died = on_died, .said = on_said, .arg = place};
-    struct keeper_place where = {.slot = 7, .group = place->group[0] != '\0' ? place->group : NULL};
+    struct keeper_place where = {.slot = 7, .bundle = place->bundle, .group = place->group[0] != '\0' ? place->group : NULL};
     for (int i = 0; i < CONTROLS; i++)
         where.control[i] = place->control[i][0] != '\0' ? place->control[i] : NULL;
     place->keeper = keeper_open(place->loop, &where, &callbacks, &why);
@@ -368,10 +369,11 @@ static inline void open_keeper(struct place *place)
 
 static char group_of_slot[128];        /* where set_up_in_group puts the slot */
 
-static inline int set_up_in(void **state, const char *group)
+static inline int set_up_sharing(void **state, const char *group, int bundle)
 {
     struct place *place = calloc(1, sizeof *place);
     assert_non_null(place);
+    place->bundle = bundle;
     snprintf(place->group, sizeof place->group, "%s", group);
     snprintf(place->folder, sizeof place->folder, "/tmp/test-keeper-XXXXXX");
     assert_non_null(mkdtemp(place->folder));
@@ -391,6 +393,7 @@ static inline int set_up_in(void **state, const char *group)
     return 0;
 }
 
+static inline int set_up_in(void **state, const char *group) { return set_up_sharing(state, group, 0); }
 static inline int set_up(void **state) { return set_up_in(state, ""); }
 static inline int set_up_in_group(void **state) { return set_up_in(state, group_of_slot); }
 

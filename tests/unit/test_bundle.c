@@ -1,6 +1,7 @@
 /* Bundles: the memory that a plugin's process shares, and what the agent makes of what has begun in it and what has not. */
 #include "tests/unit/agent_world.h"
 
+#include <signal.h>
 #include <unistd.h>
 
 #include "worker/bundle.h"
@@ -119,6 +120,12 @@ static void closing_says_what_has_begun(void **state)
     assert_int_equal(bundle_claim(theirs, (mono_t){1}), -1);
 }
 
+static bool leave(struct bundle *bundle, uint32_t number, int code, const char *output, const char *sentence, int64_t run_ns)
+{
+    const struct bundle_left left = {.code = code, .output = output, .output_len = strlen(output), .sentence = sentence, .run_ns = run_ns};
+    return bundle_leave(bundle, number, &left);
+}
+
 static void results_come_back(void **state)
 {
     struct bundle **both = *state, *theirs = both[1];
@@ -126,11 +133,10 @@ static void results_come_back(void **state)
     struct bundle_part parts[4];
     struct buf *outputs = NULL, *words = NULL;
     bundle_put(both[0], &o);
-    assert_true(bundle_leave(theirs, 0, 0, "one", 3, "", 7));
-    assert_true(bundle_leave(theirs, 1, 9, NULL, 0, "it would not", 8));
-    assert_true(bundle_leave(theirs, 2, 0, "three", 5, "", 9));
-    static const char longer[51];
-    assert_false(bundle_leave(theirs, 3, 0, longer, sizeof longer, "", 1));
+    assert_true(leave(theirs, 0, 0, "one", "", 7));
+    assert_true(leave(theirs, 1, 9, "", "it would not", 8));
+    assert_true(leave(theirs, 2, 0, "three", "", 9));
+    assert_false(leave(theirs, 3, 0, "an output that is longer than the fifty bytes it may be", "", 1));
     assert_true(bundle_take(both[0], 3, parts, &outputs, &words));
     assert_memory_equal(buf_bytes(outputs), "onethree", 8);
     assert_int_equal(parts[1].code, 9);
@@ -139,9 +145,36 @@ static void results_come_back(void **state)
     assert_string_equal((const char *)buf_bytes(words) + parts[1].words_at, "it would not");
     buf_unref(&outputs);
     buf_unref(&words);
-    assert_true(bundle_leave(theirs, 3, -4, NULL, 0, "", 1));        /* no code that there is */
+    assert_true(leave(theirs, 3, -4, "", "", 1));        /* no code that there is */
     assert_false(bundle_take(both[0], 4, parts, &outputs, &words));
     assert_false(bundle_take(both[0], BUNDLE_MOST + 1, parts, &outputs, &words));
+}
+
+/* A command has two outputs, and can be ended by a signal. */
+static void results_of_commands_come_back(void **state)
+{
+    struct bundle **both = *state, *theirs = both[1];
+    struct bundle_order o = {.count = 3, .not_after = {1000}, .begin_for = 100, .max_output = 50};
+    struct bundle_part parts[3];
+    struct buf *outputs = NULL, *words = NULL;
+    assert_int_equal(bundle_put(both[0], &o), 0);
+    struct bundle_left left = {.code = SIGSEGV, .signalled = true, .swept = true, .output = "out", .output_len = 3, .errors = "errors", .errors_len = 6,
+                               .sentence = "", .run_ns = INT64_C(5) << 32};
+    assert_true(bundle_leave(theirs, 0, &left));
+    left = (struct bundle_left){.errors = "more", .errors_len = 4, .sentence = ""};
+    assert_true(bundle_leave(theirs, 1, &left));
+    static const char much[400 * 1024];
+    left = (struct bundle_left){.errors = much, .errors_len = sizeof much, .sentence = ""};
+    assert_false(bundle_leave(theirs, 2, &left));
+    assert_true(bundle_take(both[0], 2, parts, &outputs, &words));
+    assert_memory_equal(buf_bytes(outputs), "outerrorsmore", 13);
+    assert_null(words);
+    assert_true(parts[0].signalled && parts[0].swept && !parts[1].signalled && !parts[1].swept);
+    assert_int_equal(parts[0].code, SIGSEGV);
+    assert_int_equal(parts[0].run_ns, UINT32_MAX);
+    assert_int_equal(parts[0].errors_len, 6);
+    assert_int_equal(parts[1].errors_len, 4);
+    buf_unref(&outputs);
 }
 
 /* ---- the agent ---- */
@@ -164,18 +197,11 @@ static int finish(void **state)
     return 0;
 }
 
-/* `n` have begun, and all but the last of them printed a letter. */
+/* `n` have begun. */
 static void end_bundle(struct world *w, uint32_t n, struct agent_end end)
 {
-    static struct agent_part parts[64];
-    static const uint8_t text[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZ";
-    for (uint32_t i = 0; i + 1 < n; i++)
-        parts[i] = (struct agent_part){.run_ns = 2000, .output_len = 1};
     w->begun = n;
-    end.parts = parts;
-    end.n_parts = n > 0 ? n - 1 : 0;
-    end.part_outputs = (struct slice){.data = text, .len = end.n_parts};
-    end.run_ns = 2000;
+    end.run_ns = 2000 * (int64_t)n;
     agent_ended(w->agent, w->now, 0, &end);
 }
 
@@ -241,7 +267,7 @@ static void a_cancel_knows_what_has_begun(void **state)
     reach_bundle(w);
     w->begun = 2;
     cancel(w, batch_a, 0, 0, WIRE__REASON__CANCEL, false);
-    EXPECT(w, "split slot=0\nstop slot=0 grace=2000ms\nreturned cause=5 a3+6@1.1\nconfirmed 9 dropped=6 stopping=1\n");
+    EXPECT(w, "split slot=0\nstop slot=0 grace=2000ms\nfinished a1+1@1.1\nreturned cause=5 a3+6@1.1\nconfirmed 9 dropped=6 stopping=1\n");
 }
 
 static void one_that_takes_long_is_split(void **state)
@@ -250,13 +276,14 @@ static void one_that_takes_long_is_split(void **state)
     reach_bundle(w);
     w->begun = 2;
     pass(w, 10 * MS);
-    EXPECT(w, "split slot=0 but the first\n");
+    /* What has ended of it doesn't wait for the one that takes long. */
+    EXPECT(w, "split slot=0 but the first\nfinished a1+1@1.1\nresult a1+1@1.1 ok slot=1 flags=8 body=A\n");
     assert_int_equal(counts(w).queued, 6);
     pass(w, 20 * MS);
     EXPECT(w, "started a2+1@1.1\n");
     end_bundle(w, 2, (struct agent_end){.how = AGENT_EXITED});
     pass(w, 10 * MS);
-    assert_non_null(strstr(w->trace, "result a1+2@1.1 ok slot=1 flags=8 body=A\n"));
+    assert_non_null(strstr(w->trace, "result a2+1@1.1 ok slot=1 flags=8\n"));
 }
 
 static void a_hello_tells_of_all_that_have_begun(void **state)
@@ -266,7 +293,7 @@ static void a_hello_tells_of_all_that_have_begun(void **state)
     w->begun = 3;
     agent_control(w->agent, w->now, false);
     agent_control(w->agent, w->now, true);
-    assert_non_null(strstr(w->trace, "split slot=0 but the first\nhello running a1+3@1.1 queued a4+5@1.1 ended a0+1@1.1\n"));
+    assert_non_null(strstr(w->trace, "split slot=0 but the first\nhello running a3+1@1.1 queued a4+5@1.1 ended a0+3@1.1\n"));
 }
 
 static void a_drain_returns_what_has_not_begun(void **state)
@@ -286,11 +313,51 @@ static void a_drain_returns_what_has_not_begun(void **state)
     assert_int_equal(counts(w).ended, 1);
 }
 
+/* ---- a batch's own command ---- */
+
+static int begin_command(void **state)
+{
+    static struct world world;
+    world = (struct world){.bundles = true, .lane_epoch = 1};
+    build(&world, 1);
+    *state = &world;
+    return 0;
+}
+
+/* Its commands, one of which a signal ended, say something in both ways. */
+static void commands_go_in_bundles_too(void **state)
+{
+    struct world *w = *state;
+    reach_bundle(w);
+    static struct agent_part parts[3] = {
+        {.run_ns = 2000, .output_len = 1, .errors_len = 2}, {.code = 11, .signalled = true, .run_ns = 2000}, {.code = 3, .swept = true, .run_ns = 2000, .errors_len = 1},
+    };
+    w->parts = parts;
+    w->part_outputs = (struct slice){.data = (const uint8_t *)"OEef", .len = 4};
+    end_bundle(w, 4, (struct agent_end){.how = AGENT_EXITED});
+    pass(w, 10 * MS);
+    EXPECT(w, "split slot=0\nrun slot=0 a5+4.1 payload=fghi\nfinished a1+4@1.1\n"
+              "result a1+4@1.1 ok failed failed ok - signal exit - slot=1 code=0 flags=8,0,12,8 body=OEef\n");
+}
+
+/* Each is told how much time it has: in a bundle that would be what the first one had. */
+static void commands_with_little_time_go_alone(void **state)
+{
+    struct world *w = *state;
+    shake_hands(w);
+    announce(w, batch_a, 900);
+    assign(w, batch_a, 0, 9, "a b c d e f g h i");
+    tick(w);
+    end_bundle(w, 1, (struct agent_end){.how = AGENT_EXITED});
+    pass(w, 10 * MS);
+    assert_non_null(strstr(w->trace, "run slot=0 a1.1 payload=b"));
+}
+
 int main(void)
 {
     const struct CMUnitTest memory[] = {
         cmocka_unit_test(payloads_come_across), cmocka_unit_test(what_is_too_large_is_refused), cmocka_unit_test(a_claim_has_its_bounds),
-        cmocka_unit_test(closing_says_what_has_begun), cmocka_unit_test(results_come_back),
+        cmocka_unit_test(closing_says_what_has_begun), cmocka_unit_test(results_come_back), cmocka_unit_test(results_of_commands_come_back),
     };
     const struct CMUnitTest agent[] = {
         cmocka_unit_test_setup_teardown(a_bundle_is_one_message_of_each_kind, begin, finish),
@@ -301,6 +368,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(one_that_takes_long_is_split, begin, finish),
         cmocka_unit_test_setup_teardown(a_hello_tells_of_all_that_have_begun, begin, finish),
         cmocka_unit_test_setup_teardown(a_drain_returns_what_has_not_begun, begin, finish),
+        cmocka_unit_test_setup_teardown(commands_go_in_bundles_too, begin_command, finish),
+        cmocka_unit_test_setup_teardown(commands_with_little_time_go_alone, begin_command, finish),
     };
     int bad = cmocka_run_group_tests_name("the memory", memory, open_memory, close_memory);
     return bad + cmocka_run_group_tests_name("the agent", agent, NULL, NULL);
