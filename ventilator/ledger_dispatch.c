@@ -317,9 +317,11 @@ bool assign(struct ledger *l, struct worker *w, struct batch *b, bool last)
 static struct worker *best_worker(struct ledger *l, const struct batch *b)
 {
     struct worker *w;
-    RB_FOREACH(w, room_tree, &l->room)
+    RB_FOREACH(w, room_tree, &l->room) {
+        l->counts.looked++;
         if (has_for(b, w) && worker_can_run(w, b))
             return w;
+    }
     return NULL;
 }
 
@@ -337,6 +339,7 @@ static struct worker *overloaded(struct ledger *l, const struct worker *idle, st
 {
     struct worker *worst = NULL;
     for (struct worker *w = l->by_session; w != NULL; w = w->hh.next) {
+        ((struct ledger *)(uintptr_t)l)->counts.looked++;
         if (w == idle || w->state != WORKER_READY || w->reserved || w->recall != 0 || w->held <= w->slots)
             continue;
         struct flight *f = TAILQ_LAST(&w->flights, flight_list);
@@ -382,6 +385,7 @@ static void dispatch_ready(struct ledger *l)
     uint64_t turn = ++l->dispatches;
     while (b != NULL && !RB_EMPTY(&l->room)) {
         /* Room only becomes less in a turn: whom nobody could run stays so, and isn't looked for again. */
+        l->counts.looked++;
         struct worker *w = b->passed_over == turn ? NULL : best_worker(l, b);
         if (w == NULL) {
             b->passed_over = turn;
