@@ -7,7 +7,8 @@
  * one after the other with no time between. Real: every decision of the ledger and of the agents, and the wire's encoding.
  *
  * The ideal: the same tasks in the same order (priorities, then shares by weight, with --max-running and labels), each given
- * at once to a slot that is free and can run it; no message takes any time. Nobody idles while there is something to run. */
+ * at once to a slot that is free and can run it; no message takes any time. Nobody idles while there is something to run. No
+ * bound below: where times differ much, another order than this one can be quicker, and luck decides which task is last. */
 #ifndef TESTS_SUPPORT_DISPATCH_H
 #define TESTS_SUPPORT_DISPATCH_H
 
@@ -60,6 +61,8 @@ struct dispatch_case {
 struct dispatch_figures {
     bool complete;                      /* else it did not end within ten times the ideal and a minute */
     int64_t makespan, ideal;            /* ns from the submission to the end of the last attempt */
+    double lost;                        /* share of the slots' time, until the last attempt began, in which a slot was idle while
+                                           a task that it could run waited anywhere */
     uint64_t messages;                  /* to and from the ventilator since the submission, without heartbeats */
     uint64_t recalls, assigns;
     uint64_t looked;                    /* candidates that dispatch has looked at: see struct ledger_counts */

@@ -46,7 +46,15 @@ struct station {                                /* a worker */
     struct run *runs;
     uint64_t lane;
     int64_t wake;
-    bool control_up, sink_asked, gone;
+    bool control_up, sink_asked, gone, away;    /* away: it drains, or is lost */
+};
+
+/* Slots that are idle, tasks that wait: of those without a label and with one. */
+struct idling {
+    int64_t idle[2], waiting[2], limited, kept_back;    /* those of a batch with a limit; … that may not run now */
+    int64_t since;
+    double lost, all;                           /* slots × ns: idle while something waits; all */
+    int64_t slots;
 };
 
 struct noted { uint8_t batch[WIRE_ID]; uint64_t first, epoch, session; uint32_t count, attempt; Wire__ResultKind kind; };
@@ -75,6 +83,8 @@ struct world {
     size_t n_noted, room_noted;
     bool sink_waits;
     size_t n_complete;
+    struct idling idling;
+    uint64_t *running;                          /* of each batch */
     int64_t last_end;
 };
 
@@ -258,6 +268,13 @@ static void submit(struct world *w)
         w->n_complete += b->tasks == 0;
     }
     w->submitted = true;
+    for (size_t i = 0; i < w->plan.n_batches; i++)
+        w->idling.waiting[w->plan.batches[i].labelled] += (int64_t)w->plan.batches[i].tasks;
+    w->idling.since = w->now;
+    if (w->plan.batches[0].max_running > 0) {
+        w->idling.limited = (int64_t)w->plan.batches[0].tasks;
+        w->idling.kept_back = w->idling.limited - (int64_t)w->plan.batches[0].max_running;
+    }
 }
 
 static void handle(struct world *w, struct dispatch_event *e)
@@ -393,6 +410,59 @@ static void sink_commits(struct world *w)
     w->sink_waits = false;
 }
 
+/* ---- what is lost ---- */
+
+/* Before anything of it changes. */
+static void idling_until_now(struct world *w)
+{
+    struct idling *s = &w->idling;
+    int64_t ns = w->now - s->since, plain = s->waiting[0] - s->kept_back;
+    int64_t lost = s->idle[0] < plain ? s->idle[0] : plain, rest = plain - lost + s->waiting[1];
+    lost += s->idle[1] < rest ? s->idle[1] : rest;
+    s->since = w->now;
+    if (s->waiting[0] + s->waiting[1] == 0 || !w->submitted)
+        return;
+    s->lost += (double)lost * (double)ns;
+    s->all += (double)s->slots * (double)ns;
+}
+
+static size_t batch_of(const struct world *w, uint64_t task)
+{
+    size_t low = 0, high = w->plan.n_batches;
+    while (high - low > 1) {
+        size_t middle = (low + high) / 2;
+        if (w->plan.batches[middle].first <= task)
+            low = middle;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+/* A task begins (1) or ends (-1), or its worker is lost (-1, again). */
+static void idling_task(struct world *w, const struct station *k, uint64_t task, int64_t step, bool again)
+{
+    size_t i = batch_of(w, task);
+    const struct dispatch_batch *b = &w->plan.batches[i];
+    idling_until_now(w);
+    w->running[i] += (uint64_t)step;
+    w->idling.idle[k->plan->labelled] -= k->away ? 0 : step;
+    int64_t waiting = again ? 1 : step > 0 ? -1 : 0;
+    w->idling.waiting[b->labelled] += waiting;
+    if (b->max_running == 0)
+        return;
+    int64_t may = (int64_t)(b->max_running - w->running[i]);
+    w->idling.limited += waiting;
+    w->idling.kept_back = w->idling.limited > may ? w->idling.limited - may : 0;
+}
+
+static void idling_slots(struct world *w, const struct station *k, int64_t idle, int64_t slots)
+{
+    idling_until_now(w);
+    w->idling.idle[k->plan->labelled] += idle;
+    w->idling.slots += slots;
+}
+
 /* ---- the agents' ports ---- */
 
 static int port_up(void *arg, const Wire__Upward *m)
@@ -438,6 +508,7 @@ static void begin(struct station *k, uint32_t slot)
     struct run *r = &k->runs[slot];
     r->begun_at = w->now;
     r->time = dispatch_time(w->c, r->task + r->begun) * k->plan->slower;
+    idling_task(w, k, r->task + r->begun, 1, false);
     r->begun++;
     dispatch_push(&w->heap, (struct dispatch_event){.at = w->now + r->time, .kind = SLOT_END, .who = k->number, .slot = slot, .what = ++r->generation});
 }
@@ -512,11 +583,22 @@ static void slot_end(struct station *k, const struct dispatch_event *e)
     if (!r->busy || r->generation != e->what)
         return;
     w->last_end = w->now;
+    idling_task(w, k, r->task + r->begun - 1, -1, false);
     if (goes_on(k, e->slot))
         return;
     r->busy = false;
     struct agent_end end = {.how = AGENT_EXITED, .run_ns = r->time, .parts = r->parts, .n_parts = r->begun - 1};
     agent_ended(k->agent, (mono_t){w->now}, e->slot, &end);
+}
+
+/* Its slots are counted no more: those that are busy when their attempts end. */
+static void station_leaves(struct station *k)
+{
+    int64_t idle = 0;
+    for (uint32_t slot = 0; slot < k->plan->slots; slot++)
+        idle += !k->runs[slot].busy;
+    idling_slots(k->world, k, -idle, -(int64_t)k->plan->slots);
+    k->away = true;
 }
 
 static void to_station(struct station *k, const struct dispatch_event *e)
@@ -538,9 +620,13 @@ static void to_station(struct station *k, const struct dispatch_event *e)
         break;
     case SLOT_END:   slot_end(k, e); break;
     case SINK_UP:    agent_sink(k->agent, now, true); break;
-    case LEAVE:      agent_drain(k->agent, now); break;
+    case LEAVE:
+        station_leaves(k);
+        agent_drain(k->agent, now);
+        break;
     case CONTROL_UP:
         k->control_up = true;
+        idling_slots(w, k, k->plan->slots, k->plan->slots);
         agent_control(k->agent, now, true);
         break;
     default:
@@ -564,6 +650,10 @@ static void at_station(struct world *w, struct dispatch_event *e)
 
 static void station_lost(struct station *k)
 {
+    station_leaves(k);
+    for (uint32_t slot = 0; slot < k->plan->slots; slot++)
+        if (k->runs[slot].busy)
+            idling_task(k->world, k, k->runs[slot].task + k->runs[slot].begun - 1, -1, true);
     k->gone = true;
     at(k->world, k->world->now + k->world->c->round_trip / 2, LANE_DOWN, k->number, NULL);
 }
@@ -615,7 +705,8 @@ static void world_new(struct world *w)
     w->ledger = ledger_new(&config, &ports, (mono_t){0});
     w->arena = wire_arena_new();
     w->stations = calloc(w->c->workers, sizeof *w->stations);
-    BUG_IF(w->ledger == NULL || w->arena == NULL || w->stations == NULL);
+    w->running = calloc(w->plan.n_batches, sizeof *w->running);
+    BUG_IF(w->running == NULL || w->ledger == NULL || w->arena == NULL || w->stations == NULL);
     ledger_restored(w->ledger, (mono_t){0});
     w->turn_at = INT64_MAX;
     w->measures_memory = true;
@@ -647,6 +738,7 @@ static void world_free(struct world *w)
     free(w->by_lane);
     free(w->inbox);
     free(w->noted);
+    free(w->running);
 }
 
 static void happen(struct world *w, struct dispatch_event *e)
@@ -688,5 +780,6 @@ void dispatch_run(const struct dispatch_case *c, struct dispatch_figures *ret)
     ret->ledger_ns = w.ledger_ns / (double)c->tasks;
     ret->worker_bytes = (double)w.ledger_bytes / c->workers;
     ret->looked = counts.looked;
+    ret->lost = w.idling.all > 0 ? w.idling.lost / w.idling.all : 0;
     world_free(&w);
 }
