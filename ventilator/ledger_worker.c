@@ -450,7 +450,7 @@ static void on_hello(struct ledger *l, ledger_peer peer, const char *address, ui
     if (w == NULL)
         return;
     Wire__WorkerHello *copy = (Wire__WorkerHello *)wire_copy(&h->base);
-    Wire__Fence *room = calloc(WIRE_FENCES, sizeof *room);
+    Wire__Fence *room = malloc(WIRE_FENCES * sizeof *room);       /* not cleared: most hellos have nothing to drop */
     struct dropped d = {.fences = room, .room = WIRE_FENCES};
     if (copy == NULL || room == NULL) {
         free(room);

@@ -13,7 +13,7 @@
 
 #include "common/clock.h"
 
-#define TASKS_MOST 400000u
+#define TASKS_MOST 200000u
 #define LAN (NS_PER_MS / 5)
 
 static bool as_json, quick, first_row = true;
@@ -111,7 +111,7 @@ static void distance_section(const char *name)
     for (size_t t = 0; t < 3; t++)
         for (size_t m = quick; m < 4; m++)
             row(name, (struct dispatch_case){.times = TIMES_UNIFORM, .workers = quick ? 20 : 100, .mean = means[m], .round_trip = trips[t],
-                                             .tasks = m == 0 ? 2000000 : quick ? 8000 : m == 1 ? 400000 : 40000});
+                                             .tasks = m == 0 ? 2000000 : quick ? 8000 : m == 1 ? 200000 : 20000});
 }
 
 /* Ventilators of real time: each message takes some, and what takes longer than the tasks is the limit. */
