@@ -108,7 +108,7 @@ bool batch_may_fly(const struct ledger *l, const struct batch *b)
 bool batch_is_ready(const struct ledger *l, const struct batch *b)
 {
     return batch_may_fly(l, b) && batch_queued(b) > b->in_care[CARE_LAST] && HASH_COUNT(b->waitings) < WAITING_MAX
-           && (b->options->max_running == 0 || b->in_flight < b->options->max_running);
+           && (b->options->max_running == 0 || b->unended < b->options->max_running);
 }
 
 void batch_ready(struct ledger *l, struct batch *b)
@@ -177,8 +177,8 @@ static uint32_t share(const struct ledger *l, const struct worker *w, const stru
     spread = spread * w->slots > fill ? spread * w->slots : fill;
     if (n > spread)
         n = spread;
-    if (b->options->max_running > 0 && n > b->options->max_running - b->in_flight)
-        n = b->options->max_running - b->in_flight;
+    if (b->options->max_running > 0 && n > b->options->max_running - b->unended)
+        n = b->options->max_running - b->unended;
     n = n < run ? n : run;
     return n < WIRE_BLOCK ? (uint32_t)n : WIRE_BLOCK;
 }

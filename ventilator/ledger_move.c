@@ -311,6 +311,7 @@ static void hold_more(struct ledger *l, const struct flight *f, uint32_t n)
     struct worker *w = f->worker;
     enum care care = care_of(l, &f->past);
     w->held += n;
+    f->batch->unended += n;
     stake_more(l, w, f->batch->want, n);
     w->suspects += care == CARE_SUSPECT ? n : 0;
     l->n_alone += care == CARE_LAST && w->last == 0 && n > 0;
@@ -322,6 +323,7 @@ static void hold_less(struct ledger *l, const struct flight *f, uint32_t n)
     struct worker *w = f->worker;
     enum care care = care_of(l, &f->past);
     w->held -= n;
+    f->batch->unended -= n;
     stake_less(l, w, f->batch->want, n);
     w->suspects -= care == CARE_SUSPECT ? n : 0;
     w->last -= care == CARE_LAST ? n : 0;
@@ -542,7 +544,7 @@ struct closing *closing_at(struct batch *b, uint64_t index)
 static int audit_batch(const struct batch *b, struct why *why)
 {
     struct batch *open = (struct batch *)(uintptr_t)b;      /* the tree macros are not const */
-    uint64_t holes = 0, flying = 0, closing = 0, end = 0, sum = 0, by_care[CARES] = {0};
+    uint64_t holes = 0, flying = 0, held = 0, closing = 0, end = 0, sum = 0, by_care[CARES] = {0};
     struct hole *h;
     RB_FOREACH(h, hole_tree, &open->holes) {
         if (h->count == 0 || h->first < end || h->first + h->count > b->cursor)
@@ -561,7 +563,10 @@ static int audit_batch(const struct batch *b, struct why *why)
             return why_set(why, "batch %s: flight [%" PRIu64 " +%u) is miscounted or overlaps", b->short_id, f->first, f->count);
         end = f->first + f->count;
         flying += is_open;
+        held += unended;
     }
+    if (held != b->unended)
+        return why_set(why, "batch %s: %" PRIu64 " attempts have not ended by its counter, %" PRIu64 " by its flights", b->short_id, b->unended, held);
     const struct closing *c;
     TAILQ_FOREACH(c, &b->closings, link)
         closing += c->expected;

@@ -230,6 +230,7 @@ struct batch {
     struct waiting *waitings;           /* hash by index */
     struct flight_tree flights;
     uint64_t in_flight;                 /* open tasks of flights */
+    uint64_t unended;                   /* attempts in flights that have not ended: what --max-running counts */
     TAILQ_HEAD(, closing) closings;
     struct closing *closing_by_number;
     struct closing_tree closing_places;

@@ -20,7 +20,7 @@ static bool may_fly(const struct ledger *l, const struct batch *b)
 
 static bool is_blocked(const struct batch *b)
 {
-    return b->loading || (b->options->max_running > 0 && b->in_flight >= b->options->max_running);
+    return b->loading || (b->options->max_running > 0 && b->unended >= b->options->max_running);
 }
 
 static bool has_quota(const struct ledger *l)

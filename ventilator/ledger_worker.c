@@ -525,10 +525,11 @@ static void part_started(struct ledger *l, struct batch *b, struct flight *f, ui
 
 static void part_finished(struct ledger *l, struct batch *b, struct flight *f, uint64_t first, uint32_t count, void *arg)
 {
-    (void)b;
     uint32_t *n = arg;
     *n += flight_end(l, f, first, count);
     flight_prune(l, f);
+    if (b->options->max_running > 0 && !b->complete)
+        batch_ready(l, b);
 }
 
 static void part_returned(struct ledger *l, struct batch *b, struct flight *f, uint64_t first, uint32_t count, void *arg)
