@@ -109,7 +109,11 @@ struct ledger *ledger_new(const struct ledger_config *config, const struct ledge
     TAILQ_INIT(&l->copies);
     RB_INIT(&l->dues);
     RB_INIT(&l->ready);
-    RB_INIT(&l->room);
+    TAILQ_INIT(&l->rated);
+    TAILQ_INIT(&l->spared);
+    TAILQ_INIT(&l->unsorted);
+    TAILQ_INIT(&l->opening);
+    TAILQ_INIT(&l->releasing);
     TAILQ_INIT(&l->quarantine);
     TAILQ_INIT(&l->reserved);
     purge_init(l);
@@ -153,6 +157,7 @@ void ledger_destroy(struct ledger **self_p)
     wire_free(&l->sink_hello);
     wire_writer_release(&l->writer);
     wire_arena_destroy(&l->arena);
+    free(l->want_at);
     free(l->program);
     free(l);
     *self_p = NULL;

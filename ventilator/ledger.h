@@ -111,6 +111,7 @@ struct ledger_counts {
     uint32_t workers, slots;
     uint64_t cached_bytes, flights, holes;
     bool sink_present, draining, full;
+    uint64_t looked;                            /* by dispatch, at batches, workers and kinds of both: for tests of what a turn costs */
 };
 void ledger_count(const struct ledger *self, struct ledger_counts *ret);
 

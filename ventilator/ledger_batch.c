@@ -16,6 +16,11 @@ struct batch *batch_new(struct ledger *l, uint64_t number, const uint8_t *id, co
         free(b);
         return NULL;
     }
+    if ((b->want = want_take(l, options)) == NULL) {
+        wire_free(&b->options);
+        free(b);
+        return NULL;
+    }
     b->number = number;
     memcpy(b->id, id, WIRE_ID);
     b->created = l->now;
@@ -27,7 +32,9 @@ struct batch *batch_new(struct ledger *l, uint64_t number, const uint8_t *id, co
     RB_INIT(&b->flights);
     RB_INIT(&b->supplies);
     TAILQ_INIT(&b->closings);
+    RB_INIT(&b->closing_places);
     LIST_INIT(&b->children);
+    LIST_INIT(&b->announced);
     return b;
 }
 
@@ -48,8 +55,9 @@ static void batch_clear(struct ledger *l, struct batch *b)
     due_clear(l, &b->due);
     due_clear(l, &b->resend);
     if (b->ready)
-        RB_REMOVE(ready_tree, &l->ready, b);
+        ready_take(l, b);
     b->ready = false;
+    rate_end(l, b);
 }
 
 void batch_free(struct ledger *l, struct batch *b)
@@ -70,6 +78,7 @@ void batch_free(struct ledger *l, struct batch *b)
     } else {
         TAILQ_REMOVE(&l->purges.complete, b, open_link);
     }
+    want_give_back(l, b->want);
     wire_free(&b->options);
     free(b->key);
     free(b->cancel_sentence);
@@ -331,6 +340,7 @@ int restore_batch(struct ledger *l, const Wire__JournalBatch *r, struct why *why
     memcpy(b->submission, r->submission.data, WIRE_ID);
     snprintf(b->short_id, sizeof b->short_id, "%s", r->short_id);
     if (r->key[0] != '\0' && (b->key = strdup(r->key)) == NULL) {
+        want_give_back(l, b->want);
         wire_free(&b->options);
         free(b);
         return why_set(why, "no memory for the journal's batches");
@@ -404,12 +414,10 @@ static void tell_retire(struct ledger *l, struct batch *b)
 {
     Wire__Retire retire = WIRE__RETIRE__INIT;
     retire.batch = wire_id_bytes(b->id);
-    struct worker *w, *next;
-    HASH_ITER(hh, l->by_session, w, next) {
-        struct announced *a;
-        HASH_FIND(hh, w->announced, &b->number, sizeof b->number, a);
-        if (a == NULL)
-            continue;
+    struct announced *a;
+    while ((a = LIST_FIRST(&b->announced)) != NULL) {
+        struct worker *w = a->worker;
+        LIST_REMOVE(a, at_batch);
         HASH_DEL(w->announced, a);
         free(a);
         Wire__Lane m = WIRE__LANE__INIT;
@@ -438,10 +446,26 @@ static void batch_complete(struct ledger *l, struct batch *b)
          b->counts[WIRE__VERDICT__LOST], b->counts[WIRE__VERDICT__REJECTED]);
 }
 
+void touch_begin(struct ledger *l, struct touched *list)
+{
+    list->first = NULL;
+    list->number = ++l->touches;
+}
+
+void touch(struct touched *list, struct batch *b)
+{
+    if (b->touched == list->number)
+        return;
+    b->touched = list->number;
+    b->next_touched = list->first;
+    list->first = b;
+}
+
 void batch_moved(struct ledger *l, struct batch *b)
 {
     if (b->complete)
         return;
+    rate_begin(l, b);
     halt_judge(l, b);
     nested_judge(l, b);
     if (b->sealed && b->settled == b->admitted && b->staged == b->admitted && b->recovery == RECOVERED

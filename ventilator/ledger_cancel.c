@@ -104,44 +104,57 @@ static void cancel_due(struct ledger *l, void *owner)
 }
 
 /* Adds what flies of it to the count of the worker that has it. */
-static void count_flying_in(struct batch *b, uint64_t first, uint64_t count)
+static void count_flying_in(struct batch *b, uint64_t first, uint64_t count, struct worker **list)
 {
     uint64_t end = first + count < first ? UINT64_MAX : first + count;
     for (struct flight *f = flight_after(b, first); f != NULL && f->first < end; f = RB_NEXT(flight_tree, &b->flights, f)) {
         uint64_t at = first;
         uint32_t run;
         while (f->worker != NULL && (run = flight_open_run(f, &at)) > 0 && at < end) {
+            if (f->worker->flying == 0) {
+                f->worker->next_flying = *list;
+                *list = f->worker;
+            }
             f->worker->flying += run < end - at ? run : end - at;
             at += run;
         }
     }
 }
 
-/* For each worker at once: workers and flights are both thousands. */
-static void count_flying(struct ledger *l, struct batch *b, const struct cancel *c)
+/* The workers that have some of it, and how many each; for all of them at once: workers and flights are both thousands. */
+static struct worker *list_flying(struct batch *b, const struct cancel *c)
 {
-    for (struct worker *w = l->by_session; w != NULL; w = w->hh.next)
-        w->flying = 0;
+    struct worker *list = NULL;
     if (c->n_tasks == 0)
-        count_flying_in(b, 0, b->admitted);
+        count_flying_in(b, 0, b->admitted, &list);
     for (size_t i = 0; i < c->n_tasks; i++)
-        count_flying_in(b, c->tasks[i].first, c->tasks[i].count);
+        count_flying_in(b, c->tasks[i].first, c->tasks[i].count, &list);
+    return list;
+}
+
+static void ask_worker(struct ledger *l, struct batch *b, struct cancel *c, struct worker *w)
+{
+    if (c->n_asked == c->room_asked) {
+        c->room_asked = c->room_asked > 0 ? 2 * c->room_asked : 8;
+        c->asked = reallocarray(c->asked, c->room_asked, sizeof *c->asked);
+        BUG_IF_NO_MEMORY(c->asked);
+    }
+    c->asked[c->n_asked].session = w->session;
+    c->asked[c->n_asked++].tasks = w->flying;
+    worker_cancel(l, w, b, c->tasks, c->n_tasks, c->reason, false, c->number);
 }
 
 static void ask_workers(struct ledger *l, struct batch *b, struct cancel *c)
 {
-    c->asked = calloc(HASH_COUNT(l->by_session) + 1, sizeof *c->asked);
-    BUG_IF_NO_MEMORY(c->asked);
-    count_flying(l, b, c);
-    for (struct worker *w = l->by_session; w != NULL; w = w->hh.next) {
-        uint64_t tasks = w->flying;
-        /* One that has just said hello may still hold what its welcome tells it to drop. */
-        if (tasks == 0 && w->state != WORKER_OPENING)
-            continue;
-        c->asked[c->n_asked].session = w->session;
-        c->asked[c->n_asked++].tasks = tasks;
-        worker_cancel(l, w, b, c->tasks, c->n_tasks, c->reason, false, c->number);
-    }
+    struct worker *list = list_flying(b, c), *w;
+    for (w = list; w != NULL; w = w->next_flying)
+        ask_worker(l, b, c, w);
+    /* One that has just said hello may still hold what its welcome tells it to drop. */
+    TAILQ_FOREACH(w, &l->opening, opening_link)
+        if (w->flying == 0)
+            ask_worker(l, b, c, w);
+    for (w = list; w != NULL; w = w->next_flying)
+        w->flying = 0;
 }
 
 /* Ends what is queued of it. */
@@ -315,6 +328,7 @@ void cancels_concern(struct ledger *l, struct worker *w)
         void *grown = realloc(c->asked, (c->n_asked + 1) * sizeof *c->asked);
         BUG_IF_NO_MEMORY(grown);
         c->asked = grown;
+        c->room_asked = c->n_asked + 1;
         c->asked[c->n_asked].session = w->session;
         c->asked[c->n_asked++].tasks = 0;
     }

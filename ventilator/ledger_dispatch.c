@@ -34,27 +34,6 @@ int room_cmp(const struct worker *a, const struct worker *b)
 RB_GENERATE(ready_tree, batch, ready_link, ready_cmp)
 RB_GENERATE(room_tree, worker, room_link, room_cmp)
 
-/* ---- who ---- */
-
-static bool has_label(const struct worker *w, const Wire__Value *want)
-{
-    for (size_t i = 0; i < w->hello->n_labels; i++)
-        if (strcmp(w->hello->labels[i]->key, want->key) == 0 && strcmp(w->hello->labels[i]->value, want->value) == 0)
-            return true;
-    return false;
-}
-
-bool worker_can_run(const struct worker *w, const struct batch *b)
-{
-    const Wire__Options *o = b->options;
-    bool handler = o->handler[0] == '\0' && w->hello->commands;
-    for (size_t i = 0; i < w->hello->n_handlers && !handler; i++)
-        handler = o->handler[0] != '\0' && strcmp(w->hello->handlers[i], o->handler) == 0;
-    for (size_t i = 0; i < o->n_require && handler; i++)
-        handler = has_label(w, o->require[i]);
-    return handler;
-}
-
 /* ---- how much ---- */
 
 static uint32_t run_credit(const struct worker *w)
@@ -77,21 +56,46 @@ static bool has_room(const struct worker *w)
     return w->window > 4 * w->slots + SMALL_WINDOW ? w->held <= w->window / 2 : w->held < w->window;
 }
 
+void worker_leave_room(struct worker *w)
+{
+    if (!w->in_room)
+        return;
+    RB_REMOVE(room_tree, &w->crew->room, w);
+    w->crew->idle -= w->idle;
+    w->in_room = false;
+}
+
+static void enter_room(struct worker *w)
+{
+    RB_INSERT(room_tree, &w->crew->room, w);
+    w->idle = w->held < w->slots ? w->slots - w->held : 0;
+    w->crew->idle += w->idle;
+    w->in_room = true;
+}
+
+static void list_opening(struct ledger *l, struct worker *w)
+{
+    bool opening = w->state == WORKER_OPENING;
+    if (opening && !w->in_opening)
+        TAILQ_INSERT_TAIL(&l->opening, w, opening_link);
+    else if (!opening && w->in_opening)
+        TAILQ_REMOVE(&l->opening, w, opening_link);
+    w->in_opening = opening;
+}
+
 void worker_room(struct ledger *l, struct worker *w)
 {
-    if (w->in_room)
-        RB_REMOVE(room_tree, &l->room, w);
-    w->in_room = false;
+    worker_leave_room(w);
+    list_opening(l, w);
+    stakes_changed(l, w);
     if (w->state != WORKER_READY || w->draining || w->cut_off)
         quarantine_let_go(l, w);
     if (w->state != WORKER_READY)
         return;
     w->window = run_credit(w);
     w->load = (double)w->held / (double)w->slots;
-    if (w->draining || w->cut_off || w->reserved || w->last > 0 || !has_room(w))
-        return;
-    RB_INSERT(room_tree, &l->room, w);
-    w->in_room = true;
+    if (!w->draining && !w->cut_off && !w->reserved && w->last == 0 && w->crew != NULL && has_room(w))
+        enter_room(w);
 }
 
 bool batch_may_fly(const struct ledger *l, const struct batch *b)
@@ -104,7 +108,7 @@ bool batch_may_fly(const struct ledger *l, const struct batch *b)
 bool batch_is_ready(const struct ledger *l, const struct batch *b)
 {
     return batch_may_fly(l, b) && batch_queued(b) > b->in_care[CARE_LAST] && HASH_COUNT(b->waitings) < WAITING_MAX
-           && (b->options->max_running == 0 || b->in_flight < b->options->max_running);
+           && (b->options->max_running == 0 || b->unended < b->options->max_running);
 }
 
 void batch_ready(struct ledger *l, struct batch *b)
@@ -115,9 +119,9 @@ void batch_ready(struct ledger *l, struct batch *b)
     if (ready) {
         if (b->pass < l->pass)
             b->pass = l->pass;          /* time spent with nothing to do is not saved up */
-        RB_INSERT(ready_tree, &l->ready, b);
+        ready_put(l, b);
     } else {
-        RB_REMOVE(ready_tree, &l->ready, b);
+        ready_take(l, b);
     }
     b->ready = ready;
 }
@@ -173,8 +177,8 @@ static uint32_t share(const struct ledger *l, const struct worker *w, const stru
     spread = spread * w->slots > fill ? spread * w->slots : fill;
     if (n > spread)
         n = spread;
-    if (b->options->max_running > 0 && n > b->options->max_running - b->in_flight)
-        n = b->options->max_running - b->in_flight;
+    if (b->options->max_running > 0 && n > b->options->max_running - b->unended)
+        n = b->options->max_running - b->unended;
     n = n < run ? n : run;
     return n < WIRE_BLOCK ? (uint32_t)n : WIRE_BLOCK;
 }
@@ -208,6 +212,8 @@ void worker_announce(struct ledger *l, struct worker *w, struct batch *b)
     if (a != NULL || (a = calloc(1, sizeof *a)) == NULL)
         return;
     a->number = b->number;
+    a->worker = w;
+    LIST_INSERT_HEAD(&b->announced, a, at_batch);
     HASH_ADD(hh, w->announced, number, sizeof a->number, a);
     Wire__Micros left = WIRE__MICROS__INIT;
     Wire__Announce m = WIRE__ANNOUNCE__INIT;
@@ -301,11 +307,11 @@ bool assign(struct ledger *l, struct worker *w, struct batch *b, bool last)
     uint64_t weight = b->options->weight > 0 ? b->options->weight : 1;
     bool was_ready = b->ready;
     if (was_ready)
-        RB_REMOVE(ready_tree, &l->ready, b);
+        ready_take(l, b);
     l->pass = b->pass;
     b->pass += n * PASS_STEP / weight;
     if (was_ready)
-        RB_INSERT(ready_tree, &l->ready, b);
+        ready_put(l, b);
     /* Reading ahead: the next frames are fetched while these fly. */
     if (b->options->range == NULL && !b->loading && b->supply_bytes < LOAD_BYTES / 2 && l->supply_bytes < l->config.cache_bytes
         && b->cursor < b->admitted && supply_at(b, b->cursor) == NULL && RB_EMPTY(&b->holes))
@@ -314,84 +320,145 @@ bool assign(struct ledger *l, struct worker *w, struct batch *b, bool last)
     return true;
 }
 
-static struct worker *best_worker(struct ledger *l, const struct batch *b)
+/* The emptiest of a crew that may have something of b. */
+static struct worker *first_of(struct ledger *l, struct crew *crew, const struct batch *b)
 {
     struct worker *w;
-    RB_FOREACH(w, room_tree, &l->room)
-        if (has_for(b, w) && worker_can_run(w, b))
+    RB_FOREACH(w, room_tree, &crew->room) {
+        l->counts.looked++;
+        if (has_for(b, w))
             return w;
+    }
     return NULL;
+}
+
+static struct worker *best_worker(struct ledger *l, const struct batch *b)
+{
+    struct worker *best = NULL, *w;
+    for (struct crew *crew = l->crews; crew != NULL; crew = crew->hh.next) {
+        l->counts.looked++;
+        if (!RB_EMPTY(&crew->room) && crew_fits(crew, b->want) && (w = first_of(l, crew, b)) != NULL
+            && (best == NULL || room_cmp(w, best) < 0))
+            best = w;
+    }
+    return best;
 }
 
 /* ---- recall: what waits behind a busy slot goes to an idle one ---- */
 
-/* Whether tasks of f could go to `idle`. */
+/* Whether tasks of f could go to `idle`, which fits its want. */
 static bool can_move(const struct ledger *l, const struct flight *f, const struct worker *idle)
 {
     enum care care = care_of(l, &f->past);
-    return f->unended > 0 && f->open > 0 && care != CARE_LAST && (care == CARE_NONE || takes_suspects(idle)) && worker_can_run(idle, f->batch);
+    return f->unended > 0 && f->open > 0 && care != CARE_LAST && (care == CARE_NONE || takes_suspects(idle));
 }
 
-/* The worker that holds the most unstarted tasks in proportion, and a batch of them that `idle` can run. */
-static struct worker *overloaded(struct ledger *l, const struct worker *idle, struct batch **ret_batch)
+/* A batch of this want of which the worker holds something that `idle` could have. */
+static struct batch *movable(struct ledger *l, struct worker *from, const struct want *want, const struct worker *idle)
 {
-    struct worker *worst = NULL;
-    for (struct worker *w = l->by_session; w != NULL; w = w->hh.next) {
-        if (w == idle || w->state != WORKER_READY || w->reserved || w->recall != 0 || w->held <= w->slots)
-            continue;
-        struct flight *f = TAILQ_LAST(&w->flights, flight_list);
-        while (f != NULL && !can_move(l, f, idle))
-            f = TAILQ_PREV(f, flight_list, at_worker);
-        if (f == NULL || (worst != NULL && w->load <= worst->load))
-            continue;
-        worst = w;
-        *ret_batch = f->batch;
+    struct flight *f = TAILQ_LAST(&from->flights, flight_list);
+    for (; f != NULL; f = TAILQ_PREV(f, flight_list, at_worker)) {
+        l->counts.looked++;
+        if (f->batch->want == want && can_move(l, f, idle))
+            return f->batch;
     }
-    return worst;
+    return NULL;
 }
 
-static void recall(struct ledger *l)
+void recall_over(struct ledger *l, struct worker *w)
 {
-    struct worker *idle, *from = NULL;
-    struct batch *b = NULL;
-    unsigned looked = 0;
-    /* The idlest may lack what the waiting tasks need. */
-    RB_FOREACH(idle, room_tree, &l->room) {
-        if (idle->held >= idle->slots || looked++ == RECALL_LOOKS)
-            return;
-        if ((from = overloaded(l, idle, &b)) != NULL)
-            break;
-    }
-    if (from == NULL)
-        return;
-    uint32_t excess = from->held - from->slots, wanted = idle->slots - idle->held;
-    uint32_t half = (excess + 1) / 2;
+    l->coming -= w->recalled;
+    w->recalled = 0;
+    w->recall = 0;
+}
+
+static void recall_from(struct ledger *l, struct worker *from, struct batch *b, uint64_t wanted)
+{
+    uint32_t excess = from->held - from->slots, half = (excess + 1) / 2;
     Wire__Recall r = WIRE__RECALL__INIT;
     r.number = from->recall = l->next_number++;
     r.batch = wire_id_bytes(b->id);
-    r.count = half > wanted ? half : wanted < excess ? wanted : excess;
+    r.count = half > wanted ? half : wanted < excess ? (uint32_t)wanted : excess;
+    from->recalled = r.count;
+    l->coming += r.count;
     Wire__Lane m = WIRE__LANE__INIT;
     m.what_case = WIRE__LANE__WHAT_RECALL;
     m.recall = &r;
     worker_lane(l, from, &m, (struct slice){0}, false);
+    worker_room(l, from);
+}
+
+/* Asks the worker that holds the most in proportion, of those that hold something that this crew could run. */
+static bool recall_for(struct ledger *l, struct crew *crew)
+{
+    const struct worker *idle = RB_MIN(room_tree, &crew->room);
+    struct want *want;
+    unsigned looks = 0;
+    TAILQ_FOREACH(want, &l->spared, spared_link) {
+        struct stake *s;
+        l->counts.looked++;
+        if (!crew_fits(crew, want))
+            continue;
+        RB_FOREACH(s, stake_tree, &want->spare) {
+            struct batch *b = looks++ < RECALL_LOOKS ? movable(l, s->worker, want, idle) : NULL;
+            if (b != NULL)
+                recall_from(l, s->worker, b, crew->idle - l->coming);
+            if (b != NULL || looks == RECALL_LOOKS)
+                return b != NULL;
+        }
+    }
+    return false;
+}
+
+/* What is asked back already will fill as many idle slots. */
+static void recall(struct ledger *l)
+{
+    for (struct crew *crew = l->crews; crew != NULL; crew = crew->hh.next) {
+        while (crew->idle > l->coming) {
+            stakes_sort(l);
+            if (TAILQ_EMPTY(&l->spared) || !recall_for(l, crew))
+                break;
+        }
+    }
+}
+
+/* ---- all of them ---- */
+
+/* The first batch of a want that there is a worker for. Only what is suspect may have none where others have one. */
+static struct batch *first_pair(struct ledger *l, struct want *want, struct worker **ret)
+{
+    struct batch *b;
+    RB_FOREACH(b, ready_tree, &want->ready) {
+        l->counts.looked++;
+        if (b->passed_over == l->dispatches)
+            continue;
+        if ((*ret = best_worker(l, b)) != NULL)
+            return b;
+        b->passed_over = l->dispatches;
+        if (b->admitted > b->cursor || b->in_care[CARE_NONE] > 0)
+            return NULL;
+    }
+    return NULL;
 }
 
 static void dispatch_ready(struct ledger *l)
 {
-    struct batch *b = RB_MIN(ready_tree, &l->ready);
-    uint64_t turn = ++l->dispatches;
-    while (b != NULL && !RB_EMPTY(&l->room)) {
+    struct want *want = RB_MIN(want_tree, &l->ready);
+    struct worker *w = NULL;
+    l->dispatches++;
+    while (want != NULL) {
         /* Room only becomes less in a turn: whom nobody could run stays so, and isn't looked for again. */
-        struct worker *w = b->passed_over == turn ? NULL : best_worker(l, b);
-        if (w == NULL) {
-            b->passed_over = turn;
-            b = RB_NEXT(ready_tree, &l->ready, b);
+        struct batch *b = want->passed_over == l->dispatches ? NULL : first_pair(l, want, &w);
+        l->counts.looked++;
+        if (b == NULL) {
+            want->passed_over = l->dispatches;
+            want = RB_NEXT(want_tree, &l->ready, want);
             continue;
         }
         if (!assign(l, w, b, false) && !b->loading)
             break;                          /* no memory now */
         batch_ready(l, b);
-        b = RB_MIN(ready_tree, &l->ready);
+        want = RB_MIN(want_tree, &l->ready);
     }
 }
 

@@ -56,24 +56,20 @@ void halt_recall(struct ledger *l, struct worker *w, struct batch *b)
     worker_lane(l, w, &m, (struct slice){0}, false);
 }
 
-static bool flies_at(const struct worker *w, const struct batch *b)
-{
-    const struct flight *f;
-    TAILQ_FOREACH(f, &w->flights, at_worker)
-        if (f->batch == b && f->unended > 0)
-            return true;
-    return false;
-}
-
 /* It is in the journal: what is queued ends. */
 void halt_journaled(struct ledger *l, struct batch *b)
 {
     if (b->complete)
         return;
     close_unwanted(l, b);       /* in a recovery, once the sink has told what is recorded */
-    for (struct worker *w = l->by_session; w != NULL; w = w->hh.next)
-        if (flies_at(w, b))
-            halt_recall(l, w, b);
+    struct flight *f;
+    uint64_t turn = l->next_number;         /* no earlier recall has it */
+    RB_FOREACH(f, flight_tree, &b->flights) {
+        if (f->unended == 0 || f->worker->halted >= turn)
+            continue;
+        f->worker->halted = l->next_number;
+        halt_recall(l, f->worker, b);
+    }
     batch_moved(l, b);
 }
 

@@ -16,6 +16,13 @@ int flight_cmp(const struct flight *a, const struct flight *b)
 {
     return a->first < b->first ? -1 : a->first > b->first;
 }
+int closing_cmp(const struct closing *a, const struct closing *b)
+{
+    if (a->first != b->first)
+        return a->first < b->first ? -1 : 1;
+    return a->number < b->number ? -1 : a->number > b->number;
+}
+RB_GENERATE(closing_tree, closing, place_link, closing_cmp)
 RB_GENERATE(hole_tree, hole, link, hole_cmp)
 RB_GENERATE(care_tree, hole, care_link, hole_cmp)
 RB_GENERATE(flight_tree, flight, link, flight_cmp)
@@ -304,6 +311,8 @@ static void hold_more(struct ledger *l, const struct flight *f, uint32_t n)
     struct worker *w = f->worker;
     enum care care = care_of(l, &f->past);
     w->held += n;
+    f->batch->unended += n;
+    stake_more(l, w, f->batch->want, n);
     w->suspects += care == CARE_SUSPECT ? n : 0;
     l->n_alone += care == CARE_LAST && w->last == 0 && n > 0;
     w->last += care == CARE_LAST ? n : 0;
@@ -314,6 +323,8 @@ static void hold_less(struct ledger *l, const struct flight *f, uint32_t n)
     struct worker *w = f->worker;
     enum care care = care_of(l, &f->past);
     w->held -= n;
+    f->batch->unended -= n;
+    stake_less(l, w, f->batch->want, n);
     w->suspects -= care == CARE_SUSPECT ? n : 0;
     w->last -= care == CARE_LAST ? n : 0;
     l->n_alone -= care == CARE_LAST && w->last == 0 && n > 0;
@@ -503,6 +514,8 @@ struct closing *put_closing(struct ledger *l, struct batch *b, uint64_t first, u
         BUG_IF_NO_MEMORY(c->sentence);
     }
     TAILQ_INSERT_TAIL(&b->closings, c, link);
+    HASH_ADD(hh, b->closing_by_number, number, sizeof c->number, c);
+    RB_INSERT(closing_tree, &b->closing_places, c);
     b->in_closings += count;
     return c;
 }
@@ -512,8 +525,18 @@ void drop_closing(struct ledger *l, struct batch *b, struct closing *c)
     (void)l;
     b->in_closings -= c->expected;
     TAILQ_REMOVE(&b->closings, c, link);
+    HASH_DEL(b->closing_by_number, c);
+    RB_REMOVE(closing_tree, &b->closing_places, c);
     free(c->sentence);
     free(c);
+}
+
+struct closing *closing_at(struct batch *b, uint64_t index)
+{
+    struct closing key = {.first = index, .number = UINT64_MAX};
+    struct closing *c = RB_NFIND(closing_tree, &b->closing_places, &key);
+    c = c != NULL ? RB_PREV(closing_tree, &b->closing_places, c) : RB_MAX(closing_tree, &b->closing_places);
+    return c != NULL && index - c->first < c->count ? c : NULL;
 }
 
 /* ---- the audit ---- */
@@ -521,7 +544,7 @@ void drop_closing(struct ledger *l, struct batch *b, struct closing *c)
 static int audit_batch(const struct batch *b, struct why *why)
 {
     struct batch *open = (struct batch *)(uintptr_t)b;      /* the tree macros are not const */
-    uint64_t holes = 0, flying = 0, closing = 0, end = 0, sum = 0, by_care[CARES] = {0};
+    uint64_t holes = 0, flying = 0, held = 0, closing = 0, end = 0, sum = 0, by_care[CARES] = {0};
     struct hole *h;
     RB_FOREACH(h, hole_tree, &open->holes) {
         if (h->count == 0 || h->first < end || h->first + h->count > b->cursor)
@@ -540,7 +563,10 @@ static int audit_batch(const struct batch *b, struct why *why)
             return why_set(why, "batch %s: flight [%" PRIu64 " +%u) is miscounted or overlaps", b->short_id, f->first, f->count);
         end = f->first + f->count;
         flying += is_open;
+        held += unended;
     }
+    if (held != b->unended)
+        return why_set(why, "batch %s: %" PRIu64 " attempts have not ended by its counter, %" PRIu64 " by its flights", b->short_id, b->unended, held);
     const struct closing *c;
     TAILQ_FOREACH(c, &b->closings, link)
         closing += c->expected;

@@ -47,6 +47,8 @@ static void give_to_others(struct ledger *l, struct worker *w)
 {
     struct flight *f = TAILQ_FIRST(&w->flights);
     uint32_t at, n;
+    struct touched touched;
+    touch_begin(l, &touched);
     while (f != NULL) {
         if (!owed_run(f, &at, &n)) {
             f = TAILQ_NEXT(f, at_worker);
@@ -59,10 +61,10 @@ static void give_to_others(struct ledger *l, struct worker *w)
         BUG_IF_NO_MEMORY(mine);
         flight_drop(l, mine);
         requeue(l, b, first, n, past);
+        touch(&touched, b);
         f = TAILQ_FIRST(&w->flights);       /* carving has made others of it */
     }
-    struct batch *b, *b_next;
-    TAILQ_FOREACH_SAFE(b, &l->open, open_link, b_next)
+    for (struct batch *b = touched.first; b != NULL; b = b->next_touched)
         batch_moved(l, b);
 }
 

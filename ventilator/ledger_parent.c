@@ -29,15 +29,11 @@ static bool is_stopped(const struct batch *p, uint64_t index)
 static bool is_settled(struct batch *p, uint64_t index)
 {
     struct waiting *w;
-    const struct closing *c;
     struct past ignored;
     HASH_FIND(hh, p->waitings, &index, sizeof index, w);
     if (w != NULL || queued_run(p, index, 1, &ignored) > 0)
         return false;
-    TAILQ_FOREACH(c, &p->closings, link)
-        if (index - c->first < c->count)
-            return false;
-    return true;
+    return closing_at(p, index) == NULL;
 }
 
 static enum parent_state parent_state(const struct ledger *l, struct batch *p, const Wire__Fence *fence)

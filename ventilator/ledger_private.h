@@ -12,6 +12,7 @@
  *   ledger_retry.c     tries: what is on record, and when the next one comes
  *   ledger_owed.c      workers whose results don't reach the sink
  *   ledger_dispatch.c  which task goes to which worker, and how many
+ *   ledger_kinds.c     what batches want, and the workers that can run the same
  *   ledger_quarantine.c  tasks on their last chance: alone at an empty worker
  *   ledger_settle.c    verdicts: recorded, closings, deadlines; ledger_cancel.c: cancels
  *   ledger_halt.c      batches that are ended by their own failures
@@ -124,6 +125,8 @@ RB_HEAD(flight_tree, flight);
 /* An end that was sent to the sink and is not answered. */
 struct closing {
     TAILQ_ENTRY(closing) link;
+    UT_hash_handle hh;                  /* in the batch, by number */
+    RB_ENTRY(closing) place_link;       /* in the batch, by first */
     uint64_t number, first, count;
     uint64_t expected;                  /* tasks of it that nothing else has settled meanwhile */
     bool sent;
@@ -148,6 +151,47 @@ struct supply {
 };
 RB_HEAD(supply_tree, supply);
 
+RB_HEAD(closing_tree, closing);
+
+/* What batches want of a worker: a handler, and labels. */
+RB_HEAD(ready_tree, batch);
+RB_HEAD(stake_tree, stake);
+struct want {
+    UT_hash_handle hh;                  /* by key */
+    RB_ENTRY(want) ready_link;          /* has batches that are ready; by the first of them */
+    TAILQ_ENTRY(want) spared_link;      /* has stakes that may be asked back */
+    uint32_t number;                    /* its bit in the crews */
+    uint64_t users;                     /* batches */
+    Wire__Options *like;                /* owned: nothing else is in it */
+    struct ready_tree ready;
+    struct batch *first;                /* of them; NULL: none is ready */
+    uint64_t passed_over;               /* the dispatch in which no worker with room could run them */
+    struct stake_tree spare;            /* stakes of workers that hold more than they have slots, fullest first */
+    size_t key_len;
+    uint8_t key[];
+};
+
+/* The workers that fit the same wants. */
+RB_HEAD(room_tree, worker);
+struct crew {
+    UT_hash_handle hh;                  /* by fits */
+    uint32_t n_workers;
+    uint64_t idle;                      /* slots of those in `room` that hold less than they have slots */
+    struct room_tree room;
+    uint64_t fits[];                    /* one bit a want */
+};
+
+/* How many attempts of a want a worker holds. */
+struct stake {
+    LIST_ENTRY(stake) at_worker;
+    RB_ENTRY(stake) link;               /* in the want's `spare` */
+    struct worker *worker;
+    struct want *want;
+    uint32_t held;
+    bool in_spare;
+    double load;                        /* its worker's, when it was put there */
+};
+
 enum recovery { RECOVERED, RECOVER_ASK /* the sink has not told yet */, RECOVER_WORKERS };
 
 struct batch {
@@ -158,6 +202,7 @@ struct batch {
     TAILQ_ENTRY(batch) open_link;       /* in `open`, or once complete in `purges.complete` */
     RB_ENTRY(batch) ready_link;
     bool ready;                         /* is in the tree of batches that may be dispatched */
+    struct want *want;
     uint64_t number;
     uint8_t id[WIRE_ID];
     char short_id[16];
@@ -185,7 +230,10 @@ struct batch {
     struct waiting *waitings;           /* hash by index */
     struct flight_tree flights;
     uint64_t in_flight;                 /* open tasks of flights */
+    uint64_t unended;                   /* attempts in flights that have not ended: what --max-running counts */
     TAILQ_HEAD(, closing) closings;
+    struct closing *closing_by_number;
+    struct closing_tree closing_places;
     uint64_t in_closings;
     uint64_t counts[WIRE_VERDICTS];
     uint64_t settled;                   /* = sum of counts */
@@ -198,6 +246,10 @@ struct batch {
     bool by_wall_clock;                 /* its deadline, since the host's restart: the journal gets it anew */
     struct due due;                     /* too late, deadline, then deadline + grace */
     struct due resend;                  /* closings and registrations that the sink has not answered */
+
+    LIST_HEAD(, announced) announced;   /* to these workers */
+    uint64_t touched;                   /* the last list of touched batches that it is in */
+    struct batch *next_touched;
 
     struct batch *parent;               /* whose attempt has submitted it and may still run */
     LIST_HEAD(, batch) children;
@@ -225,12 +277,16 @@ struct batch {
     uint64_t pass;                      /* fair share: the smaller, the sooner */
     uint64_t recalled;                  /* the round of recalls that named it */
     uint64_t passed_over;               /* the dispatch in which no worker with room could run it */
+    TAILQ_ENTRY(batch) rated_link;
+    bool is_rated;                      /* is in the list of those whose rate may not be 0 */
     uint64_t rate_settled;              /* settled at the last sample */
     double rate;                        /* tasks a second, smoothed */
 };
 
 struct announced {
     UT_hash_handle hh;
+    LIST_ENTRY(announced) at_batch;
+    struct worker *worker;
     uint64_t number;                    /* of the batch */
 };
 
@@ -246,8 +302,18 @@ struct worker {
     UT_hash_handle hh;                  /* by session */
     UT_hash_handle hh_name;
     UT_hash_handle hh_peer;
+    UT_hash_handle hh_lane;
+    struct crew *crew;                  /* NULL before its hello was read */
     RB_ENTRY(worker) room_link;
-    bool in_room;                       /* is in the tree of workers with room */
+    bool in_room;                       /* is in its crew's tree of workers with room */
+    uint32_t idle;                      /* … and counted there with so many idle slots */
+    LIST_HEAD(, stake) stakes;
+    TAILQ_ENTRY(worker) unsorted_link;
+    bool unsorted;                      /* its stakes are to be sorted anew */
+    TAILQ_ENTRY(worker) opening_link;
+    bool in_opening;                    /* is in the list of those that are OPENING */
+    TAILQ_ENTRY(worker) release_link;
+    bool has_releases;                  /* is in the list of those that are to be sent releases */
     uint64_t number;                    /* to order equals */
     char *name;
     char shown[WIRE_NAME + 1];          /* the same for notes: one word */
@@ -274,8 +340,11 @@ struct worker {
     uint64_t held_bytes;
     uint32_t window;                    /* run credit */
     uint64_t flying;                    /* of a cancel, while its workers are asked */
+    struct worker *next_flying;
     double load;                        /* held / slots, the key in the room tree */
     uint64_t recall;                    /* number of the recall that is not confirmed; 0: none */
+    uint64_t halted;                    /* number of the last recall that a halt has sent */
+    uint32_t recalled;                  /* tasks that it asks for, and that idle slots wait for */
     int64_t service;                    /* ns an attempt, smoothed; 0: not known */
     double seen_ns, seen;               /* what it comes from: time and attempts, those of older reports weigh less */
     int64_t round_trip;                 /* ns, smoothed; 0: not known */
@@ -322,7 +391,7 @@ struct cancel {
     Wire__Reason reason;
     uint64_t queued, running, finished, unreachable;
     struct { uint64_t session; uint64_t tasks; } *asked;    /* workers that have not confirmed; owned */
-    size_t n_asked;
+    size_t n_asked, room_asked;
     bool recovering;                    /* what is queued isn't known before the sink has told what is recorded */
     mono_t journaled;
     bool replied;
@@ -356,8 +425,7 @@ struct purges {
     struct due forget_due, kept_due, retain_due, sweep_due;
 };
 
-RB_HEAD(ready_tree, batch);
-RB_HEAD(room_tree, worker);
+RB_HEAD(want_tree, want);
 
 struct ledger {
     struct ledger_config config;
@@ -375,12 +443,19 @@ struct ledger {
 
     struct batch *by_id, *by_short, *by_number, *by_submission;
     TAILQ_HEAD(, batch) open;
-    struct ready_tree ready;
+    TAILQ_HEAD(, batch) rated;
+    uint64_t touches;
+    struct want *wants, **want_at;      /* by key, by number; owned */
+    uint32_t room_wants;                /* a multiple of 64 */
+    struct want_tree ready;
+    TAILQ_HEAD(, want) spared;
     uint64_t pass;                      /* of the batch that was served last */
     uint64_t dispatches;
 
-    struct worker *by_session, *by_name, *by_peer;
-    struct room_tree room;
+    struct worker *by_session, *by_name, *by_peer, *by_lane;
+    struct crew *crews;
+    TAILQ_HEAD(, worker) unsorted, opening, releasing;
+    uint64_t coming;                    /* tasks that recalls ask for, and that are not confirmed */
     uint32_t n_slots;
 
     struct death *deaths;               /* a ring of DEATHS_KEPT; owned, NULL before the first */
@@ -467,6 +542,7 @@ void flight_drop(struct ledger *l, struct flight *f);               /* frees it;
 uint32_t flight_open_run(const struct flight *f, uint64_t *first);
 struct closing *put_closing(struct ledger *l, struct batch *b, uint64_t first, uint64_t count, Wire__Verdict verdict,
                             Wire__Reason reason, const char *sentence);
+struct closing *closing_at(struct batch *b, uint64_t index);        /* those of a batch do not overlap; NULL: none */
 void drop_closing(struct ledger *l, struct batch *b, struct closing *c);
 
 /* ---- ledger_batch.c ---- */
@@ -481,6 +557,10 @@ uint64_t batch_tally(struct ledger *l, struct batch *b);
 void batch_unjournal(struct ledger *l, const struct batch *b);      /* its records go; its frames don't */
 void batch_set_deadline(struct ledger *l, struct batch *b, mono_t at);
 void batch_moved(struct ledger *l, struct batch *b);    /* after any change: is it ready, registered, complete? */
+/* Lists the batches that an event concerns, each once, by `next_touched`. */
+struct touched { struct batch *first; uint64_t number; };
+void touch_begin(struct ledger *l, struct touched *list);
+void touch(struct touched *list, struct batch *b);
 bool batch_task_cancelled(const struct batch *b, uint64_t index);
 /* How many of [first, first + count), from the first on, are all cancelled one by one, or all aren't: *ret_cancelled. */
 uint64_t batch_cancelled_run(const struct batch *b, uint64_t first, uint64_t count, bool *ret_cancelled);
@@ -517,6 +597,8 @@ void pend_for(struct ledger *l, enum pending_kind kind, uint64_t sequence, ledge
 void batch_note(struct ledger *l, const struct batch *b, char *out, size_t size);   /* what people should know of it */
 uint64_t batch_age_us(const struct ledger *l, const struct batch *b);       /* since its admission */
 void rate_sample(struct ledger *l);
+void rate_begin(struct ledger *l, struct batch *b);      /* after any change of what is settled */
+void rate_end(struct ledger *l, struct batch *b);
 
 /* ---- ledger_again.c ---- */
 void request_retry(struct ledger *l, ledger_peer peer, uint64_t request, const Wire__Retry *r);
@@ -575,11 +657,28 @@ void dispatch(struct ledger *l);
 /* Gives w some tasks of b; the one of CARE_LAST that is next, or some of all others. false: b's payloads have to be read first. */
 bool assign(struct ledger *l, struct worker *w, struct batch *b, bool last);
 bool batch_may_fly(const struct ledger *l, const struct batch *b);      /* nothing but room may be missing */
-bool worker_can_run(const struct worker *w, const struct batch *b);
 void worker_announce(struct ledger *l, struct worker *w, struct batch *b);     /* once on each lane */
-void worker_room(struct ledger *l, struct worker *w);               /* after any change of held, window or state */
+void worker_room(struct ledger *l, struct worker *w);               /* after any change of held, window, recall or state */
+void worker_leave_room(struct worker *w);
+void recall_over(struct ledger *l, struct worker *w);               /* it is confirmed, or nobody waits for it any more */
 bool batch_is_ready(const struct ledger *l, const struct batch *b);
 void batch_ready(struct ledger *l, struct batch *b);                /* enters or leaves the tree */
+
+/* ---- ledger_kinds.c ---- */
+struct want *want_take(struct ledger *l, const Wire__Options *options);     /* NULL: no memory */
+void want_give_back(struct ledger *l, struct want *want);
+void ready_put(struct ledger *l, struct batch *b);                  /* its priority and pass must not change while it is there */
+void ready_take(struct ledger *l, struct batch *b);
+void crew_join(struct ledger *l, struct worker *w);                 /* after its hello */
+void crew_leave(struct ledger *l, struct worker *w);
+bool crew_fits(const struct crew *crew, const struct want *want);
+bool worker_can_run(const struct worker *w, const struct batch *b);
+bool some_worker_can(const struct ledger *l, const struct batch *b);        /* of those that are here */
+void stake_more(struct ledger *l, struct worker *w, struct want *want, uint32_t n);
+void stake_less(struct ledger *l, struct worker *w, const struct want *want, uint32_t n);
+void stakes_changed(struct ledger *l, struct worker *w);            /* or what else decides whether it has some to spare */
+void stakes_sort(struct ledger *l);                                 /* before `spared` and `spare` are looked at */
+void stakes_forget(struct ledger *l, struct worker *w);
 
 /* ---- ledger_settle.c ---- */
 void close_span(struct ledger *l, struct batch *b, uint64_t first, uint64_t count, Wire__Verdict v, Wire__Reason r, const char *sentence);
@@ -667,6 +766,9 @@ int flight_cmp(const struct flight *a, const struct flight *b);
 int supply_cmp(const struct supply *a, const struct supply *b);
 int ready_cmp(const struct batch *a, const struct batch *b);
 int room_cmp(const struct worker *a, const struct worker *b);
+int closing_cmp(const struct closing *a, const struct closing *b);
+int want_cmp(const struct want *a, const struct want *b);
+int stake_cmp(const struct stake *a, const struct stake *b);
 RB_PROTOTYPE(due_tree, due, link, due_cmp)
 RB_PROTOTYPE(hole_tree, hole, link, hole_cmp)
 RB_PROTOTYPE(care_tree, hole, care_link, hole_cmp)
@@ -674,5 +776,8 @@ RB_PROTOTYPE(flight_tree, flight, link, flight_cmp)
 RB_PROTOTYPE(supply_tree, supply, link, supply_cmp)
 RB_PROTOTYPE(ready_tree, batch, ready_link, ready_cmp)
 RB_PROTOTYPE(room_tree, worker, room_link, room_cmp)
+RB_PROTOTYPE(want_tree, want, ready_link, want_cmp)
+RB_PROTOTYPE(stake_tree, stake, link, stake_cmp)
+RB_PROTOTYPE(closing_tree, closing, place_link, closing_cmp)
 
 #endif

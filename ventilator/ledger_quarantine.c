@@ -20,7 +20,7 @@ static bool may_fly(const struct ledger *l, const struct batch *b)
 
 static bool is_blocked(const struct batch *b)
 {
-    return b->loading || (b->options->max_running > 0 && b->in_flight >= b->options->max_running);
+    return b->loading || (b->options->max_running > 0 && b->unended >= b->options->max_running);
 }
 
 static bool has_quota(const struct ledger *l)
@@ -61,6 +61,7 @@ static void recall_all(struct ledger *l, struct worker *w)
             continue;
         f->batch->recalled = turn;
         Wire__Recall r = WIRE__RECALL__INIT;
+        recall_over(l, w);
         r.number = w->recall = l->next_number++;
         r.batch = wire_id_bytes(f->batch->id);
         r.count = w->held;
@@ -131,10 +132,9 @@ static struct worker *empty_worker(struct ledger *l, const struct batch *b, bool
             return w;
     if (!all && !has_quota(l))
         return NULL;
-    RB_FOREACH(w, room_tree, &l->room) {
-        if (w->held > 0)
-            return NULL;        /* the emptiest are first */
-        if (worker_can_run(w, b))
+    for (struct crew *crew = l->crews; crew != NULL; crew = crew->hh.next) {
+        w = crew_fits(crew, b->want) ? RB_MIN(room_tree, &crew->room) : NULL;
+        if (w != NULL && w->held == 0)
             return w;
     }
     return NULL;

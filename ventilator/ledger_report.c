@@ -13,13 +13,33 @@
 
 /* ---- rates ---- */
 
+/* Only those of which something was settled lately are looked at. */
+void rate_begin(struct ledger *l, struct batch *b)
+{
+    if (b->is_rated || b->settled == b->rate_settled)
+        return;
+    TAILQ_INSERT_TAIL(&l->rated, b, rated_link);
+    b->is_rated = true;
+}
+
+void rate_end(struct ledger *l, struct batch *b)
+{
+    if (b->is_rated)
+        TAILQ_REMOVE(&l->rated, b, rated_link);
+    b->is_rated = false;
+    b->rate = 0;
+}
+
 void rate_sample(struct ledger *l)
 {
     struct batch *b;
-    TAILQ_FOREACH(b, &l->open, open_link) {
+    struct batch *next;
+    TAILQ_FOREACH_SAFE(b, &l->rated, rated_link, next) {
         double now = (double)(b->settled - b->rate_settled);
         b->rate = b->rate_settled == 0 && b->rate <= 0 ? now : b->rate * 0.7 + now * 0.3;
         b->rate_settled = b->settled;
+        if (b->rate < 0.001)
+            rate_end(l, b);
     }
 }
 
@@ -38,17 +58,13 @@ static const char *missing_label(const struct worker *w, const struct batch *b)
     return NULL;
 }
 
-/* Whether a worker that is here can run it; if not, *ret_label may be what they lack. */
-static bool some_worker_can(const struct ledger *l, const struct batch *b, const char **ret_label)
+/* A label that they lack; NULL: none. */
+static const char *lacking_label(const struct ledger *l, const struct batch *b)
 {
-    *ret_label = NULL;
-    for (const struct worker *w = l->by_session; w != NULL; w = w->hh.next) {
-        if (worker_can_run(w, b))
-            return true;
-        if (*ret_label == NULL)
-            *ret_label = missing_label(w, b);
-    }
-    return false;
+    const char *label = NULL;
+    for (const struct worker *w = l->by_session; w != NULL && label == NULL; w = w->hh.next)
+        label = missing_label(w, b);
+    return label;
 }
 
 static bool all_cut_off(const struct ledger *l, const struct batch *b)
@@ -68,7 +84,9 @@ void batch_note(struct ledger *l, const struct batch *b, char *out, size_t size)
         snprintf(out, size, "%s", b->cancel_sentence != NULL ? b->cancel_sentence : "halted");
     if (b->complete || is_halted(b))
         return;
-    bool able = some_worker_can(l, b, &label);
+    bool able = some_worker_can(l, b);
+    if (!able)
+        label = lacking_label(l, b);
     if (b->damage != NULL)
         snprintf(out, size, "its tasks can't be read from the journal: %s", b->damage);
     else if (l->full)

@@ -169,17 +169,10 @@ static void submit_again(struct ledger *l, ledger_peer peer, uint64_t request, c
     reply_refused(l, peer, request, WIRE__REFUSED_CODE__REFUSED, sentence);
 }
 
-static bool some_worker_can(const struct ledger *l, const struct batch *b)
-{
-    for (const struct worker *w = l->by_session; w != NULL; w = w->hh.next)
-        if (worker_can_run(w, b))
-            return true;
-    return false;
-}
-
-static void unmake_batch(struct batch *b)
+static void unmake_batch(struct ledger *l, struct batch *b)
 {
     nested_forget(b);
+    want_give_back(l, b->want);
     wire_free(&b->options);
     free(b->key);
     free(b);
@@ -208,7 +201,7 @@ static struct batch *make_batch(struct ledger *l, const uint8_t id[WIRE_ID], con
         return NULL;
     if ((s->key[0] == '\0' || (b->key = strdup(s->key)) != NULL) && set_trace(l, b) == 0)
         return b;
-    unmake_batch(b);
+    unmake_batch(l, b);
     return NULL;
 }
 
@@ -237,14 +230,14 @@ void request_submit(struct ledger *l, ledger_peer peer, uint64_t request, const 
     }
     if (nested_begin(l, b, s->options, &code, &why) < 0) {
         reply_refused(l, peer, request, code, why.text);
-        unmake_batch(b);
+        unmake_batch(l, b);
         return;
     }
     if (b->options->require_worker && !some_worker_can(l, b)) {
         char sentence[WIRE_SENTENCE];
         batch_note(l, b, sentence, sizeof sentence);
         reply_refused(l, peer, request, WIRE__REFUSED_CODE__NO_WORKER, sentence);
-        unmake_batch(b);
+        unmake_batch(l, b);
         return;
     }
     l->next_batch++;
@@ -428,16 +421,12 @@ static void on_extend(struct ledger *l, ledger_peer peer, uint64_t request, cons
     Wire__MoveDeadline move = WIRE__MOVE_DEADLINE__INIT;
     move.batch = wire_id_bytes(b->id);
     move.deadline_left = &left;
-    struct worker *w, *next;
-    HASH_ITER(hh, l->by_session, w, next) {
-        struct announced *a;
-        HASH_FIND(hh, w->announced, &b->number, sizeof b->number, a);
-        if (a == NULL)
-            continue;
+    const struct announced *a;
+    LIST_FOREACH(a, &b->announced, at_batch) {
         Wire__Lane m = WIRE__LANE__INIT;
         m.what_case = WIRE__LANE__WHAT_EXTEND;
         m.extend = &move;
-        worker_lane(l, w, &m, (struct slice){0}, false);
+        worker_lane(l, a->worker, &m, (struct slice){0}, false);
     }
     note(l, LOG_INFO, "batch_extended", "batch=%s deadline_left_ms=%" PRIu64, b->short_id, e->deadline_us / 1000);
     pend_for(l, PENDING_EXTEND, batch_journal(l, b), peer, request, b);

@@ -181,15 +181,6 @@ static void stop_other(struct ledger *l, struct flight *f, uint64_t first, uint3
         worker_cancel(l, f->worker, f->batch, &span, 1, WIRE__REASON__CANCEL_TASK, true, 0);
 }
 
-static struct closing *closing_at(struct batch *b, uint64_t index)
-{
-    struct closing *c;
-    TAILQ_FOREACH(c, &b->closings, link)
-        if (index - c->first < c->count)
-            return c;
-    return NULL;
-}
-
 /* Takes the run of tasks that begins at `at` out of wherever they are, because they are recorded.
  * Returns the run's length (1 or more); *settled says how many of it were not settled before (all or none). */
 static uint64_t settle_run(struct ledger *l, struct batch *b, uint64_t at, uint64_t end, const struct reporter *who, uint64_t *settled)
@@ -258,7 +249,11 @@ static uint64_t settle_closings(struct batch *b, uint64_t first, uint64_t end)
 {
     uint64_t settled = 0;
     struct closing *c;
-    TAILQ_FOREACH(c, &b->closings, link) {
+    if ((c = closing_at(b, first)) == NULL) {
+        struct closing key = {.first = first};
+        c = RB_NFIND(closing_tree, &b->closing_places, &key);
+    }
+    for (; c != NULL && c->first < end; c = RB_NEXT(closing_tree, &b->closing_places, c)) {
         uint64_t from = c->first > first ? c->first : first, to = c->first + c->count < end ? c->first + c->count : end;
         uint64_t n = to <= from ? 0 : to - from < c->expected ? to - from : c->expected;
         c->expected -= n;
@@ -377,9 +372,7 @@ static void record_attempt(struct ledger *l, struct batch *b, const Wire__Record
 static void record_closing(struct ledger *l, struct batch *b, const Wire__RecordedResult *r)
 {
     struct closing *c;
-    TAILQ_FOREACH(c, &b->closings, link)
-        if (c->number == r->number)
-            break;
+    HASH_FIND(hh, b->closing_by_number, &r->number, sizeof r->number, c);
     if (c == NULL) {
         /* Asked for before a restart, and recorded only now: nobody here knows which tasks those were. */
         if (r->closed > 0)

@@ -76,17 +76,32 @@ void worker_lane(struct ledger *l, struct worker *w, Wire__Lane *m, struct slice
     l->port.lane_send(l->port.arg, w->lane, m, body, with_body);
 }
 
+/* Whether it is to be sent releases: before its lane is open they wait. */
+static void releases_listed(struct ledger *l, struct worker *w)
+{
+    bool listed = w->n_releases > 0 && w->lane_up && w->open_sent;
+    if (listed && !w->has_releases)
+        TAILQ_INSERT_TAIL(&l->releasing, w, release_link);
+    else if (!listed && w->has_releases)
+        TAILQ_REMOVE(&l->releasing, w, release_link);
+    w->has_releases = listed;
+}
+
 static void lane_forget(struct ledger *l, struct worker *w)
 {
-    if (w->lane != 0)
+    if (w->lane != 0) {
         l->port.lane_close(l->port.arg, w->lane);
+        HASH_DELETE(hh_lane, l->by_lane, w);
+    }
     w->lane = w->sequence = w->sequence_read = 0;
     w->lane_up = w->open_sent = false;
-    w->recall = 0;
+    recall_over(l, w);
     w->n_releases = 0;
+    releases_listed(l, w);
     struct announced *a, *next;
     HASH_ITER(hh, w->announced, a, next) {
         HASH_DEL(w->announced, a);
+        LIST_REMOVE(a, at_batch);
         free(a);
     }
 }
@@ -115,9 +130,8 @@ static void lane_closed(struct ledger *l, struct worker *w)
 void ledger_lane(struct ledger *l, mono_t now, uint64_t lane, bool is_up)
 {
     l->now = now;
-    struct worker *w = l->by_session;
-    while (w != NULL && w->lane != lane)
-        w = w->hh.next;
+    struct worker *w;
+    HASH_FIND(hh_lane, l->by_lane, &lane, sizeof lane, w);
     if (w == NULL || w->lane_up == is_up)
         return;
     w->lane_up = is_up;
@@ -133,6 +147,7 @@ void ledger_lane(struct ledger *l, mono_t now, uint64_t lane, bool is_up)
     m.open = &open;
     w->open_sent = true;
     w->probe_sent = now;
+    releases_listed(l, w);
     worker_lane(l, w, &m, (struct slice){0}, false);
 }
 
@@ -148,6 +163,8 @@ void worker_free(struct ledger *l, struct worker *w)
     worker_room(l, w);
     due_clear(l, &w->due);
     lane_forget(l, w);
+    stakes_forget(l, w);
+    crew_leave(l, w);
     HASH_DELETE(hh, l->by_session, w);
     HASH_DELETE(hh_name, l->by_name, w);
     HASH_FIND(hh_peer, l->by_peer, &w->peer, sizeof w->peer, other);
@@ -289,7 +306,8 @@ static void adopt_holding(struct ledger *l, struct worker *w, const Wire__Holdin
 static void adopt(struct ledger *l, struct worker *w, const Wire__WorkerHello *h, struct dropped *d)
 {
     struct flight *f, *next;
-    struct batch *b, *b_next;
+    struct touched touched;
+    touch_begin(l, &touched);
     TAILQ_FOREACH_SAFE(f, &w->flights, at_worker, next) {
         uint64_t at = f->first;
         uint32_t n;
@@ -303,16 +321,20 @@ static void adopt(struct ledger *l, struct worker *w, const Wire__WorkerHello *h
             flight_settle(l, f, run.first, run.count);
             put_hole(l, owner, run.first, run.count, past);
         }
+        touch(&touched, owner);
         flight_drop(l, f);
     }
     bool ours = h->ventilator.len == 0 || memcmp(h->ventilator.data, l->config.journal, WIRE_ID) == 0;
     for (size_t i = 0; i < h->n_holdings; i++) {
+        struct batch *b = batch_by_id(l, h->holdings[i]->fence->batch);
+        if (b != NULL)
+            touch(&touched, b);
         if (ours)
             adopt_holding(l, w, h->holdings[i], d);
         else
             drop_holding(d, h->holdings[i]->fence, h->holdings[i]->fence->first, h->holdings[i]->fence->count);
     }
-    TAILQ_FOREACH_SAFE(b, &l->open, open_link, b_next) {
+    for (struct batch *b = touched.first; b != NULL; b = b->next_touched) {
         close_unwanted(l, b);
         batch_moved(l, b);
     }
@@ -428,7 +450,7 @@ static void on_hello(struct ledger *l, ledger_peer peer, const char *address, ui
     if (w == NULL)
         return;
     Wire__WorkerHello *copy = (Wire__WorkerHello *)wire_copy(&h->base);
-    Wire__Fence *room = calloc(WIRE_FENCES, sizeof *room);
+    Wire__Fence *room = malloc(WIRE_FENCES * sizeof *room);       /* not cleared: most hellos have nothing to drop */
     struct dropped d = {.fences = room, .room = WIRE_FENCES};
     if (copy == NULL || room == NULL) {
         free(room);
@@ -449,6 +471,7 @@ static void on_hello(struct ledger *l, ledger_peer peer, const char *address, ui
         w->opening_since = l->now;
     w->heard = w->moved = l->now;
     w->state = WORKER_OPENING;
+    crew_join(l, w);
     worker_room(l, w);              /* nothing is assigned before the new lane is confirmed */
     const char *endpoint = "";
     uint64_t lane = l->epoch << 24 | l->next_lane++;
@@ -461,6 +484,7 @@ static void on_hello(struct ledger *l, ledger_peer peer, const char *address, ui
         return;
     }
     w->lane = lane;
+    HASH_ADD(hh_lane, l->by_lane, lane, sizeof w->lane, w);
     journal_worker(l, w);
     adopt(l, w, h, &d);
     cancels_concern(l, w);
@@ -501,10 +525,11 @@ static void part_started(struct ledger *l, struct batch *b, struct flight *f, ui
 
 static void part_finished(struct ledger *l, struct batch *b, struct flight *f, uint64_t first, uint32_t count, void *arg)
 {
-    (void)b;
     uint32_t *n = arg;
     *n += flight_end(l, f, first, count);
     flight_prune(l, f);
+    if (b->options->max_running > 0 && !b->complete)
+        batch_ready(l, b);
 }
 
 static void part_returned(struct ledger *l, struct batch *b, struct flight *f, uint64_t first, uint32_t count, void *arg)
@@ -655,7 +680,7 @@ static void on_heartbeat(struct ledger *l, struct worker *w, uint64_t lane_epoch
 static void on_confirmed(struct ledger *l, struct worker *w, const Wire__Confirmed *m)
 {
     if (m->number == w->recall && w->recall != 0) {
-        w->recall = 0;
+        recall_over(l, w);
         worker_room(l, w);
     } else {
         cancel_confirmed(l, w, m);
@@ -723,6 +748,7 @@ void worker_release(struct ledger *l, uint64_t session, const Wire__Fence *fence
     struct release *r = &w->releases[w->n_releases++];
     r->fence = *fence;
     memcpy(r->batch, b->id, WIRE_ID);
+    releases_listed(l, w);
 }
 
 void worker_release_ended(struct ledger *l, const struct flight *f, uint64_t first, uint32_t count)
@@ -763,7 +789,9 @@ static void flush_worker(struct ledger *l, struct worker *w)
 
 void worker_flush_releases(struct ledger *l)
 {
-    for (struct worker *w = l->by_session; w != NULL; w = w->hh.next)
-        if (w->n_releases > 0 && w->lane_up && w->open_sent)      /* before that they wait for the lane */
-            flush_worker(l, w);
+    struct worker *w;
+    while ((w = TAILQ_FIRST(&l->releasing)) != NULL) {
+        flush_worker(l, w);
+        releases_listed(l, w);
+    }
 }
