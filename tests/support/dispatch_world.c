@@ -528,13 +528,16 @@ static void port_run(void *arg, const struct agent_run *run)
 
 static void port_stop(void *arg, uint32_t slot, int64_t grace) { (void)arg, (void)slot, (void)grace; }
 
-static uint32_t port_split(void *arg, uint32_t slot, bool keep_first, mono_t *ret_begun)
+static void port_split(void *arg, uint32_t slot, bool keep_first, struct agent_split *ret)
 {
     struct station *k = arg;
+    struct run *r = &k->runs[slot];
     (void)keep_first;
-    k->runs[slot].closed = true;
-    ret_begun->ns = k->runs[slot].begun_at;
-    return k->runs[slot].begun;
+    r->closed = true;
+    ret->begun_at.ns = r->begun_at;
+    ret->begun = r->begun;
+    ret->parts = r->parts;
+    ret->n_parts = r->begun - 1;
 }
 
 static void port_agent_note(void *arg, int level, const char *event, const char *text) { (void)arg, (void)level, (void)event, (void)text; }
@@ -587,7 +590,9 @@ static void slot_end(struct station *k, const struct dispatch_event *e)
     if (goes_on(k, e->slot))
         return;
     r->busy = false;
-    struct agent_end end = {.how = AGENT_EXITED, .run_ns = r->time, .parts = r->parts, .n_parts = r->begun - 1};
+    struct agent_end end = {.how = AGENT_EXITED, .run_ns = r->time};
+    for (uint32_t i = 0; i + 1 < r->begun; i++)
+        end.run_ns += r->parts[i].run_ns;
     agent_ended(k->agent, (mono_t){w->now}, e->slot, &end);
 }
 
