@@ -3,17 +3,18 @@
 #define COMMON_STORE_FORMAT_H
 
 #define APPLICATION 0x5461726d               /* "Tarm", in the file's header */
-#define FORMAT 2                             /* 1: the same without sums of the pages (store_sums.h) */
+#define FORMAT 3                             /* 1: without sums of the pages (store_sums.h); 2: without large bodies apart (store_bulk.h) */
 #define PAGE 16384
 #define SHORT 4096
 #define TEXT(x) TEXT_OF(x)
 #define TEXT_OF(x) #x
 
 #define PURGE_STEP 16                        /* rows of one statement */
+#define NEXT_PURGED "(SELECT number FROM frames INDEXED BY frames_by_number WHERE batch = ?1 AND number <= ?2 ORDER BY number LIMIT " TEXT(PURGE_STEP) ")"
 
 enum statement {
     BEGIN, COMMIT, PUT, DELETE, APPEND, PURGE, SET_META, RAISE_NUMBER,
-    PURGE_FLOOR, NEXT_PURGE, PURGE_ROWS, PURGE_DONE, FREE_PAGES,
+    PURGE_FLOOR, NEXT_PURGE, PURGE_BULK, PURGE_ROWS, PURGE_DONE, FREE_PAGES,
     BY_NUMBER, BY_INDEX, FIRST_OF, FRAME, FRAME_HEAD, RECORDS, N_STATEMENTS
 };
 
@@ -28,8 +29,8 @@ static const char *const statement_texts[N_STATEMENTS] = {
     [RAISE_NUMBER] = "UPDATE meta SET value = max(value, ?1) WHERE name = 'next_number'",
     [PURGE_FLOOR] = "SELECT upto FROM purges WHERE batch = ?1",
     [NEXT_PURGE] = "SELECT batch, upto FROM purges LIMIT 1",
-    [PURGE_ROWS] = "DELETE FROM frames WHERE number IN (SELECT number FROM frames INDEXED BY frames_by_number"
-                   " WHERE batch = ?1 AND number <= ?2 ORDER BY number LIMIT " TEXT(PURGE_STEP) ")",
+    [PURGE_BULK] = "SELECT body FROM frames NOT INDEXED WHERE number IN " NEXT_PURGED " AND typeof(body) = 'integer'",
+    [PURGE_ROWS] = "DELETE FROM frames WHERE number IN " NEXT_PURGED,
     [PURGE_DONE] = "DELETE FROM purges WHERE batch = ?1",
     [FREE_PAGES] = "PRAGMA freelist_count",
     [BY_NUMBER] = "SELECT number FROM frames INDEXED BY frames_by_number WHERE batch = ?1 AND number > ?2 ORDER BY number",
@@ -54,6 +55,7 @@ static const char schema[] =
     "CREATE INDEX frames_by_number ON frames(batch);"     /* the number is at the end of every index */
     "CREATE INDEX frames_by_first ON frames(batch, first, number, count);"
     "CREATE INDEX frames_long ON frames(batch, first, number, count) WHERE count > " TEXT(SHORT) ";"
+    "CREATE INDEX frames_bulk ON frames(body) WHERE typeof(body) = 'integer';"
     "CREATE TABLE purges(batch INTEGER PRIMARY KEY, upto INT NOT NULL);"
     "PRAGMA application_id = " TEXT(APPLICATION) ";";
 

@@ -14,6 +14,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "common/store_bulk.h"
 #include "common/store_error.h"
 #include "common/store_format.h"
 #include "common/store_private.h"
@@ -26,7 +27,9 @@ struct inspection {
     struct store_facts facts;
     sqlite3 *db;
     char *path;
-    int lock_fd;
+    int lock_fd, bulk_fd;                    /* bulk_fd: of large bodies; -1: there is none, or it can't be opened */
+    uint8_t *bulk;                           /* room for one of them */
+    size_t bulk_room;
     char words[80];
 };
 
@@ -207,7 +210,7 @@ static void check_identity(struct inspection *self)
     if (rc != SQLITE_OK || next < 1 || last < 0 || format < 1)
         tell_damage(self, "what it says about itself makes no sense (%s)", rc == SQLITE_OK ? "its numbers" : words_of(self, rc));
     if (format >= 2 && !self->facts.sums)
-        tell_damage(self, "its pages have no checksums, which format 2 has");
+        tell_damage(self, "its pages have no checksums, which format %" PRIu32 " has", self->facts.format);
 }
 
 /* ---- records ---- */
@@ -246,12 +249,32 @@ static struct slice bytes_of(sqlite3_stmt *row, int column)
     return (struct slice){.data = len ? sqlite3_column_blob(row, column) : NULL, .len = len};
 }
 
+/* A body that is in the file beside; what can't be read of it is missing. */
+static struct slice body_apart(struct inspection *self, int64_t reference)
+{
+    size_t room = bulk_len(reference), len = 0;
+    if (room > self->bulk_room) {
+        free(self->bulk);
+        self->bulk = malloc(room);
+        self->bulk_room = self->bulk ? room : 0;
+    }
+    if (!self->bulk || self->bulk_fd < 0 || bulk_read_from(self->bulk_fd, reference, self->bulk, &len) < 0)
+        len = 0;
+    return (struct slice){.data = self->bulk, .len = len};
+}
+
+static struct slice body_of(struct inspection *self, sqlite3_stmt *row)
+{
+    bool apart = self->facts.format >= 3 && sqlite3_column_type(row, 7) == SQLITE_INTEGER;
+    return apart ? body_apart(self, sqlite3_column_int64(row, 7)) : bytes_of(row, 7);
+}
+
 static void take_frame(struct inspection *self, sqlite3_stmt *row, uint64_t number, uint64_t batch)
 {
     struct store_frame frame = {
         .number = (uint64_t)sqlite3_column_int64(row, 0), .batch = (uint64_t)sqlite3_column_int64(row, 1),
         .first = (uint64_t)sqlite3_column_int64(row, 2), .count = (uint32_t)sqlite3_column_int64(row, 3),
-        .kind = (uint32_t)sqlite3_column_int64(row, 4), .head = bytes_of(row, 6), .body = bytes_of(row, 7),
+        .kind = (uint32_t)sqlite3_column_int64(row, 4), .head = bytes_of(row, 6), .body = body_of(self, row),
     };
     uint64_t crc = (uint64_t)sqlite3_column_int64(row, 5);
     bool whole = (!frame.head.len || frame.head.data) && (!frame.body.len || frame.body.data);
@@ -322,6 +345,9 @@ static int look_at_file(struct inspection *self, struct why *why)
         return -1;
     self->facts.file_bytes = (uint64_t)size_of(self->path, "");
     self->facts.log_bytes = log > 0 ? (uint64_t)log : 0;
+    self->bulk_fd = self->facts.format >= 3 ? bulk_open_file(self->path, O_RDONLY) : -1;
+    if (self->bulk_fd >= 0)
+        self->facts.bulk_bytes = (uint64_t)size_of(self->path, "-bulk");
     check_identity(self);
     read_records(self);
     read_frames(self);
@@ -338,7 +364,7 @@ static void drop(const struct inspection *self, const char *end)
 
 enum store_refusal store_inspect(const struct store_look *look, struct store_facts *ret, struct why *why)
 {
-    struct inspection self = {.look = look, .lock_fd = -1};
+    struct inspection self = {.look = look, .lock_fd = -1, .bulk_fd = -1};
     enum store_refusal refusal = STORE_DISK;
     if (asprintf(&self.path, "%s/%s.db", look->dir, look->role) < 0) {
         why_set(why, "no memory to open %s", look->dir);
@@ -357,6 +383,9 @@ enum store_refusal store_inspect(const struct store_look *look, struct store_fac
         drop(&self, "-wal");
     if (self.lock_fd >= 0)
         close(self.lock_fd);
+    if (self.bulk_fd >= 0)
+        close(self.bulk_fd);
+    free(self.bulk);
     free(self.path);
     return refusal;
 }

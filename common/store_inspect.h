@@ -30,6 +30,7 @@ struct store_facts {
     uint64_t records, frames, frame_bytes;
     uint64_t purges;                      /* batches whose frames are being deleted */
     uint64_t file_bytes, log_bytes;       /* the log: what a process that was killed left to be taken in */
+    uint64_t bulk_bytes;                  /* of the file of large bodies, holes included */
     uint64_t pages, free_pages;
     uint64_t damages;
 };

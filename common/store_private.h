@@ -2,7 +2,9 @@
  *
  *   store.c          the loop's side: staging, asking, answering, opening and closing
  *   store_thread.c   the two threads: what is written and read when, the full disk, the log's length
- *   store_sql.c      the file: every call of SQLite, the format
+ *   store_sql.c      the file: opening and writing by way of SQLite, the format
+ *   store_read.c     … and reading
+ *   store_bulk.c     the file of large bodies beside it
  *   store_error.c    what its codes mean, in words
  *   store_crc.c      the checksums of its rows
  *   store_sums.c     the checksums of its pages

@@ -152,8 +152,8 @@ static inline void world_seal(const char *path)
 
 static inline void world_remove_files(struct world *world)
 {
-    static const char *const names[] = { "LOCK", "reserve", "journal.db", "journal.db-wal", "journal.db-shm",
-                                         "results.db", "results.db-wal", "results.db-shm" };
+    static const char *const names[] = { "LOCK", "reserve", "journal.db", "journal.db-wal", "journal.db-shm", "journal.db-bulk",
+                                         "results.db", "results.db-wal", "results.db-shm", "results.db-bulk" };
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         unlink(world_path(world, names[i]));
 }
