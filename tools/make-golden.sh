@@ -1,7 +1,7 @@
 #!/bin/bash
-# Makes the golden files anew: a journal and a results store as the programs of this build leave them, after a fixed
-# little set of batches. tests/unit/test_golden.c reads them, and those of every earlier version, which are never
-# made again: a change of the format or of the records' version gets files of its own (docs/disk.md).
+# Makes the golden files anew: a journal and a results store (with their large bodies, in files beside) as the programs of
+# this build leave them, after a fixed little set of batches. tests/unit/test_golden.c reads them, and those of every earlier
+# version, which are never made again: a change of the format or of the records' version gets files of its own (docs/disk.md).
 # usage: [B=build] tools/make-golden.sh [FOLDER]      the default is tests/golden
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -75,5 +75,7 @@ for pair in v:journal s:results; do
     said=$("$B/bin/ventilator" doctor --data "${db%/*}")
     name=$out/${pair##*:}-$(sed -n 's/.*, format \([0-9]*\), records of version \([0-9]*\),.*/\1.\2/p' <<<"$said").db.gz
     gzip -9nc "$db" >"$name"
+    # What lies beside it has its name.
+    [ ! -s "$db-bulk" ] || gzip -9nc "$db-bulk" >"${name%.gz}-bulk.gz"
     printf '%s: %s bytes, %s unpacked\n' "$name" "$(stat -c %s "$name")" "$(stat -c %s "$db")"
 done

@@ -308,6 +308,9 @@ static void say_file(struct examination *self, const char *role)
                strcmp(role, "journal") == 0 ? "a ventilator's journal" : "a sink's results", f->format, f->version, id);
     doctor_say(self->doctor, FINDING_OK, "%s, %" PRIu64 " of %" PRIu64 " pages unused; %s of log; %" PRIu64 " records; %" PRIu64 " frames with %" PRIu64
                " bytes; %" PRIu64 " purges under way", file, f->free_pages, f->pages, log, f->records, f->frames, f->frame_bytes, f->purges);
+    size_text(f->bulk_bytes, file);
+    if (f->bulk_bytes > 0)
+        doctor_say(self->doctor, FINDING_OK, "%s/%s.db-bulk: its large bodies, %s", self->doctor->data, role, file);
     if (!f->sums)
         doctor_say(self->doctor, FINDING_WARN, "format 1 has no checksums of its pages: damage of an index can be seen only here");
 }

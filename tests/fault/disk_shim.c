@@ -1,5 +1,5 @@
 /* Preloaded into a process: the Nth flush or write of its store fails, once. Whoever tried it again would have luck.
- *   DISK_FAULT       sync:N or write:N, N from 1: counted over all files of the store (its .db and its log, not the wal-index)
+ *   DISK_FAULT       sync:N or write:N, N from 1: counted over all files of the store (its .db, its log and its large bodies, not the wal-index)
  *   DISK_FAULT_LOG   a file that gets a line when it has happened */
 #include <errno.h>
 #include <fcntl.h>
@@ -30,7 +30,7 @@ static int is_of_the_store(int fd, char path[4096])
     ssize_t len = readlink(link, path, 4095);
     path[len > 0 ? len : 0] = '\0';
     const char *end = strrchr(path, '.');
-    return end && (strcmp(end, ".db") == 0 || strcmp(end, ".db-wal") == 0);
+    return end && (strcmp(end, ".db") == 0 || strcmp(end, ".db-wal") == 0 || strcmp(end, ".db-bulk") == 0);
 }
 
 static void say(const char *call, const char *path)

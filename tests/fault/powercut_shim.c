@@ -280,6 +280,33 @@ int posix_fallocate64(int fd, off64_t at, off64_t len)
 
 int posix_fallocate(int fd, off_t at, off_t len) __attribute__((alias("posix_fallocate64")));
 
+/* A hole is zeros, which reach the disk or not as anything else that is written. */
+static void record_hole(int fd, off64_t at, off64_t len)
+{
+    static const uint8_t zeros[1 << 16];
+    for (off64_t end = at + len; at < end; at += (off64_t)sizeof zeros) {
+        off64_t left = end - at;
+        record(POWERCUT_WRITE, fd, (uint64_t)at, zeros, left < (off64_t)sizeof zeros ? (size_t)left : sizeof zeros);
+    }
+}
+
+int fallocate64(int fd, int mode, off64_t at, off64_t len)
+{
+    NEXT(fallocate64);
+    if (!is_tracked(fd))
+        return next(fd, mode, at, len);
+    pthread_mutex_lock(&lock);
+    int r = next(fd, mode, at, len);
+    if (r == 0 && mode & FALLOC_FL_PUNCH_HOLE)
+        record_hole(fd, at, len);
+    else if (r == 0)
+        record(POWERCUT_ALLOCATE, fd, (uint64_t)(at + len), NULL, 0);
+    pthread_mutex_unlock(&lock);
+    return r;
+}
+
+int fallocate(int fd, int mode, off_t at, off_t len) __attribute__((alias("fallocate64")));
+
 /* ---- syncs ---- */
 
 static atomic_uint n_synced;                 /* of the database itself */

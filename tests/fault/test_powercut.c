@@ -22,6 +22,7 @@
 #define FRAMES (FLUSHES * 4)
 #define VALUE_MOST 3000
 #define BODY_MOST 20000
+#define LARGE 65536
 #define CUTS_DEFAULT 30
 #define REOPEN_EVERY 140
 #define FULL_AT 40
@@ -87,6 +88,8 @@ static size_t actions_of(uint32_t k, struct action out[4])
             out[i].what = DELETE;
         else if (dice % 8 < 6)
             out[i].what = APPEND;
+        if (dice % 56 < 8)                   /* a large body, which is in a file of its own */
+            out[i].frame.len += LARGE;
     }
     if (k % 19 == 0)
         out[0].what = PURGE;
@@ -173,7 +176,7 @@ static void must(int rc)
 
 static void child_append(struct child *child, const struct frame *frame)
 {
-    static uint8_t bytes[BODY_MOST];
+    static uint8_t bytes[LARGE + BODY_MOST];
     uint64_t number;
     memset(bytes, frame->fill, frame->len);
     struct store_frame row = {.batch = frame->batch, .first = frame->first, .count = frame->count, .kind = frame->fill,
@@ -593,12 +596,14 @@ static void the_workload_does_everything(void **state)
 {
     (void)state;
     struct powercut *cut = powercut_open(record_path);
-    size_t logs = 0, checkpoints = 0, truncations = 0, reserves_gone = 0, len, text_len;
+    size_t logs = 0, checkpoints = 0, large = 0, holes = 0, truncations = 0, reserves_gone = 0, len, text_len;
     uint64_t offset;
     assert_non_null(cut);
     for (size_t at = 0; at < powercut_entries(cut); at++) {
         logs += powercut_is_write(cut, at, "-wal", &offset, &len) && offset == 0;
         checkpoints += powercut_is_write(cut, at, "journal.db", &offset, &len);
+        if (powercut_is_write(cut, at, "journal.db-bulk", &offset, &len) && len > 0)
+            *(*powercut_text(cut, at, &text_len) ? &large : &holes) += 1;
         truncations += powercut_kind(cut, at) == POWERCUT_TRUNCATE;
         const char *text = powercut_text(cut, at, &text_len);
         reserves_gone += powercut_kind(cut, at) == POWERCUT_UNLINK && memcmp(text + text_len - 7, "reserve", 7) == 0;
@@ -606,6 +611,8 @@ static void the_workload_does_everything(void **state)
     powercut_close(&cut);
     assert_true(logs > FLUSHES / REOPEN_EVERY + 1);      /* begun anew within one opening too */
     assert_true(checkpoints > 100);
+    assert_true(large > 40);
+    assert_true(holes > 10);
     assert_true(truncations > 0);
     assert_int_equal(reserves_gone, 1);
 }

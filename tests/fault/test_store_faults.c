@@ -38,6 +38,7 @@ static void give_memory_to_sqlite(void)
 struct life {
     uint64_t flushes;
     size_t body;                         /* bytes of a frame */
+    unsigned frames;                     /* of batch 1 in each flush; 0: one */
     uint64_t purge_at;                   /* this flush also takes away batch 2, which the first flush has brought */
     bool migrates;                       /* the folder has the records of version 1 */
     bool looks;                          /* rows are asked for after each commit */
@@ -68,7 +69,8 @@ static void stage(struct world *world, const struct life *life, uint64_t n)
     memset(body, (int)n, life->body);
     struct store_frame frame = {.batch = 1, .first = n, .count = 1, .head = {.data = body, .len = 5}, .body = {.data = body, .len = life->body}};
     INSIST(store_put(world->store, "last", &n, sizeof n));
-    INSIST(store_append(world->store, &frame, &number));
+    for (unsigned i = 0; i < (life->frames ? life->frames : 1); i++)
+        INSIST(store_append(world->store, &frame, &number));
     if (n == 1) {
         frame.batch = 2;
         INSIST(store_append(world->store, &frame, &number));
@@ -161,7 +163,7 @@ static void assert_all_there(struct world *world, const struct life *life, const
     world_open(world);
     assert_int_equal(store_load(world->store, "last", keep_number, &last, &world->why), 0);
     assert_in_range(last, tale->committed, tale->staged);
-    assert_int_equal(world_count(world, 1), last);
+    assert_int_equal(world_count(world, 1), last * (life->frames ? life->frames : 1));
     assert_int_equal(world_count(world, 2), last >= 1 && !(life->purge_at && last >= life->purge_at));
     assert_int_equal(store_load(world->store, "migrated", count_one, &migrated, &world->why), 0);
     assert_int_equal(migrated, life->migrates);
@@ -247,6 +249,8 @@ static void sweep_life(const char *what, struct fail_sweep sweep, const struct l
 }
 
 static const struct life whole_life = {.flushes = 4, .body = 3000, .purge_at = 3, .migrates = true, .looks = true};
+/* The same with bodies in the file beside. */
+static const struct life large_life = {.flushes = 5, .body = 70000, .purge_at = 3, .migrates = true, .looks = true};
 
 /* ---- the disk ---- */
 
@@ -287,17 +291,23 @@ static void each_write_fails(void **state)
     sweep_life("torn writes", (struct fail_sweep){.kinds = FAIL_FILE_WRITE, .error = EIO, .times = 2, .torn = true}, &whole_life, 50, NULL);
     sweep_life("short writes", (struct fail_sweep){.kinds = FAIL_FILE_WRITE, .error = FAIL_SHORT}, &whole_life, 50, never_noticed);
     sweep_life("writes after which every one fails", (struct fail_sweep){.kinds = FAIL_FILE_WRITE, .error = EIO, .times = -1}, &whole_life, 50, NULL);
+    sweep_life("writes that fail, with large bodies", (struct fail_sweep){.kinds = FAIL_FILE_WRITE, .error = EIO}, &large_life, 50, NULL);
+    sweep_life("torn writes, with large bodies", (struct fail_sweep){.kinds = FAIL_FILE_WRITE, .error = EIO, .times = 2, .torn = true}, &large_life, 50, NULL);
+    sweep_life("short writes, with large bodies", (struct fail_sweep){.kinds = FAIL_FILE_WRITE, .error = FAIL_SHORT}, &large_life, 50, never_noticed);
 }
 
 static void each_write_finds_no_room(void **state)
 {
     (void)state;
-    struct life waits = whole_life;
-    waits.waits_for_room = true;
+    struct life waits = whole_life, large_waits = large_life;
+    waits.waits_for_room = large_waits.waits_for_room = true;
     sweep_life("single writes without room", (struct fail_sweep){.kinds = FAIL_FILE_WRITE | FAIL_FILE_ROOM, .error = ENOSPC}, &whole_life, 50, never_the_end);
+    sweep_life("single writes without room, with large bodies", (struct fail_sweep){.kinds = FAIL_FILE_WRITE | FAIL_FILE_ROOM, .error = ENOSPC}, &large_life, 50, never_the_end);
     sweep_life("a disk that is full from a write on", (struct fail_sweep){.kinds = FAIL_FILE_WRITE | FAIL_FILE_ROOM, .error = ENOSPC, .times = -1}, &waits, 50, never_the_end);
     sweep_life("a disk that is full in the middle of a write",
                (struct fail_sweep){.kinds = FAIL_FILE_WRITE | FAIL_FILE_ROOM, .error = ENOSPC, .times = -1, .torn = true}, &waits, 50, never_the_end);
+    sweep_life("a disk that is full in the middle of a write, with large bodies",
+               (struct fail_sweep){.kinds = FAIL_FILE_WRITE | FAIL_FILE_ROOM, .error = ENOSPC, .times = -1, .torn = true}, &large_waits, 50, never_the_end);
 }
 
 static void each_flush_fails(void **state)
@@ -305,6 +315,7 @@ static void each_flush_fails(void **state)
     (void)state;
     sweep_life("flushes that fail with EIO", (struct fail_sweep){.kinds = FAIL_FILE_SYNC, .error = EIO, .stride = 1}, &whole_life, 8, nothing_after_a_flush);
     sweep_life("flushes that find no room", (struct fail_sweep){.kinds = FAIL_FILE_SYNC, .error = ENOSPC, .stride = 1}, &whole_life, 8, nothing_after_a_flush);
+    sweep_life("flushes that fail, with large bodies", (struct fail_sweep){.kinds = FAIL_FILE_SYNC, .error = EIO, .stride = 1}, &large_life, 12, nothing_after_a_flush);
     /* SQLite flushes folders too, and doesn't ask how it went; ours come after its own. */
     sweep_life("flushes of folders that fail", (struct fail_sweep){.kinds = FAIL_FOLDER_SYNC, .error = EIO, .stride = 1}, &whole_life, 2, NULL);
 }
@@ -313,12 +324,14 @@ static void each_change_of_size_fails(void **state)
 {
     (void)state;
     sweep_life("changes of size that fail", (struct fail_sweep){.kinds = FAIL_FILE_SIZE | FAIL_FILE_ROOM, .error = EIO, .stride = 1}, &whole_life, 3, NULL);
+    sweep_life("changes of size that fail, with large bodies", (struct fail_sweep){.kinds = FAIL_FILE_SIZE | FAIL_FILE_ROOM, .error = EIO, .stride = 1}, &large_life, 3, NULL);
 }
 
 static void each_read_fails(void **state)
 {
     (void)state;
     sweep_life("reads that fail", (struct fail_sweep){.kinds = FAIL_FILE_READ, .error = EIO, .stride = 1}, &whole_life, 10, NULL);
+    sweep_life("reads that fail, with large bodies", (struct fail_sweep){.kinds = FAIL_FILE_READ, .error = EIO, .stride = 1}, &large_life, 10, NULL);
 }
 
 static void each_opening_fails(void **state)
@@ -333,7 +346,7 @@ static void each_opening_fails(void **state)
 static void a_life_with_checkpoints(void **state)
 {
     (void)state;
-    const struct life life = {.flushes = 6, .body = 1 << 20};
+    const struct life life = {.flushes = 6, .body = 60000, .frames = 17};
     sweep_life("flushes that fail, with checkpoints", (struct fail_sweep){.kinds = FAIL_FILE_SYNC, .error = EIO, .stride = 1}, &life, 12, hardly_anything_after_a_flush);
     sweep_life("writes that fail, with checkpoints",
                (struct fail_sweep){.kinds = FAIL_FILE_WRITE, .error = EIO, .stride = fail_is_sanitized() ? 211 : 97}, &life, 10, NULL);
@@ -349,6 +362,7 @@ static void each_allocation_fails(void **state)
 {
     (void)state;
     sweep_life("allocations of ours", (struct fail_sweep){.kinds = FAIL_MEMORY, .error = ENOMEM}, &whole_life, 30, NULL);
+    sweep_life("allocations of ours, with large bodies", (struct fail_sweep){.kinds = FAIL_MEMORY, .error = ENOMEM}, &large_life, 30, NULL);
 }
 
 static void each_allocation_of_sqlite_fails(void **state)

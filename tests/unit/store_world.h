@@ -212,6 +212,16 @@ static inline uint64_t world_append(struct world *world, uint64_t batch, uint64_
     return number;
 }
 
+/* Frames that stay in the database, so many bytes of them, in flushes of about a mebibyte. */
+static inline void world_fill(struct world *world, uint64_t batch, size_t bytes)
+{
+    for (size_t i = 0; i < bytes; i += 60000) {
+        world_append(world, batch, 0, 1, 60000, 1);
+        if (i / 60000 % 17 == 16)
+            store_flush(world->store);
+    }
+}
+
 /* What a lookup brought, with references of its own. */
 struct got {
     struct world *world;
@@ -272,6 +282,13 @@ static inline size_t world_count(struct world *world, uint64_t batch)
     } while (got.more);
     got_drop(&got);
     return n;
+}
+
+/* What it takes of the disk, without its holes. */
+static inline int64_t world_disk_bytes(const struct world *world, const char *name)
+{
+    struct stat found;
+    return stat(world_path(world, name), &found) == 0 ? (int64_t)found.st_blocks * 512 : -1;
 }
 
 static inline int64_t world_file_size(const struct world *world, const char *name)

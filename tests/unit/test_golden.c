@@ -20,25 +20,38 @@ int fdatasync(int fd) { return fd < 0 ? -1 : 0; }
 
 /* ---- files ---- */
 
-/* Unpacks a golden file into the world's folder as `role`.db. */
-static void unpack(struct world *world, const char *golden, const char *role)
+static void unpack_file(const char *from_path, const char *to)
 {
-    char from[200], to[200];
+    char from[200];
     char *argv[] = {(char *)(uintptr_t)"gzip", (char *)(uintptr_t)"-dc", from, NULL};
     posix_spawn_file_actions_t actions;
     pid_t pid;
     int status;
-    snprintf(from, sizeof from, "tests/golden/%s.db.gz", golden);
-    if (access(from, R_OK) < 0)
-        fail_msg("%s can't be read; run this from the top of the sources", from);
-    snprintf(to, sizeof to, "%s/%s.db", world->dir, role);
-    assert_true(mkdir(world->dir, 0700) == 0 || errno == EEXIST);
+    snprintf(from, sizeof from, "%s", from_path);
     posix_spawn_file_actions_init(&actions);
     posix_spawn_file_actions_addopen(&actions, 1, to, O_WRONLY | O_CREAT | O_TRUNC, 0600);
     assert_int_equal(posix_spawnp(&pid, "gzip", &actions, NULL, argv, environ), 0);
     posix_spawn_file_actions_destroy(&actions);
     assert_int_equal(waitpid(pid, &status, 0), pid);
     assert_int_equal(status, 0);
+}
+
+/* Unpacks a golden file into the world's folder as `role`.db, and its large bodies where it has some. */
+static void unpack(struct world *world, const char *golden, const char *role)
+{
+    char from[200], to[200];
+    snprintf(from, sizeof from, "tests/golden/%s.db.gz", golden);
+    if (access(from, R_OK) < 0)
+        fail_msg("%s can't be read; run this from the top of the sources", from);
+    snprintf(to, sizeof to, "%s/%s.db", world->dir, role);
+    assert_true(mkdir(world->dir, 0700) == 0 || errno == EEXIST);
+    unpack_file(from, to);
+    snprintf(from, sizeof from, "tests/golden/%s.db-bulk.gz", golden);
+    snprintf(to, sizeof to, "%s/%s.db-bulk", world->dir, role);
+    if (access(from, R_OK) == 0)
+        unpack_file(from, to);
+    else
+        unlink(to);
     world->config.role = role;
 }
 
@@ -176,6 +189,9 @@ static void journals_of_each_version_are_read(void **state)
     a_journal_is_read(*state, "journal-1.1", wanted);
     world_close(*state);
     a_journal_is_read(*state, "journal-2.1", wanted);
+    world_close(*state);
+    a_journal_is_read(*state, "journal-3.1", wanted);
+    assert_true(world_file_size(*state, "journal.db-bulk") >= 300000);
 }
 
 /* ---- a sink's start ---- */
@@ -269,6 +285,24 @@ static void results_of_each_version_are_read(void **state)
     a_results_store_is_read(*state, "results-1.1");
     world_close(*state);
     a_results_store_is_read(*state, "results-2.1");
+    world_close(*state);
+    a_results_store_is_read(*state, "results-3.1");
+}
+
+/* A store of an older format goes on as it is, and without a file that it knows nothing of. */
+static void an_older_format_stays_what_it_is(void **state)
+{
+    struct world *world = *state;
+    unpack(world, "journal-2.1", "journal");
+    world_open(world);
+    world_append(world, 77, 0, 1, 200000, 7);
+    world_reopen(world);
+    assert_int_equal(world_count(world, 77), 1);
+    store_delete_frames(world->store, 77);
+    world_reopen(world);
+    assert_int_equal(world_count(world, 77), 0);
+    assert_int_equal(store_check(world->store, &world->why), 0);
+    assert_int_equal(world_file_size(world, "journal.db-bulk"), -1);
 }
 
 /* ---- other versions, other files ---- */
@@ -400,7 +434,7 @@ static bool read_all(struct world *world, uint32_t *ret_sum, struct why *why)
 struct tally { unsigned same, refused, checked; };
 
 /* The file with one byte changed: the same is read, or a sentence says that it is damaged and what to do. */
-static void try_damage(struct world *world, const char *path, uint8_t *bytes, size_t len, size_t at, uint32_t right, struct tally *tally)
+static void try_damage(struct world *world, const char *path, const char *named, uint8_t *bytes, size_t len, size_t at, uint32_t right, struct tally *tally)
 {
     struct why why = {""};
     uint32_t sum = 0;
@@ -415,7 +449,7 @@ static void try_damage(struct world *world, const char *path, uint8_t *bytes, si
     if (!opened)
         why = world->why;
     if (!read || !checked) {
-        if (!strstr(why.text, path) || !(strstr(why.text, "restore") || strstr(why.text, "move it away") || strstr(why.text, "name the folder") || strstr(why.text, "use the")))
+        if (!strstr(why.text, named) || !(strstr(why.text, "restore") || strstr(why.text, "move it away") || strstr(why.text, "name the folder") || strstr(why.text, "use the")))
             fail_msg("byte %zu of %s: '%s' doesn't say where and what to do", at, path, why.text);
         ++*(read ? &tally->checked : &tally->refused);
     } else if (sum == right) {
@@ -426,13 +460,15 @@ static void try_damage(struct world *world, const char *path, uint8_t *bytes, si
     store_close(&world->store, BOUND);
 }
 
-static void any_damaged_byte_is_told(struct world *world, const char *golden, const char *role, unsigned seed)
+/* `end`: of the name of the file that is damaged. */
+static void any_damaged_byte_is_told(struct world *world, const char *golden, const char *role, const char *end, unsigned seed)
 {
     struct tally tally = {0};
     uint32_t right;
-    char path[200];
+    char path[200], named[200];
     unpack(world, golden, role);
-    snprintf(path, sizeof path, "%s/%s.db", world->dir, role);
+    snprintf(named, sizeof named, "%s/%s.db", world->dir, role);
+    snprintf(path, sizeof path, "%s%s", named, end);
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     size_t len = (size_t)lseek(fd, 0, SEEK_END);
     uint8_t *bytes = test_malloc(len);
@@ -447,10 +483,10 @@ static void any_damaged_byte_is_told(struct world *world, const char *golden, co
         size_t at;
         do
             at = (size_t)random() % len;
-        while ((bytes[at] == 0 || bytes[at] == 'x') && random() % 10 > 0);
-        try_damage(world, path, bytes, len, at, right, &tally);
+        while ((bytes[at] == 0 || (bytes[at] == 'x' && *end == '\0')) && random() % 10 > 0);
+        try_damage(world, path, named, bytes, len, at, right, &tally);
     }
-    print_message("# %s, SEED=%u: of %d bytes %u were of no consequence, %u were refused in reading, %u found by the check\n", golden, seed, FLIPS,
+    print_message("# %s%s, SEED=%u: of %d bytes %u were of no consequence, %u were refused in reading, %u found by the check\n", golden, end, seed, FLIPS,
                   tally.same, tally.refused, tally.checked);
     test_free(bytes);
 }
@@ -459,9 +495,11 @@ static void any_damaged_byte_is_told_of(void **state)
 {
     const char *text = getenv("SEED");
     unsigned seed = text ? (unsigned)strtoul(text, NULL, 10) : (unsigned)wall_now().ns % 100000;
-    any_damaged_byte_is_told(*state, "journal-2.1", "journal", seed);
+    any_damaged_byte_is_told(*state, "journal-3.1", "journal", "", seed);
     world_remove_files(*state);
-    any_damaged_byte_is_told(*state, "results-2.1", "results", seed);
+    any_damaged_byte_is_told(*state, "journal-3.1", "journal", "-bulk", seed);
+    world_remove_files(*state);
+    any_damaged_byte_is_told(*state, "results-3.1", "results", "", seed);
 }
 
 /* One of each kind that the sample might miss. */
@@ -474,6 +512,11 @@ static void each_kind_of_damage_is_told(void **state)
         "UPDATE frames SET count = count + 1 WHERE number = 2",
         "UPDATE frames SET head = zeroblob(length(head)) WHERE number = 2",
         "UPDATE frames SET body = zeroblob(length(body)) WHERE number = 3",
+        "UPDATE frames SET body = body + 1 WHERE typeof(body) = 'integer'",
+        "UPDATE frames SET body = body + (1 << 28) WHERE typeof(body) = 'integer'",
+        "UPDATE frames SET body = -body WHERE typeof(body) = 'integer'",
+        "UPDATE frames SET body = x'' WHERE typeof(body) = 'integer'",
+        "DROP INDEX frames_bulk",
         "UPDATE frames SET batch = 3 WHERE number = 2",
         "UPDATE meta SET value = 'results' WHERE name = 'role'",
         "UPDATE meta SET value = 0 WHERE name = 'format'",
@@ -483,7 +526,7 @@ static void each_kind_of_damage_is_told(void **state)
     for (size_t i = 0; i < sizeof changes / sizeof *changes; i++) {
         struct why why = {""};
         uint32_t sum;
-        unpack(world, "journal-2.1", "journal");
+        unpack(world, "journal-3.1", "journal");
         change(world, "journal", changes[i]);
         bool opened = world_try(world) != NULL;
         bool fine = opened && read_all(world, &sum, &why) && store_check(world->store, &why) == 0;
@@ -500,6 +543,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(journals_of_each_version_are_read),
         TEST(results_of_each_version_are_read),
+        TEST(an_older_format_stays_what_it_is),
         TEST(a_newer_format_is_refused),
         TEST(newer_records_are_refused),
         TEST(older_records_are_handed_to_migrate),

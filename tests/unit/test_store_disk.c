@@ -56,18 +56,18 @@ static bool has_reserve(const struct world *world)
     return world_file_size(world, "reserve") > 0;
 }
 
-static void assert_waits_for_room(struct world *world, int error)
+static void assert_waits_for_room(struct world *world, int error, size_t bytes)
 {
     static struct got got;
     uint64_t before = store_committed(world->store);
     unsigned full = world->n_full, room = world->n_room;
     atomic_store(&write_error, error);
-    world_append(world, 1, 10, 1, 50000, 2);
+    world_append(world, 1, 10, 1, bytes, 2);
     uint64_t sequence = store_flush(world->store);
     wait_until(world, world->n_full == full + 1);
     assert_true(store_is_full(world->store));
     assert_false(has_reserve(world));
-    assert_true(store_waiting(world->store) > 50000);
+    assert_true(store_waiting(world->store) > bytes);
 
     world_look(world, &(struct store_query){ .batch = 1 }, &got);      /* is served meanwhile */
     assert_int_equal(got.n, 1);
@@ -93,7 +93,19 @@ static void a_full_disk_is_waited_for(void **state)
     struct world *world = *state;
     world_append(world, 1, 0, 1, 1000, 1);
     world_commit(world);
-    assert_waits_for_room(world, ENOSPC);
+    assert_waits_for_room(world, ENOSPC, 50000);
+    world_reopen(world);
+    assert_int_equal(world_count(world, 1), 2);
+}
+
+/* What was written of it before there was no room is no loss. */
+static void a_large_body_waits_for_room(void **state)
+{
+    struct world *world = *state;
+    world_append(world, 1, 0, 1, 1000, 1);
+    world_commit(world);
+    assert_waits_for_room(world, ENOSPC, 5 << 20);
+    assert_true(world_file_size(world, "journal.db-bulk") <= 5 << 20);
     world_reopen(world);
     assert_int_equal(world_count(world, 1), 2);
 }
@@ -103,17 +115,14 @@ static void a_used_up_quota_is_a_full_disk(void **state)
     struct world *world = *state;
     world_append(world, 1, 0, 1, 1000, 1);
     world_commit(world);
-    assert_waits_for_room(world, EDQUOT);
+    assert_waits_for_room(world, EDQUOT, 50000);
 }
 
 /* Deleting and shrinking need room themselves: they are put off, not given up. */
 static void a_full_disk_gets_its_space_back(void **state)
 {
     struct world *world = *state;
-    for (int i = 0; i < 40; i++) {
-        world_append(world, 1, 0, 1, 1 << 20, 1);
-        store_flush(world->store);
-    }
+    world_fill(world, 1, 40 << 20);
     world_reopen(world);
     store_delete_frames(world->store, 1);
     world_commit(world);
@@ -289,6 +298,23 @@ static void no_room_in_a_flush_is_the_end_too(void **state)
     assert_int_equal(world->n_full, 0);
 }
 
+/* The body is synced before the row that refers to it is even written. */
+static void a_failed_flush_of_a_large_body_is_the_end(void **state)
+{
+    struct world *world = *state;
+    world_append(world, 1, 0, 1, 100000, 1);
+    world_commit(world);
+    atomic_store(&sync_error, EIO);
+    world_append(world, 1, 1, 1, 100000, 2);
+    store_flush(world->store);
+    wait_until(world, world->n_failed);
+    atomic_store(&sync_error, 0);
+    assert_nothing_more(world, "can't be written");
+    world_open(world);
+    assert_int_equal(world_count(world, 1), 1);
+    assert_int_equal(store_check(world->store, &world->why), 0);
+}
+
 static void a_failed_write_is_the_end(void **state)
 {
     struct world *world = *state;
@@ -326,17 +352,18 @@ static void a_failed_checkpoint_is_the_end(void **state)
     struct world *world = *state;
     world_append(world, 1, 0, 1, 1000, 1);
     world_commit(world);
-    for (int i = 0; i < 12; i++)
-        world_append(world, 2, 0, 1, 1 << 20, 1);
+    world_fill(world, 2, 12 << 20);
     world_commit(world);
     world_reopen(world);                     /* the file has 12 MiB, the log nothing */
+    size_t frames = world_count(world, 2);
     limit_sizes(12 << 20);
-    world_append(world, 2, 0, 1, 6 << 20, 1);
+    for (int i = 0; i < 100; i++)
+        world_append(world, 2, 0, 1, 60000, 1);
     store_flush(world->store);
     assert_nothing_more(world, "can't be written");
     assert_int_equal(setrlimit(RLIMIT_FSIZE, &no_limit), 0);
     world_open(world);
-    assert_int_equal(world_count(world, 2), 13);         /* it was in the log */
+    assert_int_equal(world_count(world, 2), frames + 100);         /* it was in the log */
 }
 
 static void no_room_to_begin_with(void **state)
@@ -407,6 +434,53 @@ static void a_damaged_frame_is_named(void **state)
     assert_int_equal(store_check(world->store, &world->why), -1);
     assert_says(world->why.text, "table frames", "number 3 of batch 8");
     got_drop(&got);
+}
+
+static void change_bulk(struct world *world, off_t at, uint8_t byte)
+{
+    int fd = open(world_path(world, "journal.db-bulk"), O_WRONLY | O_CLOEXEC);
+    assert_int_equal(pwrite(fd, &byte, 1, at), 1);
+    close(fd);
+}
+
+static void a_damaged_large_body_is_named(void **state)
+{
+    struct world *world = *state;
+    static struct got got;
+    for (uint8_t i = 1; i <= 3; i++)
+        world_append(world, 8, i, 1, 100000, i);
+    world_close(world);
+    change_bulk(world, 102400 + 99999, 7);   /* the last byte of the second: each begins at a multiple of 4,096 */
+    change_bulk(world, 102400 + 100000, 7);  /* behind it is nothing */
+    world_open(world);
+    world_look(world, &(struct store_query){ .batch = 8 }, &got);
+    assert_true(got.damaged);
+    assert_int_equal(got.n, 1);
+    assert_says(got.damage, "table frames", "number 2 of batch 8");
+    world_look(world, &(struct store_query){ .batch = 8, .after = 2 }, &got);
+    assert_int_equal(got.n, 1);
+    got_drop(&got);
+    assert_int_equal(store_check(world->store, &world->why), -1);
+    assert_says(world->why.text, "table frames", "number 2 of batch 8");
+    store_delete_frames(world->store, 8);
+    world_commit(world);
+    assert_int_equal(world_count(world, 8), 0);
+}
+
+/* Bodies that are referred to and not there are no reason to make an empty file. */
+static void a_missing_or_short_file_of_large_bodies_is_refused(void **state)
+{
+    struct world *world = *state;
+    world_append(world, 8, 1, 1, 100000, 1);
+    world_append(world, 8, 2, 1, 100000, 2);
+    world_close(world);
+    assert_int_equal(truncate(world_path(world, "journal.db-bulk"), 102400 + 99999), 0);
+    assert_null(world_try(world));
+    assert_int_equal(world->refusal, STORE_DISK);
+    assert_says(world->why.text, "damaged", "journal.db-bulk");
+    assert_int_equal(unlink(world_path(world, "journal.db-bulk")), 0);
+    assert_null(world_try(world));
+    assert_says(world->why.text, "damaged", "journal.db-bulk");
 }
 
 static void a_damaged_page_is_named(void **state)
@@ -583,6 +657,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         CLOSED(what_was_told_survives_a_kill),           /* first: it forks */
         OPENED(a_full_disk_is_waited_for),
+        OPENED(a_large_body_waits_for_room),
         OPENED(a_used_up_quota_is_a_full_disk),
         OPENED(a_full_disk_gets_its_space_back),
         OPENED(closing_waits_for_room_only_so_long),
@@ -590,11 +665,14 @@ int main(void)
         CLOSED(the_reserve_is_for_endings),
         OPENED(a_failed_flush_is_the_end),
         OPENED(no_room_in_a_flush_is_the_end_too),
+        OPENED(a_failed_flush_of_a_large_body_is_the_end),
         OPENED(a_failed_write_is_the_end),
         OPENED(a_limit_of_sizes_is_the_end),
         OPENED(a_failed_checkpoint_is_the_end),
         CLOSED(no_room_to_begin_with),
         OPENED(a_damaged_frame_is_named),
+        OPENED(a_damaged_large_body_is_named),
+        OPENED(a_missing_or_short_file_of_large_bodies_is_refused),
         OPENED(a_damaged_page_is_named),
         OPENED(a_damaged_batch_can_be_purged),
         OPENED(a_damaged_head_is_named),

@@ -96,7 +96,7 @@ static void a_sound_one_is_read(void **state)
     assert_int_equal(facts.frame_bytes, 15 * 3005);
     assert_int_equal(facts.file_bytes, size);
     assert_int_equal(facts.log_bytes, 0);
-    assert_true(facts.sums && facts.format == 2 && facts.version == 1 && facts.pages == (uint64_t)size / SUMS_PAGE);
+    assert_true(facts.sums && facts.format == 3 && facts.version == 1 && facts.pages == (uint64_t)size / SUMS_PAGE);
     assert_memory_equal(facts.id, id, sizeof id);
     assert_int_equal(world_file_size(world, "journal.db-wal"), -1);
     assert_int_equal(world_file_size(world, "journal.db-shm"), -1);
