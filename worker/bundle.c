@@ -19,6 +19,8 @@
 #define INPUT ((256u + 96u) * 1024u)           /* the payloads of a frame, and what aligning them takes */
 #define OUTPUT (384u * 1024u)
 #define WORDS (64u * 1024u)
+#define PAGES 65536                            /* the largest that systems have: what is given back is whole ones */
+#define KEPT (2u * 1024u * 1024u)              /* of each large place: memory that is not given back */
 
 enum result_flag { SIGNALLED = 1, SWEPT = 2 };
 
@@ -39,6 +41,7 @@ struct bundle {
     char words[WORDS];
     _Alignas(64) uint8_t input[INPUT];
     _Alignas(64) uint8_t output[OUTPUT];
+    _Alignas(PAGES) uint8_t large_input[BUNDLE_LARGE_MOST + KEPT], large_output[BUNDLE_LARGE_MOST];
 };
 
 /* ---- making it ---- */
@@ -169,6 +172,23 @@ bool bundle_take(const struct bundle *self, uint32_t n, struct bundle_part *ret,
     return true;
 }
 
+bool bundle_put_large(struct bundle *self, struct slice payload)
+{
+    if (payload.len > BUNDLE_LARGE_MOST)
+        return false;
+    memcpy(self->large_input, payload.data, payload.len);
+    self->large_input[payload.len] = '\0';
+    return true;
+}
+
+struct buf *bundle_take_large(const struct bundle *self, size_t len) { return len <= BUNDLE_LARGE_MOST ? buf_copy(self->large_output, len) : NULL; }
+
+void bundle_let_large_go(struct bundle *self)
+{
+    (void)madvise(self->large_input + KEPT, sizeof self->large_input - KEPT, MADV_REMOVE);
+    (void)madvise(self->large_output + KEPT, sizeof self->large_output - KEPT, MADV_REMOVE);
+}
+
 /* ---- the side of who begins them ---- */
 
 void bundle_not_inherited(struct bundle *self) { (void)madvise(self, sizeof *self, MADV_DONTFORK); }
@@ -198,6 +218,16 @@ const void *bundle_payload(const struct bundle *self, uint32_t number, size_t *r
 {
     *ret_len = self->input_len[number];
     return self->input + self->input_at[number];
+}
+
+const void *bundle_large(const struct bundle *self, size_t len) { return len <= BUNDLE_LARGE_MOST ? self->large_input : NULL; }
+
+bool bundle_leave_large(struct bundle *self, const void *output, size_t len)
+{
+    if (len > BUNDLE_LARGE_MOST)
+        return false;
+    memcpy(self->large_output, output, len);
+    return true;
 }
 
 static void say(struct bundle *self, const void *data, size_t len)

@@ -3,6 +3,8 @@
  * the result of each there before it claims the next. The result of the last one it claimed goes the usual way, so what happens to
  * that one is what happens to a task that came alone. (Of commands only the claims and the results are here: what to run has been
  * sent to the keeper.)
+ * Payloads and outputs of plugins that are large cross in the same memory, each in a place of its own, which takes memory only once it
+ * is used: a copy in and a copy out, where pipes and sockets copy eight times.
  *
  * Whether a task has begun is one atomic number: the process counts it up, and anybody may close it. What the process leaves there is
  * foreign to the worker: lengths are checked when they are read. None of these blocks. */
@@ -17,6 +19,7 @@
 #include "common/clock.h"
 
 #define BUNDLE_MOST 4096u                      /* tasks */
+#define BUNDLE_LARGE_MOST ((size_t)64 << 20)   /* bytes of a payload or an output */
 
 struct bundle;
 
@@ -53,12 +56,20 @@ struct bundle_part {
  * and ends with a NUL; both may be NULL for want of memory, or because there are none. False: what stands there can't be, and nothing is set. */
 bool bundle_take(const struct bundle *self, uint32_t n, struct bundle_part *ret, struct buf **ret_outputs, struct buf **ret_words);
 
+/* A large payload of a task that comes alone, and a large output. */
+#define BUNDLE_LARGE_LEAST ((size_t)32 << 10)
+bool bundle_put_large(struct bundle *self, struct slice payload);    /* only while nothing runs. False: it doesn't fit */
+struct buf *bundle_take_large(const struct bundle *self, size_t len);    /* after the end, at most BUNDLE_LARGE_MOST; NULL: no memory */
+void bundle_let_large_go(struct bundle *self);     /* after the end: gives the memory of very large ones back */
+
 /* ---- the side of who begins them ---- */
 
 void bundle_not_inherited(struct bundle *self);    /* what the plugin forks doesn't have it */
 /* Claims the next task: its number, or -1 when there is none for it. Publishes what was left of the task before. */
 int64_t bundle_claim(struct bundle *self, mono_t now);
 const void *bundle_payload(const struct bundle *self, uint32_t number, size_t *ret_len);    /* aligned, with a NUL behind it */
+const void *bundle_large(const struct bundle *self, size_t len);    /* a large payload, with a NUL behind it; NULL: there can't be such a one */
+bool bundle_leave_large(struct bundle *self, const void *output, size_t len);    /* false: it doesn't fit */
 /* A result. */
 struct bundle_left {
     int code;

@@ -112,7 +112,8 @@ static json_t *json_of_task(const Tarmac__Handler__Task *task, uint64_t id, cons
     return root;
 }
 
-int handler_put_task(struct handler_bytes *to, bool protobuf, uint64_t id, const void *task, size_t task_len, const void *payload, size_t payload_len)
+int handler_put_task(struct handler_bytes *to, bool protobuf, uint64_t id, const void *task, size_t task_len, const void *payload, size_t payload_len,
+                     uint64_t shared)
 {
     Tarmac__Handler__Task *read = tarmac__handler__task__unpack(NULL, task_len, task);
     int result = -EINVAL;
@@ -124,6 +125,7 @@ int handler_put_task(struct handler_bytes *to, bool protobuf, uint64_t id, const
         message.task = read;
         ProtobufCBinaryData before = read->payload;
         read->id = id;
+        read->shared = shared;
         read->payload = (ProtobufCBinaryData){.data = (uint8_t *)(uintptr_t)payload, .len = payload_len};
         result = put_protobuf(to, &message.base);
         read->payload = before;
@@ -157,6 +159,7 @@ int handler_put_result(struct handler_bytes *to, const struct handler_result *fr
     result.error = (char *)(uintptr_t)from->error;
     result.code = from->code;
     result.fault = from->fault;
+    result.shared = from->shared;
     Tarmac__Handler__FromHandler message = TARMAC__HANDLER__FROM_HANDLER__INIT;
     message.what_case = TARMAC__HANDLER__FROM_HANDLER__WHAT_RESULT;
     message.result = &result;
@@ -182,6 +185,7 @@ static int read_protobuf(const uint8_t *frame, size_t len, struct handler_result
     ret->ok = result->ok;
     ret->output = result->output.data;
     ret->output_len = result->output.len;
+    ret->shared = result->shared;
     ret->error = result->error;
     ret->fault = result->fault && !result->ok;
     return set_code(ret, result->code, why);

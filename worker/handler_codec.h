@@ -19,8 +19,9 @@ struct handler_bytes {                     /* {0}: empty */
 bool handler_bytes_reserve(struct handler_bytes *self, size_t wanted);    /* room for so many behind those that are there */
 void handler_bytes_release(struct handler_bytes *self);
 
-/* Each appends one frame. `task` is a packed Task without id and payload. 0; -ENOMEM; -EINVAL: it is none. */
-int handler_put_task(struct handler_bytes *to, bool protobuf, uint64_t id, const void *task, size_t task_len, const void *payload, size_t payload_len);
+/* Each appends one frame. `task` is a packed Task without id and payload; `shared`: the length of a payload that is in memory instead. 0; -ENOMEM; -EINVAL: it is none. */
+int handler_put_task(struct handler_bytes *to, bool protobuf, uint64_t id, const void *task, size_t task_len, const void *payload, size_t payload_len,
+                     uint64_t shared);
 int handler_put_cancel(struct handler_bytes *to, bool protobuf, uint64_t id);
 struct handler_result;
 int handler_put_result(struct handler_bytes *to, const struct handler_result *from);    /* for a handler of ours: as protobuf */
@@ -31,6 +32,7 @@ struct handler_result {
     int code;                              /* 0 to 255, 0 exactly when ok */
     const uint8_t *output;
     size_t output_len;
+    uint64_t shared;                       /* the length of an output that is in memory instead; 0: it is here */
     const char *error;                     /* "": none */
     bool fault;                            /* the handler itself can't work, which is no fault of the task's */
     void *message;                         /* what these point into */

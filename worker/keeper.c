@@ -415,6 +415,7 @@ static void fill_head(const struct keeper *self, const struct keeper_run *run, s
         head->own_program = run->task->own_program;
         head->recycle = run->task->recycle;
         head->bundle = run->task->bundle;
+        head->shared_len = run->task->shared;
     }
     if (run->limits)
         memcpy(head->limits, run->limits->of, sizeof head->limits);
@@ -547,6 +548,7 @@ static void deliver(struct keeper *self)
         .errors = body ? slice_cut(whole, (size_t)report->output_len, (size_t)report->errors_len) : whole,
         .output_truncated = report->flags & KEEPER_WIRE_OUTPUT_CUT || (lost && report->output_len > 0),
         .errors_truncated = report->flags & KEEPER_WIRE_ERRORS_CUT || (lost && report->errors_len > 0),
+        .shared = (size_t)report->shared_len,
         .run_ns = report->run_ns,
         .limit = (int)report->limit - 1,
         .swept = report->swept,
@@ -566,7 +568,8 @@ static bool begin_report(struct keeper *self)
     memcpy(&self->report, self->in, sizeof self->report);
     const struct keeper_wire_ended *report = &self->report;
     if (report->kind != KEEPER_WIRE_ENDED || !self->running || self->replacing || report->run != self->run ||
-        report->how > KEEPER_FAULT || report->sentence_len >= KEEPER_SENTENCE_MOST || report->limit > LIMIT_KINDS || report->output_len > self->max_output || report->errors_len > self->max_errors)
+        report->how > KEEPER_FAULT || report->sentence_len >= KEEPER_SENTENCE_MOST || report->limit > LIMIT_KINDS || report->output_len > self->max_output || report->errors_len > self->max_errors ||
+        report->shared_len > self->max_output || (report->shared_len > 0 && report->output_len > 0))
         return false;
     size_t there = self->in_len - sizeof self->report;
     self->body_len = (size_t)(report->output_len + report->errors_len + report->sentence_len);

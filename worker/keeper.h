@@ -32,6 +32,7 @@ struct keeper_task {
     bool own_program;              /* the program is this one; argv[0] is only what it is asked to be */
     uint32_t recycle;              /* replaced after so many tasks; 0: never */
     bool bundle;                   /* many of them, which are in the memory of the keeper's place */
+    size_t shared;                 /* the length of its payload, which is there too; then the input is empty. 0: it is the input */
 };
 
 /* What to run. Everything is lent for the length of keeper_run. */
@@ -55,6 +56,7 @@ struct keeper_end {
     const char *sentence;          /* of a persistent handler: its error, or its fault; NULL: none. Lent */
     bool term_sent, kill_sent;     /* signals (to a persistent handler: the cancel) that the keeper sent to the command before it ended */
     struct slice output, errors;   /* counted: slice_keep what is kept */
+    size_t shared;                 /* the length of an output that is in the memory of the keeper's place; 0: it is here */
     bool output_truncated, errors_truncated;
     int64_t run_ns;                /* from the spawn to the end of the command itself */
     int limit;                     /* enum limit_kind of the limit that ended it, or that it met before it failed; -1: none */

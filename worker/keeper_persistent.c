@@ -194,7 +194,7 @@ int keeper_persistent_start(struct process *self)
     shrink(&handler->out);
     handler->sentence[0] = '\0';
     handler->faulty = handler->closed = handler->answered = handler->again = false;
-    int result = handler_put_task(&handler->out, run->protobuf, run->run, at + strings_len, task_len, at + strings_len + task_len, input_len);
+    int result = handler_put_task(&handler->out, run->protobuf, run->run, at + strings_len, task_len, at + strings_len + task_len, input_len, run->shared_len);
     struct keeper_limits unused;
     if (result == 0)
         result = keep_strings(handler, at, strings_len);
@@ -212,12 +212,15 @@ int keeper_persistent_start(struct process *self)
 static void take_result(struct process *self, const struct handler_result *result)
 {
     struct persistent *handler = &self->handler;
-    bool cut = result->output_len > self->run.max_output;
+    bool shared = result->shared > 0;
+    uint64_t len = shared ? result->shared : result->output_len;
+    bool cut = len > self->run.max_output;
+    len = cut ? self->run.max_output : len;
     self->report.how = KEEPER_EXITED;
     self->report.code = result->code;
     self->report.run_ns = mono_since(mono_now(), self->started);
     self->report.flags |= cut ? KEEPER_WIRE_OUTPUT_CUT : 0U;
-    self->report.output_len = cut ? self->run.max_output : result->output_len;
+    *(shared ? &self->report.shared_len : &self->report.output_len) = len;
     snprintf(handler->sentence, sizeof handler->sentence, "%s", result->error);
     handler->served++;
     handler->answered = true;
@@ -246,7 +249,9 @@ static void take_frame(struct process *self)
         return;
     }
     handler->unfit = handler->in.len > HANDLER_FRAME_HEAD + len;
-    if (result.id == self->run.run && result.fault) {
+    if (result.shared > 0 && (!self->run.own_program || !self->bundle || result.output_len > 0 || result.shared > BUNDLE_LARGE_MOST)) {
+        fault(self, "its result is said to be in memory where it can't be");
+    } else if (result.id == self->run.run && result.fault) {
         fault(self, result.error[0] != '\0' ? result.error : "it says that it can't work");
     } else if (result.id == self->run.run) {
         take_result(self, &result);

@@ -47,6 +47,7 @@ struct keeper_wire_run {
     uint32_t has_input;
     uint32_t persistent, protobuf, own_program, recycle, bundle, unused;
     uint64_t task_len;
+    uint64_t shared_len;           /* of a payload that is in the memory of the bundle; then there is no input */
     uint64_t limits[LIMIT_KINDS];
 };
 
@@ -82,6 +83,7 @@ struct keeper_wire_ended {
     uint32_t sentence_len;
     int64_t run_ns;
     uint64_t output_len, errors_len;
+    uint64_t shared_len;           /* of an output that is in the memory of the bundle; then output_len is 0 */
 };
 
 void keeper_remember_limits(void);     /* see keeper_is_asked_for */

@@ -135,22 +135,34 @@ static void release_job(struct job *self)
 }
 
 /* A payload is often text: it gets a NUL behind it. NULL: no memory. */
+static const uint8_t *with_nul(ProtobufCBinaryData *payload)
+{
+    uint8_t *data = realloc(payload->data, payload->len + 1);
+    if (!data)
+        return NULL;
+    data[payload->len] = '\0';
+    return payload->data = data;
+}
+
+/* A large one stays where it is. */
+static const uint8_t *shared_payload(const struct host *self, const Tarmac__Handler__Task *task)
+{
+    return self->bundle && task->shared <= SIZE_MAX ? bundle_large(self->bundle, (size_t)task->shared) : NULL;
+}
+
 static struct job *make_job(struct host *self, Tarmac__Handler__ToHandler *message)
 {
     Tarmac__Handler__Task *from = message->task;
-    uint8_t *payload = realloc(from->payload.data, from->payload.len + 1);
+    const uint8_t *payload = from->shared > 0 ? shared_payload(self, from) : with_nul(&from->payload);
     struct job *job = calloc(1, sizeof *job);
-    if (payload) {
-        payload[from->payload.len] = '\0';
-        from->payload.data = payload;
-    }
     if (!payload || !job) {
         free(job);
         return NULL;
     }
     *job = (struct job){.id = from->id, .message = message, .host = self};
     job->task = (struct tarmac_task){
-        .context = from->bundle > 0 ? NULL : context_of(from, from->traceparent, from->parent), .batch = from->batch, .key = from->key, .payload = payload, .payload_len = from->payload.len,
+        .context = from->bundle > 0 ? NULL : context_of(from, from->traceparent, from->parent), .batch = from->batch, .key = from->key, .payload = payload,
+        .payload_len = from->shared > 0 ? (size_t)from->shared : from->payload.len,
         .index = from->index, .attempt = from->attempt, .slot = from->slot,
     };
     return job;
@@ -249,10 +261,15 @@ static void *read_messages(void *arg)
 
 /* ---- what goes out ---- */
 
-static void send_answer(struct host *self, const struct handler_result *result)
+static void send_answer(struct host *self, const struct handler_result *from)
 {
+    struct handler_result result = *from;
     self->answer.len = 0;
-    if (handler_put_result(&self->answer, result) < 0) {
+    if (self->bundle && result.output_len >= BUNDLE_LARGE_LEAST && bundle_leave_large(self->bundle, result.output, result.output_len)) {
+        result.shared = result.output_len;
+        result.output_len = 0;
+    }
+    if (handler_put_result(&self->answer, &result) < 0) {
         fprintf(stderr, "%s: no memory for a result\n", PLUGIN_HOST);
         _exit(NO_MEMORY);
     }

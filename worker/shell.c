@@ -223,6 +223,12 @@ static void on_ended(void *arg, struct keeper *keeper, const struct keeper_end *
         .run_ns = end->run_ns, .limit = end->limit >= 0, .sentence = describe_end(slot, end, sentence, sizeof sentence),
     };
     bool persistent = slot->handler >= 0 && slot->shell->config->handlers.list[slot->handler].kind != AGENT_COMMAND;
+    struct shell_bundle *memory = slot->handler >= 0 && slot->bundles && slot->bundles[slot->handler].memory ? &slot->bundles[slot->handler] : NULL;
+    struct slice shared = {0};
+    if (memory && end->shared > 0) {
+        shared = how.output = shell_bundle_take_large(memory, end->shared);
+        how.output_truncated |= shared.len < end->shared;
+    }
     if (end->how == KEEPER_FAULT || (persistent && end->how == KEEPER_NOT_STARTED))
         say_fault(slot, sentence);
     slot->running = false;
@@ -230,6 +236,9 @@ static void on_ended(void *arg, struct keeper *keeper, const struct keeper_end *
         log_event(LOG_INFO, "slot_free", "slot", log_u64(slot->number + 1), "reason", "what could not be killed has ended", NULL);
     slot->stuck = false;
     tell_ended(slot, &how);
+    slice_drop(&shared);
+    if (memory)
+        shell_bundle_let_large_go(memory);
 }
 
 static void on_said(void *arg, struct keeper *keeper, enum keeper_note note, const char *sentence)
@@ -383,6 +392,8 @@ static int start(struct shell_slot *slot, const struct agent_run *run, struct wh
     slot->current = keeper_for(slot, &how, why);
     if (!slot->current || (run->count > 1 && put_bundle(slot, slot->handler, run, why) < 0))
         return -1;
+    if (is_plugin && (task.shared = shell_bundle_put_large(slot->bundles ? &slot->bundles[slot->handler] : NULL, run)) > 0)
+        how.input = (struct slice){0};
     int error = keeper_run(slot->current, &how);
     if (error < 0)
         return refuse_run(why, &how, error);

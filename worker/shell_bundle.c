@@ -42,6 +42,27 @@ int shell_bundle_put(struct shell_bundle *self, const struct agent_run *run)
     return bundle_put(self->memory, &order);
 }
 
+size_t shell_bundle_put_large(struct shell_bundle *self, const struct agent_run *run)
+{
+    bool fits = self && self->memory && run->count == 1 && run->payload.len >= BUNDLE_LARGE_LEAST && bundle_put_large(self->memory, run->payload);
+    if (fits)
+        self->large = true;
+    return fits ? run->payload.len : 0;
+}
+
+struct slice shell_bundle_take_large(struct shell_bundle *self, size_t len)
+{
+    self->large = true;
+    return slice_of(bundle_take_large(self->memory, len));
+}
+
+void shell_bundle_let_large_go(struct shell_bundle *self)
+{
+    if (self->large)
+        bundle_let_large_go(self->memory);
+    self->large = false;
+}
+
 struct agent_run shell_bundle_one(const struct agent_run *run, uint32_t i, size_t payload_at, char number[24])
 {
     struct agent_run one = *run;

@@ -11,6 +11,7 @@ struct shell_bundle {
     int fd;
     uint32_t count;                /* of what runs: its tasks; 1: it came alone */
     bool commands;                 /* the keeper starts them: only claims and results are in the memory */
+    bool large;                    /* its payload or output is in a place for large ones, or may be */
 };
 
 int shell_bundle_open(struct shell_bundle *self);      /* 0 or -errno; open already: 0 */
@@ -18,6 +19,11 @@ void shell_bundle_close(struct shell_bundle *self);
 int shell_bundle_put(struct shell_bundle *self, const struct agent_run *run);    /* 0 or -errno */
 /* One of its tasks, as if it came alone; `number` is room for the text of a range's. */
 struct agent_run shell_bundle_one(const struct agent_run *run, uint32_t i, size_t payload_at, char number[24]);
+/* A large payload of a task that comes alone: how much of it is in memory now; 0: it goes the usual way. */
+size_t shell_bundle_put_large(struct shell_bundle *self, const struct agent_run *run);    /* NULL: there is none */
+/* The output that the process has left there, counted: drop it. Shorter than `len`: no memory. */
+struct slice shell_bundle_take_large(struct shell_bundle *self, size_t len);
+void shell_bundle_let_large_go(struct shell_bundle *self);
 
 /* What has ended before the last one that began; used again for each split. */
 struct shell_parts;

@@ -260,7 +260,7 @@ static void put(struct hand *self, uint64_t id, const char *payload)
 {
     uint8_t packed[512];
     size_t len = pack_head(packed, sizeof packed, -1);
-    assert_int_equal(handler_put_task(&self->out, true, id, packed, len, payload, strlen(payload)), 0);
+    assert_int_equal(handler_put_task(&self->out, true, id, packed, len, payload, strlen(payload), 0), 0);
 }
 
 static void send_out(struct hand *self)
