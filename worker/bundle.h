@@ -3,6 +3,7 @@
  * the result of each there before it claims the next. The result of the last one it claimed goes the usual way, so what happens to
  * that one is what happens to a task that came alone. (Of commands only the claims and the results are here: what to run has been
  * sent to the keeper.)
+ *
  * Payloads and outputs of plugins that are large cross in the same memory, each in a place of its own, which takes memory only once it
  * is used: a copy in and a copy out, where pipes and sockets copy eight times.
  *
@@ -70,6 +71,7 @@ int64_t bundle_claim(struct bundle *self, mono_t now);
 const void *bundle_payload(const struct bundle *self, uint32_t number, size_t *ret_len);    /* aligned, with a NUL behind it */
 const void *bundle_large(const struct bundle *self, size_t len);    /* a large payload, with a NUL behind it; NULL: there can't be such a one */
 bool bundle_leave_large(struct bundle *self, const void *output, size_t len);    /* false: it doesn't fit */
+
 /* A result. */
 struct bundle_left {
     int code;

@@ -47,6 +47,34 @@ static void assert_payload(const struct bundle *b, uint32_t number, const char *
     assert_int_equal((uintptr_t)payload % 16, 0);
 }
 
+static void large_ones_have_a_place_of_their_own(void **state)
+{
+    struct bundle **both = *state;
+    struct buf *payload = buf_new(BUNDLE_LARGE_MOST + 1);
+    assert_non_null(payload);
+    for (size_t i = 0; i < buf_len(payload); i++)
+        buf_data(payload)[i] = (uint8_t)(i * 7 + i / 4096);
+    assert_false(bundle_put_large(both[0], slice_of(payload)));
+    assert_null(bundle_large(both[1], BUNDLE_LARGE_MOST + 1));
+    assert_false(bundle_leave_large(both[1], buf_bytes(payload), BUNDLE_LARGE_MOST + 1));
+    assert_null(bundle_take_large(both[0], BUNDLE_LARGE_MOST + 1));
+    for (size_t len = BUNDLE_LARGE_MOST; len >= BUNDLE_LARGE_LEAST; len /= 8) {
+        assert_true(bundle_put_large(both[0], slice_cut(slice_of(payload), 1, len)));
+        const uint8_t *theirs = bundle_large(both[1], len);
+        assert_non_null(theirs);
+        assert_memory_equal(theirs, buf_bytes(payload) + 1, len);
+        assert_int_equal(theirs[len], 0);
+        assert_true(bundle_leave_large(both[1], buf_bytes(payload), len));
+        struct buf *output = bundle_take_large(both[0], len);
+        assert_non_null(output);
+        assert_memory_equal(buf_bytes(output), buf_bytes(payload), len);
+        buf_unref(&output);
+        bundle_let_large_go(both[0]);
+        assert_int_equal(len > 4 << 20 ? theirs[len - 1] : 0, 0);     /* its memory is gone */
+    }
+    buf_unref(&payload);
+}
+
 static void payloads_come_across(void **state)
 {
     struct bundle **both = *state, *theirs = both[1];
@@ -358,6 +386,7 @@ int main(void)
     const struct CMUnitTest memory[] = {
         cmocka_unit_test(payloads_come_across), cmocka_unit_test(what_is_too_large_is_refused), cmocka_unit_test(a_claim_has_its_bounds),
         cmocka_unit_test(closing_says_what_has_begun), cmocka_unit_test(results_come_back), cmocka_unit_test(results_of_commands_come_back),
+        cmocka_unit_test(large_ones_have_a_place_of_their_own),
     };
     const struct CMUnitTest agent[] = {
         cmocka_unit_test_setup_teardown(a_bundle_is_one_message_of_each_kind, begin, finish),

@@ -40,6 +40,19 @@ static void every_length_and_place_agrees(void **state)
             assert_int_equal(crc32c(0, bytes + from, len), crc32c_by_table(0, bytes + from, len));
 }
 
+/* Long enough for more than one at once, and all around it. */
+static void long_ones_agree(void **state)
+{
+    (void)state;
+    static uint8_t bytes[60000];
+    for (size_t i = 0; i < sizeof bytes; i++)
+        bytes[i] = (uint8_t)(i * i * 31 + i / 7);
+    for (size_t len = 12280; len < 12300; len++)
+        assert_int_equal(crc32c(7, bytes + 3, len), crc32c_by_table(7, bytes + 3, len));
+    for (size_t len = 1; len < sizeof bytes; len += 997)
+        assert_int_equal(crc32c(0, bytes, len), crc32c_by_table(0, bytes, len));
+}
+
 static void goes_on_where_it_stopped(void **state)
 {
     (void)state;
@@ -66,6 +79,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(known_vectors),
         cmocka_unit_test(every_length_and_place_agrees),
+        cmocka_unit_test(long_ones_agree),
         cmocka_unit_test(goes_on_where_it_stopped),
         cmocka_unit_test(one_bit_is_seen),
     };

@@ -7,6 +7,7 @@
 
 #include "common/spawn.h"
 #include "proto/handler.h"
+#include "worker/bundle.h"
 #include "worker/handler_codec.h"
 #include "worker/plugin_host.h"
 
@@ -43,17 +44,22 @@ static size_t pack_head(uint8_t *to, size_t room, int64_t budget_ms)
 static const char *plugin = "sample", *argument;    /* what tests use now; argument NULL: the FIFO */
 static int64_t budget_ms = -1;
 static uint32_t recycle;
+static struct bundle *memory;                       /* that the keeper's place shares; NULL: none */
 
 static void start_bytes(struct place *place, const void *payload, size_t len)
 {
     char path[PATH_MAX + 64];
     char *argv[] = {PLUGIN_HOST, path_of(plugin, path, sizeof path), argument ? (char *)(uintptr_t)argument : place->fifo, NULL};
     uint8_t packed[512];
-    struct keeper_task head = {.protobuf = true, .own_program = true, .recycle = recycle};
+    struct keeper_task head = {.protobuf = true, .own_program = true, .recycle = recycle, .shared = memory && len >= BUNDLE_LARGE_LEAST ? len : 0};
     head.head = (struct slice){.data = packed, .len = pack_head(packed, sizeof packed, budget_ms)};
     struct keeper_run run = run_of(argv);
     run.task = &head;
     run.input = (struct slice){.data = payload, .len = len};
+    if (head.shared > 0) {
+        assert_true(bundle_put_large(memory, run.input));
+        run.input = (struct slice){0};
+    }
     run.has_input = true;
     assert_int_equal(keeper_run(place->keeper, &run), 0);
 }
@@ -128,6 +134,57 @@ static void test_output_is_bounded(void **state)
     assert_string_equal(place->sentence, "bad input");
     assert_true(place->end.output_truncated && place->end.output.len == 1 << 20);
     works(place);
+}
+
+/* Its output, wherever it is. */
+static void assert_echoed(struct place *place, const char *payload, size_t len)
+{
+    struct buf *output = place->end.shared > 0 ? bundle_take_large(memory, place->end.shared) : NULL;
+    struct slice whole = output ? slice_of(output) : place->end.output;
+    assert_int_equal(place->end.shared > 0, len - 5 >= BUNDLE_LARGE_LEAST);
+    assert_ended(place, KEEPER_EXITED, 0);
+    assert_int_equal(whole.len, len - 5);
+    assert_memory_equal(whole.data, payload + 5, len - 5);
+    buf_unref(&output);
+}
+
+static void test_large_ones_in_shared_memory(void **state)
+{
+    struct place *place = *state;
+    static char payload[(3 << 20) + 1];
+    int fd = -1;
+    memset(payload, 'x', sizeof payload - 1);
+    memcpy(payload, "echo ", 5);
+    assert_int_equal(bundle_make(&memory, &fd), 0);
+    keeper_close(&place->keeper);
+    place->bundle = fd;
+    open_keeper(place);
+    static const size_t lengths[] = {3 << 20, BUNDLE_LARGE_LEAST - 1, BUNDLE_LARGE_LEAST + 4, BUNDLE_LARGE_LEAST + 5, 100, 1 << 20};
+    for (size_t i = 0; i < sizeof lengths / sizeof *lengths; i++) {
+        size_t len = lengths[i];
+        payload[5] = (char)('a' + i);
+        start_bytes(place, payload, len);
+        wait_for_end(place);
+        /* One longer than its batch allows is cut. */
+        if (len > (1 << 20) + 5) {
+            assert_true(place->end.output_truncated && place->end.shared == 1 << 20);
+            place->end.output_truncated = false;
+            continue;
+        }
+        assert_echoed(place, payload, len);
+        assert_false(place->end.output_truncated);
+        bundle_let_large_go(memory);
+    }
+    task(place, "crash");
+    assert_ended(place, KEEPER_FAULT, place->end.code);
+    start_bytes(place, payload, 500000);
+    wait_for_end(place);
+    assert_echoed(place, payload, 500000);
+    keeper_close(&place->keeper);
+    place->bundle = 0;
+    open_keeper(place);
+    bundle_unmap(&memory);
+    close(fd);
 }
 
 static void check_fault(struct place *place, const char *what, const char *words)
@@ -356,6 +413,7 @@ int main(int argc, char **argv)
         KEEPER_TEST(test_tasks), KEEPER_TEST(test_context), KEEPER_TEST(test_printing_breaks_nothing), KEEPER_TEST(test_output_is_bounded),
         KEEPER_TEST(test_crash_and_exit), KEEPER_TEST(test_what_is_no_plugin), KEEPER_TEST(test_cancel), KEEPER_TEST(test_deadline),
         KEEPER_TEST(test_hang), KEEPER_TEST(test_hang_in_open), KEEPER_TEST(test_recycle), KEEPER_TEST(test_many_in_one_write),
+        KEEPER_TEST(test_large_ones_in_shared_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
