@@ -4,7 +4,9 @@
  *                                        is --help, and reads the locale first: half as much again)
  *   bench_bare share TASKS US...         a process for each US that naps so long for each task, all from one counter
  *   bench_bare deal FILE PROCESSES       the same, where each line of FILE says how many microseconds its task takes
- * Each prints one number: tasks a second. */
+ *   bench_bare disk MIB GROUP FILE       so many pieces of 1 MiB at the end of FILE, synced after each GROUP of them
+ * Each prints one number: tasks a second, or pieces. */
+#include <fcntl.h>
 #include <poll.h>
 #include <spawn.h>
 #include <stdatomic.h>
@@ -172,6 +174,28 @@ static double deal(const char *path, int n)
     return share(tasks, of_task, us, n);
 }
 
+/* Past the page cache, which is faster, where the file system lets us. */
+static double disk(const char *path, uint64_t pieces, uint64_t group)
+{
+    size_t size = (size_t)1 << 20;
+    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_DIRECT, 0600);
+    if (fd < 0)
+        fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    char *piece = aligned_alloc(4096, size);
+    if (fd < 0 || !piece)
+        die("the file can't be made");
+    memset(piece, 7, size);
+    mono_t began = mono_now();
+    for (uint64_t i = 1; i <= pieces; i++)
+        if (write(fd, piece, size) != (ssize_t)size || ((i % group == 0 || i == pieces) && fdatasync(fd) < 0))
+            die("the file can't be written");
+    double seconds = (double)mono_since(mono_now(), began) / (double)NS_PER_S;
+    close(fd);
+    unlink(path);
+    free(piece);
+    return (double)pieces / seconds;
+}
+
 static uint64_t number(int argc, char **argv, int at, uint64_t preset)
 {
     uint64_t value = preset;
@@ -192,6 +216,8 @@ int main(int argc, char **argv)
         printf("%.1f\n", share(number(argc, argv, 2, 1000), NULL, us, argc - 3));
     } else if (argc > 3 && strcmp(argv[1], "deal") == 0 && number(argc, argv, 3, 1) <= SHARERS)
         printf("%.1f\n", deal(argv[2], (int)number(argc, argv, 3, 1)));
+    else if (argc > 4 && strcmp(argv[1], "disk") == 0)
+        printf("%.0f\n", disk(argv[4], number(argc, argv, 2, 400), number(argc, argv, 3, 4)));
     else
         printf("%.0f\n", spawn_loop(number(argc, argv, 2, 1000), number(argc, argv, 3, 2)));
     return 0;

@@ -181,11 +181,15 @@ test_folders_that_cannot_be_used() {
 # ---- damage ----
 
 # Overwrites the first bytes behind TEXT in FILE.
-damage() {    # FILE TEXT
-    local at
-    at=$(grep -obUaF -- "$2" "$1" | tail -n 1 | cut -d: -f1)
-    [ -n "$at" ] || fail "$1 doesn't hold '$2'"
-    printf 'DAMAGED' | dd of="$1" bs=1 seek=$((at + ${#2})) conv=notrunc status=none
+damage() {    # FILE TEXT     in it, or with its large bodies
+    local at file
+    for file in "$1" "$1-bulk"; do
+        at=$(grep -obUaF -- "$2" "$file" | tail -n 1 | cut -d: -f1)
+        [ -n "$at" ] || continue
+        printf 'DAMAGED' | dd of="$file" bs=1 seek=$((at + ${#2})) conv=notrunc status=none
+        return
+    done
+    fail "$1 doesn't hold '$2'"
 }
 
 # Batches with names, and with payloads and outputs long enough for pages of their own, all of it out of the logs.

@@ -4,7 +4,7 @@
 # Whether neither side keeps anything of it any more.
 sink_has_forgotten() { ! ventilator purge "$1" 2>&1 | grep -q 'still to forget'; }
 
-size_of() { stat -c %s "$1"; }
+size_of() { stat -c '%b %B' "$1" "$1-bulk" | awk '{ sum += $1 * $2 } END { print sum }'; }    # with its large bodies, without holes
 smaller_than() { [ "$(size_of "$1")" -lt "$2" ]; }    # FILE BYTES
 
 test_purge_one() {
