@@ -279,7 +279,6 @@ struct place {
     size_t text_len;
     int wait_lines;                    /* the loop stops when so many lines came */
 
-    int bundle;                        /* a descriptor of memory for a plugin's process; 0: none */
     char group[128], control[CONTROLS][128];    /* of the slot; empty: none */
     int bundle;                        /* a descriptor to share; 0: none */
     int ends, deaths, lost, notes[2];
