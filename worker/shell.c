@@ -25,6 +25,7 @@
 #include "worker/keeper.h"
 #include "worker/plugin_host.h"
 #include "worker/shell_bundle.h"
+#include "worker/shell_groups.h"
 
 #define SOCKETS 32
 #define GOODBYE_LINGER (500 * NS_PER_MS)
@@ -597,47 +598,6 @@ static void try_plugins(struct worker_shell *self)
     }
 }
 
-static bool is_limited(const struct handlers *handlers, enum limit_kind kind)
-{
-    bool limited = handlers->defaults.of[kind] != 0;
-    for (size_t i = 0; i < handlers->n; i++)
-        limited |= handlers->setups[i].limits.of[kind] != 0;
-    return limited;
-}
-
-/* What can't be enforced is refused now, not when the first attempt runs over it. */
-static int find_controls(struct worker_shell *self, struct why *why)
-{
-    static const enum limit_kind of_control[CONTROLS] = {[CONTROL_MEMORY] = LIMIT_MEMORY, [CONTROL_PIDS] = LIMIT_PROCESSES};
-    struct why detail;
-    for (int i = 0; i < CONTROLS; i++)
-        if (is_limited(&self->config->handlers, of_control[i]) && cgroup_home_control(&self->groups, (enum cgroup_control)i, &detail) < 0)
-            return why_set(why, "--limit %s: %s", limit_name(of_control[i]), detail.text);
-    return 0;
-}
-
-/* The kernel counts a process from its start to its end, not from task to task. */
-static int check_persistent_cpu(const struct worker_shell *self, struct why *why)
-{
-    const struct handlers *handlers = &self->config->handlers;
-    for (size_t i = 0; i < handlers->n; i++)
-        if (handlers->list[i].kind != AGENT_COMMAND && handlers->setups[i].limits.of[LIMIT_CPU] != 0 && self->groups.folder[0] == '\0')
-            return why_set(why, "--limit cpu of handler %s, a process for many tasks: only the clock of a cgroup2 group can tell its tasks apart, and there is "
-                           "none here; leave that limit out, or see --cgroup", handlers->list[i].name);
-    return 0;
-}
-
-static int open_groups(struct worker_shell *self, struct why *why)
-{
-    const char *where = self->config->cgroup[0] != '\0' ? self->config->cgroup : "off";
-    if (cgroup_home_open(&self->groups, where, why) < 0)
-        return -1;
-    if (find_controls(self, why) < 0 || check_persistent_cpu(self, why) < 0)
-        return -1;
-    log_event(LOG_DEBUG, "slots_end", "by", self->groups.folder[0] != '\0' ? self->groups.folder : "session and /proc", NULL);
-    return 0;
-}
-
 static bool is_serving(void *arg, char text[NOTIFY_TEXT])
 {
     struct worker_shell *self = arg;
@@ -688,7 +648,7 @@ struct worker_shell *worker_shell_new(struct loop *loop, const struct worker_con
     self->groups = (struct cgroup_home){.lock = -1, .control_lock = {-1, -1}};
     const struct notify_source source = {.serving = is_serving, .arg = self};
     self->notify = notify_new(loop, config->health_file, &source, why);
-    if (!self->notify || open_groups(self, why) < 0 || make_agent(self, why) < 0) {
+    if (!self->notify || shell_groups_open(&self->groups, config, why) < 0 || make_agent(self, why) < 0) {
         worker_shell_destroy(&self);
         return NULL;
     }
