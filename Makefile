@@ -189,7 +189,7 @@ $(FUZZ): $(B)/%: %.c $(SUPPORT_O) $(LIBS)
 SUITES    := $(if $(UNIT_C),unit) $(if $(FAULT_C),fault) $(if $(SIM_C),sim) e2e
 RUN_TESTS = B=$(B) SAN=$(SAN) tools/run-tests.sh
 
-.PHONY: setup test browser unit fault sim e2e asan tsan lint fuzz bench bench-quick bench-setup demo
+.PHONY: setup test browser unit fault sim e2e asan tsan lint fuzz bench bench-quick bench-setup dispatch demo
 setup:    ## installs the Debian packages that are missing
 	@tools/setup.sh build metrics
 
@@ -239,6 +239,9 @@ bench-quick: setup    ## the same in a minute
 	@B=$(B) tools/bench.sh --quick $(NAMES)
 bench-setup:    ## installs what the benchmarks compare with: GNU parallel, Redis, beanstalkd
 	@tools/setup.sh build bench
+
+dispatch: $(B)/tests/bench/bench_dispatch    ## makespan over ideal at up to 10,000 workers, in virtual time; NAMES="times mixes": these tables only
+	@$(B)/tests/bench/bench_dispatch $(NAMES)
 
 demo: setup    ## 1,000 images through a ventilator, four workers and a sink
 	@$(BUILD) programs

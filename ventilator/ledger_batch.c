@@ -50,8 +50,7 @@ static void batch_clear(struct ledger *l, struct batch *b)
     TAILQ_FOREACH_SAFE(c, &b->closings, link, c_next)
         drop_closing(l, b, c);
     supply_drop_all(l, b);
-    l->n_loading -= b->loading;
-    b->loading = false;
+    supply_loading(l, b, false);
     due_clear(l, &b->due);
     due_clear(l, &b->resend);
     if (b->ready)

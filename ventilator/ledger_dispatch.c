@@ -410,11 +410,20 @@ static bool recall_for(struct ledger *l, struct crew *crew)
     return false;
 }
 
+/* Payloads that are being read will fill its slots in a moment. */
+static bool waits_for_payloads(const struct ledger *l, const struct crew *crew)
+{
+    for (const struct want *want = l->n_loading > 0 ? l->wants : NULL; want != NULL; want = want->hh.next)
+        if (want->n_loading > 0 && crew_fits(crew, want))
+            return true;
+    return false;
+}
+
 /* What is asked back already will fill as many idle slots. */
 static void recall(struct ledger *l)
 {
     for (struct crew *crew = l->crews; crew != NULL; crew = crew->hh.next) {
-        while (crew->idle > l->coming) {
+        while (crew->idle > l->coming && !waits_for_payloads(l, crew)) {
             stakes_sort(l);
             if (TAILQ_EMPTY(&l->spared) || !recall_for(l, crew))
                 break;

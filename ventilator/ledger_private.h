@@ -162,6 +162,7 @@ struct want {
     TAILQ_ENTRY(want) spared_link;      /* has stakes that may be asked back */
     uint32_t number;                    /* its bit in the crews */
     uint64_t users;                     /* batches */
+    uint32_t n_loading;                 /* those whose payloads are being read */
     Wire__Options *like;                /* owned: nothing else is in it */
     struct ready_tree ready;
     struct batch *first;                /* of them; NULL: none is ready */
@@ -577,6 +578,7 @@ struct supply *supply_at(struct batch *b, uint64_t index);
 void supply_want(struct ledger *l, struct batch *b, uint64_t index);
 void supply_passed(struct ledger *l, struct batch *b, struct supply *s);
 void supply_drop_all(struct ledger *l, struct batch *b);
+void supply_loading(struct ledger *l, struct batch *b, bool loading);       /* its payloads are being read */
 size_t supply_offset(struct supply *s, uint32_t at);
 
 /* ---- ledger_request.c, ledger_report.c ---- */

@@ -66,13 +66,21 @@ static void supply_range(struct ledger *l, struct batch *b, uint64_t index)
     supply_add(l, b, &t, (struct slice){0}, b->created);
 }
 
+void supply_loading(struct ledger *l, struct batch *b, bool loading)
+{
+    if (loading == b->loading)
+        return;
+    b->loading = loading;
+    l->n_loading += loading ? 1 : UINT32_MAX;
+    b->want->n_loading += loading ? 1 : UINT32_MAX;
+}
+
 void supply_want(struct ledger *l, struct batch *b, uint64_t index)
 {
     if (b->options->range != NULL) {
         supply_range(l, b, index);
     } else if (!b->loading && b->damage == NULL) {
-        b->loading = true;
-        l->n_loading++;
+        supply_loading(l, b, true);
         /* Many batches at once share the cache: each has then little more than its next frame. */
         l->port.load(l->port.arg, b->number, index, b->admitted, l->supply_bytes < l->config.cache_bytes ? LOAD_BYTES : LOAD_BYTES / 16);
     }
@@ -125,8 +133,7 @@ void ledger_loaded(struct ledger *l, mono_t now, uint64_t number, const struct l
         copies_loaded(l, b, frames, n, damage);     /* nothing else is wanted of it any more */
     if (b == NULL || b->complete)
         return;
-    l->n_loading -= b->loading;
-    b->loading = false;
+    supply_loading(l, b, false);
     supply_trim(l, b);
     struct why why = {""};
     for (size_t i = 0; i < n; i++) {

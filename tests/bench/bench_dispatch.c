@@ -14,6 +14,7 @@
 #include "common/clock.h"
 
 #define TASKS_MOST 200000u
+#define RATE_MOST 1000000       /* tasks a second: more is beyond any ventilator */
 #define LAN (NS_PER_MS / 5)
 
 static bool as_json, quick, first_row = true;
@@ -51,7 +52,7 @@ static void row(const char *section, struct dispatch_case c)
         c.slots = 4;
     if (c.tasks == 0)
         c.tasks = (uint64_t)c.workers * c.slots * (quick ? 20 : 50) < TASKS_MOST ? (uint64_t)c.workers * c.slots * (quick ? 20 : 50) : TASKS_MOST;
-    unsigned n = c.workers > 1000 ? 1 : seeds;
+    unsigned n = c.workers >= 1000 ? 1 : seeds;
     for (c.seed = 1; c.seed <= n; c.seed++) {
         dispatch_run(&c, &f);
         over += (double)f.makespan / (double)f.ideal / n;
@@ -114,13 +115,13 @@ static void distance_section(const char *name)
                                              .tasks = m == 0 ? 2000000 : quick ? 8000 : m == 1 ? 200000 : 20000});
 }
 
-/* Ventilators of real time: each message takes some, and what takes longer than the tasks is the limit. */
+/* A ventilator whose messages take time: each takes some, and more of them than there is time for are the limit. */
 static void limit_section(const char *name)
 {
     static const int64_t means[] = {NS_PER_MS, 10 * NS_PER_MS, 100 * NS_PER_MS, NS_PER_S, 10 * NS_PER_S};
     head(name, "the same with 5 µs of the ventilator's time for each message");
     for (size_t m = quick; m < 5; m++)
-        for (size_t i = 0; i < n_sizes(); i++)
+        for (size_t i = 0; i < n_sizes() && 4 * sizes[i] * NS_PER_S / means[m] <= RATE_MOST; i++)
             row(name, (struct dispatch_case){.times = TIMES_UNIFORM, .workers = sizes[i], .mean = means[m], .round_trip = LAN,
                                              .message = 5 * NS_PER_US});
 }
