@@ -1,5 +1,5 @@
-/* The worker's shell: what the sockets and keepers bring becomes the agent's events; what the agent
- * asks for becomes sends and keeper commands. It decides nothing.
+/* The worker's shell: slots with their keepers, whose ends become the agent's events, and the program around it. What
+ * the sockets bring comes by way of its link. It decides nothing.
  *
  * The agent's ports must not call back into it: an attempt that can't even be started is written down
  * and ended at the end of the turn. */
@@ -16,24 +16,22 @@
 #include <sys/random.h>
 
 #include "common/bug.h"
-#include "common/dialer.h"
 #include "common/net.h"
 #include "common/notify.h"
 #include "worker/agent.h"
 #include "worker/cgroup.h"
 #include "worker/command.h"
 #include "worker/keeper.h"
+#include "worker/link.h"
 #include "worker/plugin_host.h"
 #include "worker/shell_bundle.h"
 #include "worker/shell_groups.h"
 
 #define SOCKETS 32
-#define GOODBYE_LINGER (500 * NS_PER_MS)
 #define KEEPERS_WAIT (3 * NS_PER_S)
 #define STOOD_STILL (500 * NS_PER_MS)         /* shorter than any sensible heartbeat: it only puts a judgement off by a turn */
 #define WAITING_FIRST NS_PER_S
 #define WAITING_EVERY (10 * NS_PER_S)
-#define CANDIDATES 40u                        /* places of a sink: what the wire takes of endpoints and hosts */
 
 struct shell_slot {
     struct worker_shell *shell;
@@ -55,11 +53,8 @@ struct worker_shell {
     const struct worker_config *config;
     struct loop *loop;
     struct net *net;
-    struct net_socket *control, *lane;
-    struct dialer *sink;
-    struct wire_arena *arena;
-    struct wire_writer writer;
-    struct agent *agent;
+    struct worker_link *link;
+    struct agent *agent;                      /* the link's */
     struct worker_command *command;
     struct cgroup_home groups;
     bool *said_faults;                        /* of each handler */
@@ -72,95 +67,6 @@ struct worker_shell {
     bool hooked, was_ready, draining, has_left;
     uint64_t unreleased;
 };
-
-/* ---- the agent's ports: messages ---- */
-
-static int port_up(void *arg, const Wire__Upward *message)
-{
-    struct worker_shell *self = arg;
-    int error = wire_write(&self->writer, &message->base);
-    return error < 0 ? error : net_send(self->control, 0, self->writer.bytes, self->writer.len, (struct slice){0}, false);
-}
-
-static int port_result(void *arg, const Wire__Result *message, struct slice body)
-{
-    struct worker_shell *self = arg;
-    struct net_socket *socket = dialer_socket(self->sink);
-    if (!socket || !dialer_is_up(self->sink))
-        return -EAGAIN;
-    int error = wire_write(&self->writer, &message->base);
-    return error < 0 ? error : net_send(socket, 0, self->writer.bytes, self->writer.len, body, body.len > 0);
-}
-
-static void port_lane_close(void *arg)
-{
-    struct worker_shell *self = arg;
-    if (self->lane)
-        net_close(&self->lane);
-}
-
-static void on_lane(void *arg, struct net_socket *socket, const struct net_message *message)
-{
-    struct worker_shell *self = arg;
-    const Wire__Lane *lane;
-    struct why why;
-    if (socket != self->lane)
-        return;
-    if (wire_read_lane(self->arena, message->head, message->head_len, message->body.len, &lane, &why) == 0) {
-        agent_lane(self->agent, loop_now(self->loop), lane, message->body);
-        return;
-    }
-    log_event(LOG_WARN, "message_malformed", "from", "lane", "reason", why.text, NULL);
-    agent_lane_lost(self->agent, loop_now(self->loop), "a message that can't be read");
-}
-
-static void port_lane_dial(void *arg, const char *endpoint, uint32_t port)
-{
-    struct worker_shell *self = arg;
-    const struct net_callbacks callbacks = {.message = on_lane, .arg = self};
-    char host[200], whole[256];
-    struct why why;
-    port_lane_close(self);
-    if (endpoint[0] == '\0' && net_endpoint_host(self->config->ventilator, host, sizeof host) == 0) {
-        snprintf(whole, sizeof whole, "tcp://%s:%u", host, port);
-        endpoint = whole;
-    }
-    const struct net_access access = {.dials = ROLE_VENTILATOR};
-    self->lane = net_open_for(self->net, NET_LANE_IN, endpoint, &access, &callbacks, &why);
-    /* The agent waits in vain for the lane's open, and says hello again. */
-    if (!self->lane)
-        log_event(LOG_WARN, "lane_not_dialled", "endpoint", endpoint, "reason", why.text, NULL);
-}
-
-/* Whole endpoints as they are; hosts with the port, an empty one being the host by which the ventilator was reached. */
-static size_t list_candidates(const struct worker_shell *self, const Wire__SinkPlace *place, char text[][256], const char **list)
-{
-    char host[200];
-    size_t n = 0;
-    for (size_t i = 0; i < place->n_endpoints && n < CANDIDATES; i++)
-        list[n++] = place->endpoints[i];
-    for (size_t i = 0; i < place->n_hosts && place->results_port != 0 && n < CANDIDATES; i++) {
-        if (place->hosts[i][0] != '\0')
-            snprintf(host, sizeof host, "%s", place->hosts[i]);
-        else if (net_endpoint_host(self->config->ventilator, host, sizeof host) < 0)
-            continue;
-        snprintf(text[n], sizeof text[n], "tcp://%s:%u", host, place->results_port);
-        list[n] = text[n];
-        n++;
-    }
-    return n;
-}
-
-static void port_sink_place(void *arg, const Wire__SinkPlace *place)
-{
-    struct worker_shell *self = arg;
-    char text[CANDIDATES][256];
-    const char *list[CANDIDATES];
-    size_t n = self->config->sink[0] != '\0' ? 0 : list_candidates(self, place, text, list);
-    /* A place that isn't known now says nothing against the one that was. */
-    if (n > 0 && dialer_set(self->sink, list, n) < 0)
-        log_event(LOG_WARN, "sink_not_dialled", "endpoint", list[0], "reason", "no memory", NULL);
-}
 
 /* ---- the agent's ports: attempts ---- */
 
@@ -427,68 +333,12 @@ static void port_split(void *arg, uint32_t number, bool keep_first, struct agent
         shell_bundle_split(bundle, self->parts, keep_first, ret);
 }
 
-/* ---- the agent's other ports ---- */
-
-static void port_note(void *arg, int level, const char *event, const char *text)
-{
-    (void)arg;
-    log_text((enum log_level)level, event, text);
-}
-
 static void port_leave(void *arg, uint64_t unreleased)
 {
     struct worker_shell *self = arg;
     self->has_left = true;
     self->unreleased = unreleased;
     loop_stop(self->loop);
-}
-
-/* ---- what the sockets bring ---- */
-
-static void on_control(void *arg, struct net_socket *socket, const struct net_message *message)
-{
-    struct worker_shell *self = arg;
-    const Wire__Downward *downward;
-    struct why why;
-    (void)socket;
-    if (wire_read_downward(self->arena, message->head, message->head_len, message->body.len, &downward, &why) == 0)
-        agent_downward(self->agent, loop_now(self->loop), downward);
-    else
-        log_event(LOG_WARN, "message_malformed", "from", "ventilator", "reason", why.text, NULL);
-}
-
-static void on_control_up(void *arg, struct net_socket *socket, bool is_up)
-{
-    struct worker_shell *self = arg;
-    (void)socket;
-    agent_control(self->agent, loop_now(self->loop), is_up);
-}
-
-static void on_control_refused(void *arg, struct net_socket *socket, const char *sentence)
-{
-    (void)arg;
-    log_event(LOG_WARN, "ventilator_refuses", "endpoint", net_endpoint(socket), "reason", sentence, NULL);
-}
-
-static void on_sink_refused(void *arg, struct net_socket *socket, const char *sentence)
-{
-    (void)arg;
-    log_event(LOG_WARN, "sink_refuses", "endpoint", net_endpoint(socket), "reason", sentence, NULL);
-}
-
-static void on_sink_up(void *arg, struct net_socket *socket, bool is_up)
-{
-    struct worker_shell *self = arg;
-    log_event(LOG_DEBUG, is_up ? "sink_up" : "sink_down", "endpoint", net_endpoint(socket), NULL);
-    agent_sink(self->agent, loop_now(self->loop), is_up);
-}
-
-static void on_sink_room(void *arg, struct net_socket *socket)
-{
-    struct worker_shell *self = arg;
-    (void)socket;
-    if (dialer_is_up(self->sink))
-        agent_sink(self->agent, loop_now(self->loop), true);
 }
 
 /* ---- turns ---- */
@@ -536,11 +386,8 @@ static void wake(void *arg) { (void)arg; }    /* the hook does the work of every
 static void say_waiting(void *arg)
 {
     struct worker_shell *self = arg;
-    bool reached = net_is_up(self->control);
-    const char *refusal = net_refusal(self->control);
-    log_event(LOG_WARN, "waiting", "for", reached ? "lane" : "ventilator", "at",
-              reached && self->lane ? net_endpoint(self->lane) : self->config->ventilator,
-              refusal[0] != '\0' ? "refused" : NULL, refusal, NULL);
+    const char *at, *refusal, *what = worker_link_waits_for(self->link, &at, &refusal);
+    log_event(LOG_WARN, "waiting", "for", what, "at", at, refusal[0] != '\0' ? "refused" : NULL, refusal, NULL);
     loop_timer_set(self->loop, &self->waiting, mono_add(loop_now(self->loop), WAITING_EVERY));
 }
 
@@ -561,24 +408,13 @@ int worker_shell_exit_code(const struct worker_shell *self)
 
 /* ---- beginning and ending ---- */
 
-static int make_agent(struct worker_shell *self, struct why *why)
+static int make_slots(struct worker_shell *self, struct why *why)
 {
-    const struct agent_ports ports = {
-        .arg = self, .up = port_up, .lane_dial = port_lane_dial, .lane_close = port_lane_close,
-        .sink_place = port_sink_place, .result = port_result, .run = port_run, .stop = port_stop, .split = port_split,
-        .note = port_note, .leave = port_leave,
-    };
-    uint64_t session = 0;
-    while (session == 0)
-        BUG_IF(getrandom(&session, sizeof session, 0) != (ssize_t)sizeof session);     /* so few bytes come whole */
-    const struct agent_config config = worker_config_of_agent(self->config, session);
-    self->agent = agent_new(&config, &ports);
     self->command = worker_command_new(self->config->handlers.list, self->config->handlers.n, self->config->submit_to);
     self->slots = calloc(self->config->slots, sizeof *self->slots);
-    self->arena = wire_arena_new();
     self->said_faults = calloc(self->config->handlers.n + 1, sizeof *self->said_faults);
     self->parts = shell_parts_new();
-    if (!self->said_faults || !self->parts || !self->agent || !self->command || !self->slots || !self->arena)
+    if (!self->said_faults || !self->parts || !self->command || !self->slots)
         return why_set(why, "no memory for %u slots", self->config->slots);
     for (uint32_t i = 0; i < self->config->slots; i++)
         self->slots[i] = (struct shell_slot){.shell = self, .number = i};
@@ -613,23 +449,23 @@ static bool is_serving(void *arg, char text[NOTIFY_TEXT])
 
 static int dial(struct worker_shell *self, struct why *why)
 {
-    struct net_config config = {.max_sockets = SOCKETS, .max_message = WIRE_MESSAGE};
-    const struct net_access access = {.dials = ROLE_VENTILATOR};
-    const struct net_callbacks control = {.message = on_control, .up = on_control_up, .refused = on_control_refused, .arg = self};
-    const struct net_callbacks sink = {.up = on_sink_up, .room = on_sink_room, .refused = on_sink_refused, .arg = self};
-    const char *fixed = self->config->sink;
-    if (self->config->keys[0] != '\0' && !(config.keys = net_keys_read(self->config->keys, ROLE_WORKER, why)))
+    const struct net_config config = {.max_sockets = SOCKETS, .max_message = WIRE_MESSAGE,
+                                      .keys = self->config->keys[0] != '\0' ? net_keys_read(self->config->keys, ROLE_WORKER, why) : NULL};
+    const struct link_places places = {.ventilator = self->config->ventilator, .sink = self->config->sink};
+    const struct link_slots slots = {.arg = self, .run = port_run, .stop = port_stop, .split = port_split, .leave = port_leave};
+    if (self->config->keys[0] != '\0' && !config.keys)
         return -1;
     self->net = net_new(self->loop, &config, why);
     if (!self->net)
         return -1;
-    self->sink = dialer_new(self->loop, self->net, NET_RESULTS_OUT, ROLE_SINK, &sink);
-    if (!self->sink || (fixed[0] != '\0' && dialer_set(self->sink, &fixed, 1) < 0))
-        return why_set(why, "no memory for the connection to the sink");
-    self->control = net_open_for(self->net, NET_DEALER, self->config->ventilator, &access, &control, why);
-    if (!self->control)
+    uint64_t session = 0;
+    while (session == 0)
+        BUG_IF(getrandom(&session, sizeof session, 0) != (ssize_t)sizeof session);     /* so few bytes come whole */
+    const struct agent_config agent = worker_config_of_agent(self->config, session);
+    self->link = worker_link_new(self->loop, self->net, &places, &agent, &slots, why);
+    if (!self->link)
         return -1;
-    net_linger(self->control, GOODBYE_LINGER);
+    self->agent = worker_link_agent(self->link);
     return 0;
 }
 
@@ -648,7 +484,7 @@ struct worker_shell *worker_shell_new(struct loop *loop, const struct worker_con
     self->groups = (struct cgroup_home){.lock = -1, .control_lock = {-1, -1}};
     const struct notify_source source = {.serving = is_serving, .arg = self};
     self->notify = notify_new(loop, config->health_file, &source, why);
-    if (!self->notify || shell_groups_open(&self->groups, config, why) < 0 || make_agent(self, why) < 0) {
+    if (!self->notify || shell_groups_open(&self->groups, config, why) < 0 || make_slots(self, why) < 0) {
         worker_shell_destroy(&self);
         return NULL;
     }
@@ -689,16 +525,10 @@ void worker_shell_destroy(struct worker_shell **self_p)
     if (!keepers_wait(self->loop, KEEPERS_WAIT))
         log_event(LOG_WARN, "keepers_left", "reason", "a process can't be killed", NULL);
     cgroup_home_close(&self->groups);
-    port_lane_close(self);
-    dialer_destroy(&self->sink);
-    if (self->control)
-        net_close(&self->control);
+    worker_link_destroy(&self->link);
     if (self->net)
         net_destroy(&self->net);
-    agent_destroy(&self->agent);
     worker_command_destroy(&self->command);
-    wire_arena_destroy(&self->arena);
-    wire_writer_release(&self->writer);
     free(self->slots);
     free(self->said_faults);
     shell_parts_destroy(&self->parts);

@@ -39,10 +39,10 @@ class Cluster:
     def key_of(self, role):
         return ("--keys", f"keys/{role}") if self.keys else ()
 
-    def start(self, name, *args):
+    def start(self, name, *args, program=None):
         out = open(os.path.join(self.folder, f"{name}-{len(self.children)}.log"), "w+b")
         counting = ["valgrind", "-q", "--tool=callgrind", f"--callgrind-out-file={FOLDER}/callgrind.%p"] if name == self.counted else []
-        child = subprocess.Popen([*counting, f"{BUILD}/bin/{name}", *args], cwd=self.folder, env=self.env, stdin=subprocess.DEVNULL,
+        child = subprocess.Popen([*counting, f"{BUILD}/{program or 'bin/' + name}", *args], cwd=self.folder, env=self.env, stdin=subprocess.DEVNULL,
                                  stdout=out, stderr=out)
         self.children.append(child)
         until = time.monotonic() + 60
@@ -62,6 +62,17 @@ class Cluster:
         self.start("worker", *self.key_of("worker"), "--ventilator", self.dial, "--name", name, "--slots", str(slots), "--handlers", handlers,
                    "--allow-commands", "--shutdown-timeout", "2s", "--cgroup", "off", *options)
         return self.children[-1]
+
+    def crowd(self, workers, slots=4):
+        """So many workers in one process, whose slots are simulated: see bench_crowd.c."""
+        self.start("crowd", self.dial, str(workers), str(slots), *(("--keys", "keys/worker") if self.keys else ()), program="tests/bench/bench_crowd")
+
+    def memory(self, child):
+        return int(re.search(r"RssAnon:\s+(\d+)", open(f"/proc/{child.pid}/status").read()).group(1))
+
+    def spent(self, child):
+        """CPU, in hundredths of a second."""
+        return sum(map(int, open(f"/proc/{child.pid}/stat").read().rsplit(")", 1)[1].split()[11:13]))
 
     def cli(self, *args, **how):
         got = subprocess.run([f"{BUILD}/bin/ventilator", *args], cwd=self.folder, env=self.env, stdin=how.pop("stdin", subprocess.DEVNULL),
