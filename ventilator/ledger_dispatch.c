@@ -14,6 +14,7 @@
 #define PASS_STEP      UINT64_C(1048576)        /* of one task at weight 1 */
 #define SMALL_WINDOW   64u
 #define RECALL_LOOKS   16u                      /* idle workers that are tried in one turn */
+#define FRAME_NS       NS_PER_MS                /* work of a slot for which it is worth while to send it something */
 #define HIDE_NS        (20 * NS_PER_MS)         /* beyond the round trip: what a worker may take to tell of an end, and a turn of the loops */
 
 int ready_cmp(const struct batch *a, const struct batch *b)
@@ -168,11 +169,14 @@ static uint32_t share(const struct ledger *l, const struct worker *w, const stru
 {
     uint64_t room = w->window - w->held;
     uint64_t n = w->held < w->slots ? w->slots - w->held : room;
-    if (w->service > 0 && w->service < NS_PER_MS)
+    bool tiny = w->service > 0 && w->service < NS_PER_MS;
+    if (tiny)
         n = room;
     uint64_t left = batch_queued(b), spread = left / (2 * (uint64_t)(l->n_slots > 0 ? l->n_slots : 1)) + 1;
-    if (w->service > 0 && w->service < NS_PER_MS && spread < 64)
-        spread = 64;
+    /* A frame costs every process on its way as much as the work of such a time. */
+    uint64_t worth_it = tiny ? (uint64_t)(FRAME_NS / w->service) : 1;
+    if (spread < worth_it)
+        spread = worth_it;
     uint64_t fill = w->held < w->slots ? w->slots - w->held : 1;
     spread = spread * w->slots > fill ? spread * w->slots : fill;
     if (n > spread)

@@ -13,6 +13,7 @@
 #include <stdlib.h>
 
 #define GROWS_BY 4u
+#define WORTH_IT 16u                          /* this part of a bundle's time */
 
 static bool takes_bundles(const struct agent *self, const struct batch *batch)
 {
@@ -42,10 +43,12 @@ uint32_t agent_bundle_size(const struct agent *self, mono_t now, const struct fr
     struct batch *batch = frame->batch;
     if (!may_bundle(self, now, batch, frame) || *known_of(self, batch) <= 1)
         return 1;
-    /* Few tasks are shared out among all slots. */
-    uint64_t share = (self->queued + self->config.slots - 1) / self->config.slots;
-    uint64_t n = *known_of(self, batch) < share ? *known_of(self, batch) : share;
-    return n < frame->count ? (uint32_t)n : frame->count;
+    /* Few tasks are shared out among all slots, but none gets less than what is worth the way there and back. */
+    uint64_t most = *known_of(self, batch), n = (self->to_share + self->n_free - 1) / self->n_free;
+    n = n > most / WORTH_IT ? n : most / WORTH_IT;
+    n = n < most ? n : most;
+    n = n < frame->count ? n : frame->count;
+    return n > 0 ? (uint32_t)n : 1;
 }
 
 /* ---- how large it may be ---- */

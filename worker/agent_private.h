@@ -330,6 +330,7 @@ struct agent {
     struct slot *slots;
     uint32_t *free_slots;                     /* a stack */
     uint32_t n_free;
+    uint64_t to_share;                        /* what the free slots may take of the queue, while they are filled */
     uint32_t *bundle_of;                      /* of each handler: so many tasks go to a slot at once; 0: nothing is known yet */
     TAILQ_HEAD(, slot) fresh;
     mono_t started_due;

@@ -118,6 +118,7 @@ static mono_t timeout_of(mono_t now, const Wire__Options *options, const Wire__T
 static void slot_take(struct agent *self, mono_t now, struct slot *slot, const struct frame *frame, uint32_t count)
 {
     slot->busy = true;
+    self->to_share -= count < self->to_share ? count : self->to_share;
     slot->batch = frame->batch;
     slot->index = frame->first;
     slot->count = count;
@@ -217,6 +218,7 @@ static int start_first(struct agent *self, mono_t now, struct frame *frame)
 void agent_slots_start(struct agent *self, mono_t now)
 {
     struct frame *frame;
+    self->to_share = (self->queued * self->n_free + self->config.slots - 1) / self->config.slots;
     while (may_start(self, now) && (frame = agent_queue_head(self)) != NULL) {
         int error = frame->batch->refused ? agent_queue_refuse(self, now, frame->batch)
                   : !agent_batch_has_time(frame->batch, now) ? agent_queue_expire(self, now, frame->batch)
