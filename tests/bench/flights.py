@@ -318,31 +318,70 @@ def bench_shares():
         got = [abs(rate / sum(rates) * 5 / weight - 1) for rate, weight in zip(rates, (1, 1, 3))]
         for batch in long:
             c.cli("cancel", batch)
-        kb = int(re.search(r"RssAnon:\s+(\d+)", open(f"/proc/{c.children[0].pid}/status").read()).group(1))
+        kb = c.memory(c.children[0])
     return {"ten behind 10,000,000": figure(behind, alone, unit="ms", base_name="ms alone", target="100 ms", higher=False),
             "shares: off by at most": figure([100 * max(got)], unit="%", target="5 %", higher=False),
             "memory of the ventilator then": figure([kb / 1024], unit="MiB", higher=False)}
 
 
 def bench_scale():
-    """many workers of four slots, beside four of them: until all are ready, no-op throughput, and what idling costs"""
-    many = 24 if QUICK else 100
-    n = 100_000 if QUICK else 500_000
-    rates, ready, idle = {}, 0, 0
-    for count in (4, many):
-        began = time.monotonic()
-        with cluster(workers=count, slots=4) as c:
-            ready = time.monotonic() - began
-            go = lambda: n / timed(c.cli, "submit", "--handler", "bench", "--wait", "--format", "none", "--no-bar", "-a", lines_file(n))[0]
-            go()
-            rates[count] = [go() for _ in range(2 if QUICK else 3)]
-            spent = lambda: sum(map(int, open(f"/proc/{c.children[0].pid}/stat").read().rsplit(")", 1)[1].split()[11:13]))
-            before = spent()
-            time.sleep(2 if QUICK else 5)
-            idle = (spent() - before) / (2 if QUICK else 5)
-    return {f"no-op tasks, {many} workers x 4": figure(rates[many], [statistics.median(rates[4])] * len(rates[many]), base_name="/s with 4 workers", target="ratio 0.8"),
-            f"start of {many} workers one by one": figure([ready], unit="s", target="5 s for 1,000", higher=False),
-            f"ventilator idle with {many}": figure([idle], unit="% of a core", target="2 %", higher=False)}
+    """1,000 workers of four slots beside four of them, in one process with simulated slots: until all are ready, throughput, cost"""
+    many, n = (200, 500_000) if QUICK else (1000, 1_000_000)
+    got, base, ready, per_worker, per_worker_sink, idle, idle_sink = ([] for _ in range(7))
+    go = lambda c: n / timed(c.cli, "submit", "--handler", "bench", "--wait", "--format", "none", "--no-bar", "-a", lines_file(n))[0]
+    for _ in range(1 if QUICK else RUNS):
+        for count, rates in ((4, base), (many, got)):
+            with cluster(workers=0) as c:
+                served = c.children[:2]
+                before = [c.memory(child) for child in served]
+                ready.append(timed(c.crowd, count)[0])
+                if count == many:
+                    cost = [(c.memory(child) - kb) / many for child, kb in zip(served, before)]
+                    per_worker.append(cost[0])
+                    per_worker_sink.append(cost[1])
+                    time.sleep(0.5)                         # until the last ones have found the sink
+                    before = [c.spent(child) for child in served]
+                    time.sleep(2 if QUICK else 4)
+                    cost = [(c.spent(child) - spent) / (2 if QUICK else 4) for child, spent in zip(served, before)]
+                    idle.append(cost[0])
+                    idle_sink.append(cost[1])
+                go(c)
+                rates += [go(c), go(c)]
+    return {f"no-op tasks, {many} workers x 4": figure(got, base, base_name="/s with 4 workers", target="ratio 0.8"),
+            f"until {many} workers are ready": figure(ready[1::2], unit="s", target="5 s", higher=False),
+            f"ventilator idle with {many}": figure(idle, unit="% of a core", target="2 %", higher=False),
+            f"sink idle with {many}": figure(idle_sink, unit="% of a core", higher=False),
+            "memory of the ventilator for a worker": figure(per_worker, unit="KiB", target="64 KiB", higher=False),
+            "memory of the sink for a worker": figure(per_worker_sink, unit="KiB", higher=False)}
+
+
+def bench_backlog():
+    """10,000,000 queued tasks of 16 bytes: the rate at which the first of them end beside that of the last ones, and memory"""
+    n = 1_000_000 if QUICK else 10_000_000
+    first, last, memory = [], [], ([], [])
+    for _ in range(1 if QUICK else min(RUNS, 2)):
+        with cluster(workers=0) as c:
+            batch = c.cli("submit", "--handler", "bench", "-a", lines_file(n, 16)).split()[0]
+            for child, kb in zip(c.children, memory):
+                kb.append(c.memory(child) / 1024)
+            c.crowd(4)
+            samples, until = [], time.monotonic() + 60
+            while time.monotonic() < until and (not samples or samples[-1][1] < n):
+                samples.append((time.monotonic(), json.loads(c.cli("status", batch, "--json"))["ok"]))
+                time.sleep(0.02)
+            first.append(rate_between(samples, n // 50, n // 5))
+            last.append(rate_between(samples, n - n // 5, n - 10_000))
+    return {f"{n:,} queued, tasks/s of the first": figure(first, last, base_name="/s, of the last fifth", target="ratio 1"),
+            "memory of the ventilator then": figure(memory[0], unit="MiB", higher=False),
+            "memory of the sink then": figure(memory[1], unit="MiB", higher=False)}
+
+
+def rate_between(samples, low, high):
+    """Tasks a second from when `low` had ended to when `high` had, as near as the samples tell."""
+    inside = [sample for sample in samples if low <= sample[1] <= high]
+    if len(inside) < 2:
+        raise RuntimeError(f"no two samples between {low} and {high} tasks")
+    return (inside[-1][1] - inside[0][1]) / (inside[-1][0] - inside[0][0])
 
 
 def bench_cancel():
@@ -462,7 +501,7 @@ def beanstalkd():
 
 
 BENCHES = {name[6:]: call for name, call in list(globals().items()) if name.startswith("bench_")}    # in the order above
-BY_NAME = ("instructions", "scale")          # they take long: only when they are asked for
+BY_NAME = ("instructions",)                  # it takes long: only when it is asked for
 
 
 # ---- telling ----
