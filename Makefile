@@ -56,6 +56,7 @@ SIM      := $(if $(SIM_C),$(B)/tests/sim)
 FUZZ     := $(FUZZ_C:%.c=$(B)/%)
 BENCH    := $(BENCH_C:%.c=$(B)/%)
 RELAY    := $(B)/tests/relay $(B)/tests/pretender
+CROWD    := $(B)/tests/bench/bench_crowd
 POWERCUT := $(B)/tests/powercut.so
 DISKSHIM := $(B)/tests/disk_shim.so
 WALLCLOCK := $(B)/tests/wallclock.so
@@ -70,7 +71,7 @@ BUILD = $(MAKE) --no-print-directory $(if $(findstring -j,$(MAKEFLAGS)),,-j$(JOB
 all: programs library    ## the three programs, in build/bin, and the library, in build/lib (the default)
 programs: $(BINS)
 library: $(LIBTARMAC)    ## libtarmac, static and shared
-tests: $(UNIT) $(FAULT) $(SIM) $(RELAY) $(POWERCUT) $(DISKSHIM) $(WALLCLOCK)    ## builds the test programs, runs nothing
+tests: $(UNIT) $(FAULT) $(SIM) $(RELAY) $(CROWD) $(POWERCUT) $(DISKSHIM) $(WALLCLOCK)    ## builds the test programs, runs nothing
 
 help:    ## this list
 	@printf 'make TARGET [B=build-folder] [SAN=address,undefined|thread] [SEEDS=10000] [V=1] [PREFIX=/usr/local] [DESTDIR=]\n\n'
@@ -203,7 +204,7 @@ fault: $(FAULT) $(POWERCUT)    ## the fault sweeps only
 	@$(RUN_TESTS) fault
 sim: $(SIM)    ## the simulation only; SEEDS=1000000 for a night
 	@SEEDS=$(SEEDS) $(RUN_TESTS) sim
-e2e: programs $(RELAY) $(POWERCUT) $(DISKSHIM) $(WALLCLOCK) $(B)/tests/fault/test_powercut    ## the end-to-end tests only
+e2e: programs $(RELAY) $(CROWD) $(POWERCUT) $(DISKSHIM) $(WALLCLOCK) $(B)/tests/fault/test_powercut    ## the end-to-end tests only
 	@$(RUN_TESTS) e2e
 
 # The sanitizers' builds run the same tests; the end-to-end ones without those that measure memory, and without those that
