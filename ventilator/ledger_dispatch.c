@@ -14,6 +14,7 @@
 #define PASS_STEP      UINT64_C(1048576)        /* of one task at weight 1 */
 #define SMALL_WINDOW   64u
 #define RECALL_LOOKS   16u                      /* idle workers that are tried in one turn */
+#define RECALL_NS      (2 * NS_PER_MS)          /* what is done within this is not recalled */
 #define FRAME_NS       NS_PER_MS                /* work of a slot for which it is worth while to send it something */
 #define HIDE_NS        (20 * NS_PER_MS)         /* beyond the round trip: what a worker may take to tell of an end, and a turn of the loops */
 
@@ -300,6 +301,8 @@ bool assign(struct ledger *l, struct worker *w, struct batch *b, bool last)
     uint32_t n = share(l, w, b, run < s->count - at ? run : s->count - at);
     n = fit_bytes(w, s, at, n, &bytes);
     past.attempts++;
+    if (w->held == 0)
+        w->progress = l->now;
     struct flight *f = put_flight(l, b, w, first, n, l->epoch, past, bytes);
     if (f == NULL)
         return false;
@@ -369,6 +372,23 @@ static struct batch *movable(struct ledger *l, struct worker *from, const struct
     return NULL;
 }
 
+static void look_again(struct ledger *l, void *unused)
+{
+    (void)l, (void)unused;      /* the dispatch that follows does */
+}
+
+/* Whether all that w holds ends sooner than a recall could bring some of it elsewhere: as far as is known, and as long as it goes on. */
+static bool is_done_soon(struct ledger *l, const struct worker *w)
+{
+    double left = (double)w->held * (double)w->service / (double)w->slots;
+    mono_t until = mono_add(w->progress, RECALL_NS + HIDE_NS + w->round_trip);
+    if (w->service == 0 || left > (double)RECALL_NS || mono_reached(l->now, until))
+        return false;
+    if (!l->recall_due.set)
+        due_set(l, &l->recall_due, until, look_again, NULL);
+    return true;
+}
+
 void recall_over(struct ledger *l, struct worker *w)
 {
     l->coming -= w->recalled;
@@ -404,7 +424,7 @@ static bool recall_for(struct ledger *l, struct crew *crew)
         if (!crew_fits(crew, want))
             continue;
         RB_FOREACH(s, stake_tree, &want->spare) {
-            struct batch *b = looks++ < RECALL_LOOKS ? movable(l, s->worker, want, idle) : NULL;
+            struct batch *b = looks++ < RECALL_LOOKS && !is_done_soon(l, s->worker) ? movable(l, s->worker, want, idle) : NULL;
             if (b != NULL)
                 recall_from(l, s->worker, b, crew->idle - l->coming);
             if (b != NULL || looks == RECALL_LOOKS)

@@ -349,6 +349,7 @@ struct worker {
     int64_t service;                    /* ns an attempt, smoothed; 0: not known */
     double seen_ns, seen;               /* what it comes from: time and attempts, those of older reports weigh less */
     int64_t round_trip;                 /* ns, smoothed; 0: not known */
+    mono_t progress;                    /* last time that something of it ended, or was given to it while it held nothing */
     uint64_t finished, run_us, result_bytes;
     uint64_t unreleased_bytes, unreleased, queued;      /* as its last heartbeat said */
     mono_t owed_since;                  /* it has results to be recorded, and none was, since then; MONO_NEVER: it has none */
@@ -457,6 +458,7 @@ struct ledger {
     struct crew *crews;
     TAILQ_HEAD(, worker) unsorted, opening, releasing;
     uint64_t coming;                    /* tasks that recalls ask for, and that are not confirmed */
+    struct due recall_due;
     uint32_t n_slots;
 
     struct death *deaths;               /* a ring of DEATHS_KEPT; owned, NULL before the first */

@@ -564,6 +564,7 @@ static void on_finished(struct ledger *l, struct worker *w, const Wire__Finished
     for (size_t i = 0; i < m->n_fences; i++)
         each_part(l, w, m->fences[i], part_finished, &n);
     w->finished += n;
+    w->progress = l->now;
     w->run_us += m->run_us;
     w->result_bytes += m->result_bytes;
     if (n == 0)
