@@ -1,0 +1,97 @@
+/* What waits behind a busy slot goes to an idle one, unless it is done sooner; and how much of tiny tasks goes at once. */
+#include "tests/unit/ledger_world.h"
+
+/* Each took 0.1 ms. */
+static void finished_quickly(struct world *w, ledger_peer peer, unsigned lane, uint64_t first, uint32_t count)
+{
+    Wire__Fence f = fence_of(w, first, count, 1), *fences = &f;
+    Wire__Finished x = WIRE__FINISHED__INIT;
+    Wire__Upward m = WIRE__UPWARD__INIT;
+    x.n_fences = 1;
+    x.fences = &fences;
+    x.run_us = 100 * count;
+    m.what_case = WIRE__UPWARD__WHAT_FINISHED;
+    m.finished = &x;
+    upward(w, peer, peer, lane_of(lane), &m);
+    tick(w);
+}
+
+static void second_worker(struct world *w)
+{
+    worker_hello(w, 12, "w2", 2, NULL, 0);
+    worker_opened(w, 12, 2);
+    tick(w);
+}
+
+static void what_is_done_soon_is_not_recalled(void **state)
+{
+    struct world *w = *state;
+    Wire__Options o = WIRE__OPTIONS__INIT;
+    cluster(w);
+    batch(w, &o, "abcdefghij");
+    w->trace[0] = '\0';
+    finished_quickly(w, 11, 1, 0, 2);
+    EXPECT(w, "L1 assign 3+7 #1 left=0 'defghij'\n");
+    second_worker(w);                         /* idle, while 8 are at w1: but they end within half a millisecond */
+    EXPECT(w, "12: welcome lane=2 dropped=0\nL2 open\n");
+    pass(w, 20 * MS);
+    EXPECT(w, "");
+    finished_quickly(w, 11, 1, 2, 1);         /* it goes on */
+    pass(w, 20 * MS);
+    EXPECT(w, "");
+    pass(w, 5 * MS);                          /* one of them takes its time after all */
+    EXPECT(w, "L1 recall 3\n");
+}
+
+static void long_tasks_are_recalled_at_once(void **state)
+{
+    struct world *w = *state;
+    Wire__Options o = WIRE__OPTIONS__INIT;
+    cluster(w);
+    batch(w, &o, "abc");
+    finished(w, 11, 1, 0, 1, 1);              /* a second each */
+    tick(w);
+    w->trace[0] = '\0';
+    submit(w, &o, 9);
+    committed(w);
+    registered(w);
+    chunk(w, 0, "d", true);
+    committed(w);
+    registered(w);
+    tick(w);
+    w->trace[0] = '\0';
+    second_worker(w);
+    assert_non_null(strstr(w->trace, "L1 recall 1\n"));
+}
+
+static void frames_hold_what_is_worth_their_way(void **state)
+{
+    struct world *w = *state;
+    Wire__Options o = WIRE__OPTIONS__INIT;
+    Wire__Range r = WIRE__RANGE__INIT;
+    cluster(w);
+    batch(w, &o, "ab");
+    finished_quickly(w, 11, 1, 0, 2);
+    r.count = 100;
+    r.step = 1;
+    o.range = &r;
+    submit(w, &o, 3);
+    committed(w);
+    w->total = 100;
+    registered(w);
+    w->trace[0] = '\0';
+    tick(w);                                  /* towards the end, too, a millisecond of work for each of two slots */
+    EXPECT(w, "L1 announce\nL1 assign 0+52 #1 left=0 ''\nL1 assign 52+26 #1 left=0 ''\nL1 assign 78+18 #1 left=0 ''\nL1 assign 96+4 #1 left=0 ''\n");
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(what_is_done_soon_is_not_recalled),
+        TEST(long_tasks_are_recalled_at_once),
+        TEST(frames_hold_what_is_worth_their_way),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
