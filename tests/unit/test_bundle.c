@@ -364,8 +364,10 @@ static void commands_go_in_bundles_too(void **state)
     w->part_outputs = (struct slice){.data = (const uint8_t *)"OEef", .len = 4};
     end_bundle(w, 4, (struct agent_end){.how = AGENT_EXITED});
     pass(w, 10 * MS);
-    EXPECT(w, "split slot=0\nrun slot=0 a5+4.1 payload=fghi\nfinished a1+4@1.1\n"
-              "result a1+4@1.1 ok failed failed ok - signal exit - slot=1 code=0 flags=8,0,12,8 body=OEef\n");
+    EXPECT(w, "split slot=0\n"
+              "run slot=0 a5+4.1 payload=fghi\n"
+              "result a1+4@1.1 ok failed failed ok - signal exit - slot=1 code=0 flags=8,0,12,8 body=OEef\n"
+              "finished a1+4@1.1\n");
 }
 
 /* Each is told how much time it has: in a bundle that would be what the first one had. */
