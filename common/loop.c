@@ -353,6 +353,8 @@ int loop_run(struct loop *self)
 
 void loop_stop(struct loop *self) { self->stopping = true; }
 
+void loop_go_on(struct loop *self) { self->busy = true; }
+
 mono_t loop_now(const struct loop *self) { return self->now; }
 
 int64_t loop_stood_still(const struct loop *self) { return self->stood_still; }

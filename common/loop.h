@@ -18,6 +18,7 @@ struct loop *loop_new(void);                 /* NULL: no memory or no descriptor
 void loop_destroy(struct loop **self_p);     /* everything watched must be unwatched before */
 int loop_run(struct loop *self);             /* until loop_stop; 0, or -errno when epoll fails */
 void loop_stop(struct loop *self);           /* legal in any callback; the turn is finished first */
+void loop_go_on(struct loop *self);          /* the hooks have something to do: the next wait does not wait; legal at any time */
 mono_t loop_now(const struct loop *self);    /* the clock as read once for this turn */
 
 /* How long the loop stood still before this turn beyond what it meant to wait (ns): a stopped or

@@ -5,7 +5,7 @@
  * it readable or writable without a further word. Hence one rule: whatever touched a socket marks
  * it ready, and the hook at the end of the turn serves what is ready: it reads until there is
  * nothing left (which takes the commands once more) or the socket's share of the turn is used up, and
- * then the socket stays ready. A mark made after our hook kicks an eventfd, so the loop comes back.
+ * then the socket stays ready. A mark made after our hook makes the loop go on with another turn.
  *
  * The callbacks may close sockets. A closed socket is gone for libzmq at once; its memory is kept
  * until the hook has ended, when nothing can be looking at it. */
@@ -59,10 +59,8 @@ void net_touch(struct net_socket *socket)
 {
     struct net *net = socket->net;
     mark_ready(socket);
-    if (net->in_turn || net->kicked)
-        return;
-    net->kicked = true;
-    away_wake(&net->away);
+    if (!net->in_turn)
+        loop_go_on(net->loop);
 }
 
 void net_descriptor_ready(void *arg, uint32_t events)
@@ -312,7 +310,6 @@ static bool turn(void *arg)
 {
     struct net *self = arg;
     self->in_turn = true;
-    self->kicked = false;
     bool more = self->zap && zap_turn(self->zap);
     for (int class = 0; class < N_CLASSES; class++) {
         struct link list;

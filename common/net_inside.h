@@ -60,7 +60,7 @@ struct net {
     struct link ready[N_CLASSES];
     struct loop_hook hook;
     struct loop_watch kick;
-    bool hooked, in_turn, kicked;
+    bool hooked, in_turn;
     uint32_t next_serial;
     struct net_counters counters;
     uint64_t scolded[SCOLDED];               /* serial and peer */

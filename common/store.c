@@ -177,8 +177,14 @@ uint64_t store_flush(struct store *self)
     flush->sequence = ++self->sequence;
     pthread_mutex_lock(&self->lock);
     STAILQ_INSERT_TAIL(&self->flushes, flush, entry);
-    pthread_cond_signal(&self->work);
     pthread_mutex_unlock(&self->lock);
+    /* Signalled with the lock held, the thread would wake only to wait for it. */
+    pthread_cond_signal(&self->work);
+    return self->sequence;
+}
+
+uint64_t store_flushed(const struct store *self)
+{
     return self->sequence;
 }
 
@@ -220,8 +226,8 @@ int store_read(struct store *self, const struct store_query *query,
         *ret_id = lookup->id;
     pthread_mutex_lock(&self->lock);
     STAILQ_INSERT_TAIL(&self->lookups, lookup, entry);
-    pthread_cond_signal(&self->work);
     pthread_mutex_unlock(&self->lock);
+    pthread_cond_signal(&self->work);
     return 0;
 }
 

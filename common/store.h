@@ -74,6 +74,7 @@ int store_delete_frames(struct store *self, uint64_t batch);
 /* Hands everything staged to the thread; returns its sequence number (rising by one), or the last
  * one when nothing was staged. */
 uint64_t store_flush(struct store *self);
+uint64_t store_flushed(const struct store *self);        /* the last sequence that was handed over */
 uint64_t store_committed(const struct store *self);      /* the last sequence that is on disk */
 bool store_is_full(const struct store *self);
 size_t store_waiting(const struct store *self);          /* bytes staged or flushed and not yet on disk */

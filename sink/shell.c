@@ -106,7 +106,12 @@ static uint64_t port_append(void *arg, uint64_t batch, uint64_t first, uint32_t 
 {
     struct shell *self = arg;
     struct store_frame frame = {.batch = batch, .first = first, .count = count, .kind = (uint32_t)kind, .head = head, .body = body};
-    return sequence(self, store_append(self->store, &frame, ret_row));
+    int staged = store_append(self->store, &frame, ret_row);
+    if (staged == 0 && self->streams) {
+        frame.number = *ret_row;
+        streams_appended(self->streams, &frame);
+    }
+    return sequence(self, staged);
 }
 
 static uint64_t port_remove_rows(void *arg, uint64_t batch)
@@ -199,6 +204,9 @@ static void store_is_committed(void *arg, uint64_t committed)
     struct shell *self = arg;
     if (self->trace)
         trace_committed(self->trace, committed);
+    /* Whoever waits for a result first: what follows is of use to what comes later. */
+    if (self->streams)
+        streams_recorded(self->streams);
     if (self->registry)
         register_committed(self->registry, loop_now(self->loop), committed);
 }
@@ -267,8 +275,8 @@ static bool turn(void *arg)
     struct shell *self = arg;
     bool caught_up = loop_stood_still(self->loop) < STOOD_STILL;
     mono_t next = register_tick(self->registry, loop_now(self->loop), caught_up);
-    next = mono_min(next, streams_turn(self->streams));
     self->flushed = store_flush(self->store);
+    next = mono_min(next, streams_turn(self->streams));
     next = mono_min(next, look_at_intake(self, loop_now(self->loop)));
     if (self->drained && register_drained(self->registry))
         loop_stop(self->loop);

@@ -43,9 +43,20 @@ struct stream {
     bool saw_complete;                      /* the batch was complete when it was asked for */
     bool news;                              /* something to say about its progress */
     uint64_t read_id;
+    bool near;                              /* it has every row that is not among the recent ones */
+    bool missed;                            /* of the read that is under way: it may not see a row that is recent no more */
+    uint64_t read_sees;                     /* … but all rows of this flush and of those before */
     mono_t said_at;                         /* the last progress */
 };
 TAILQ_HEAD(stream_list, stream);
+
+/* A row from its staging to the turn in which it is recorded. */
+struct recent {
+    STAILQ_ENTRY(recent) entry;
+    uint64_t sequence;                      /* of its flush */
+    struct store_frame frame;               /* with references of its own */
+};
+STAILQ_HEAD(recent_list, recent);
 
 struct client {
     UT_hash_handle hh;
@@ -62,6 +73,7 @@ struct streams {
     struct client *clients;
     struct client_list idle;
     struct stream_list all, ready;
+    struct recent_list recent;
     struct wire_arena *arena;
     struct wire_writer writer;
     unsigned n_streams, n_reading;
@@ -81,6 +93,7 @@ struct streams *streams_new(const struct streams_config *config)
     TAILQ_INIT(&self->idle);
     TAILQ_INIT(&self->all);
     TAILQ_INIT(&self->ready);
+    STAILQ_INIT(&self->recent);
     self->arena = wire_arena_new();
     if (!self->arena)
         streams_destroy(&self);
@@ -132,6 +145,13 @@ static void client_forget(struct streams *self, struct client *client)
     free(client);
 }
 
+static void drop_recent(struct recent *self)
+{
+    slice_drop(&self->frame.head);
+    slice_drop(&self->frame.body);
+    free(self);
+}
+
 void streams_destroy(struct streams **self_p)
 {
     struct streams *self = *self_p;
@@ -141,6 +161,10 @@ void streams_destroy(struct streams **self_p)
     struct client *client, *next;
     HASH_ITER(hh, self->clients, client, next)
         client_forget(self, client);
+    for (struct recent *recent; (recent = STAILQ_FIRST(&self->recent));) {
+        STAILQ_REMOVE_HEAD(&self->recent, entry);
+        drop_recent(recent);
+    }
     wire_arena_destroy(&self->arena);
     wire_writer_release(&self->writer);
     free(self);
@@ -253,14 +277,15 @@ static int send_row(struct stream *stream, const struct store_frame *frame)
     message.id = stream->id;
     message.what_case = WIRE__ANSWER__WHAT_ROW;
     message.row = &row;
-    int rc = send_answer(self, stream->client->peer, &message, frame->body, !stream->heads_only);
+    struct slice body = stream->heads_only ? (struct slice){0} : frame->body;
+    int rc = send_answer(self, stream->client->peer, &message, body, !stream->heads_only);
     if (rc == -EHOSTUNREACH)
         client_forget(self, stream->client);
     if (rc < 0)
         return rc;
-    stream->credit -= (int64_t)(self->writer.len + frame->body.len);
+    stream->credit -= (int64_t)(self->writer.len + body.len);
     self->rows++;
-    self->bytes += self->writer.len + frame->body.len;
+    self->bytes += self->writer.len + body.len;
     return 0;
 }
 
@@ -305,6 +330,7 @@ static void stream_read_through(struct stream *stream)
         stream->from = stream->to;
         stream->after = 0;
     }
+    stream->near = !stream->ordered && !stream->missed;
     if (stream->ordered || (stream->moved && stream->follow))
         stream_wake(stream);
     else
@@ -354,6 +380,100 @@ static bool next_window(struct stream *stream, const struct register_batch *batc
     return stream->to > stream->from;
 }
 
+/* ---- what was just recorded ---- */
+
+/* A row that is recorded goes to the streams that have everything before it as it is, from memory: a read would cost them two
+ * more changes of threads. Rows are kept for streams that are near, or whose read may be over before they are recorded. */
+static bool is_kept_for(const struct stream *stream, uint64_t batch)
+{
+    return !stream->ref && !stream->ordered && stream->batch == batch && (stream->near || stream->reading);
+}
+
+/* Who has not seen the row by now has to read it. */
+static void forget_row(struct streams *self, uint64_t batch, uint64_t number, uint64_t sequence)
+{
+    struct stream *stream;
+    TAILQ_FOREACH(stream, &self->all, of_all) {
+        if (!is_kept_for(stream, batch) || stream->after >= number || (stream->reading && sequence <= stream->read_sees))
+            continue;
+        stream->near = false;
+        stream->missed = true;
+    }
+}
+
+void streams_appended(struct streams *self, const struct store_frame *frame)
+{
+    struct stream *stream;
+    uint64_t sequence = store_flushed(self->config.store) + 1;
+    TAILQ_FOREACH(stream, &self->all, of_all)
+        if (is_kept_for(stream, frame->batch))
+            break;
+    if (!stream)
+        return;
+    struct recent *recent = calloc(1, sizeof *recent);
+    if (recent) {
+        recent->sequence = sequence;
+        recent->frame = *frame;
+        recent->frame.head = slice_keep(frame->head);
+        recent->frame.body = slice_keep(frame->body);
+        if (recent->frame.head.data && (frame->body.len == 0 || recent->frame.body.data)) {
+            STAILQ_INSERT_TAIL(&self->recent, recent, entry);
+            return;
+        }
+        drop_recent(recent);
+    }
+    forget_row(self, frame->batch, frame->number, sequence);
+}
+
+/* At the end of a turn whoever could take them has them. */
+static void forget_recorded(struct streams *self)
+{
+    struct recent *recent;
+    uint64_t committed = store_committed(self->config.store);
+    while ((recent = STAILQ_FIRST(&self->recent)) && recent->sequence <= committed) {
+        STAILQ_REMOVE_HEAD(&self->recent, entry);
+        forget_row(self, recent->frame.batch, recent->frame.number, recent->sequence);
+        drop_recent(recent);
+    }
+}
+
+/* Without credit or memory it goes on with a read, later. false: the client is gone, and with it its streams. */
+static bool send_recent(struct stream *stream)
+{
+    struct streams *self = stream->streams;
+    struct recent *recent;
+    uint64_t committed = store_committed(self->config.store);
+    STAILQ_FOREACH(recent, &self->recent, entry) {
+        if (recent->sequence > committed)
+            break;
+        if (recent->frame.batch != stream->batch || recent->frame.number <= stream->after)
+            continue;
+        int rc = stream->credit > 0 ? send_row(stream, &recent->frame) : -EAGAIN;
+        if (rc == -EHOSTUNREACH)
+            return false;
+        if (rc < 0) {
+            stream->near = false;
+            stream_wake(stream);
+            return true;
+        }
+        stream->after = recent->frame.number;
+    }
+    return true;
+}
+
+/* Whoever is gone is seen again in the turn. */
+void streams_recorded(struct streams *self)
+{
+    struct stream *stream, *next;
+    if (STAILQ_EMPTY(&self->recent))
+        return;
+    for (stream = TAILQ_FIRST(&self->all); stream; stream = next) {
+        next = TAILQ_NEXT(stream, of_all);
+        if (stream->near && !send_recent(stream))
+            return;
+    }
+}
+
 static void stream_read(struct stream *stream)
 {
     struct streams *self = stream->streams;
@@ -364,6 +484,11 @@ static void stream_read(struct stream *stream)
     }
     stream->moved = false;
     stream->saw_complete = batch->complete;
+    if (stream->near) {
+        if (send_recent(stream) && stream->near)
+            stream_caught_up(stream);
+        return;
+    }
     if (stream->ordered && !next_window(stream, batch)) {
         stream_caught_up(stream);
         return;
@@ -379,6 +504,8 @@ static void stream_read(struct stream *stream)
         return;
     }
     stream->reading = true;
+    stream->missed = false;
+    stream->read_sees = store_flushed(self->config.store);
     self->n_reading++;
 }
 
@@ -640,6 +767,7 @@ mono_t streams_turn(struct streams *self)
         stream_unready(stream);
         serve(stream);
     }
+    forget_recorded(self);
     if (self->news || mono_reached(now, self->look_at)) {
         self->news = false;
         self->look_at = look_at_streams(self, now);

@@ -679,7 +679,12 @@ void submission_destroy(struct submission **self_p)
     *self_p = NULL;
 }
 
-void submission_ready(struct submission *self) { self->waits = false; }
+/* Whoever says so may be outside of the loop (the library's calls are): nothing else would bring the turn that takes it. */
+void submission_ready(struct submission *self)
+{
+    self->waits = false;
+    loop_go_on(self->client->loop);
+}
 
 void submission_stop(struct submission *self)
 {

@@ -105,6 +105,7 @@ struct ledger *ledger_new(const struct ledger_config *config, const struct ledge
     l->next_batch = l->next_lane = l->next_number = l->next_worker = 1;
     TAILQ_INIT(&l->open);
     TAILQ_INIT(&l->pendings);
+    TAILQ_INIT(&l->unanswered);
     TAILQ_INIT(&l->cancels);
     TAILQ_INIT(&l->copies);
     RB_INIT(&l->dues);
@@ -131,6 +132,7 @@ void ledger_destroy(struct ledger **self_p)
         return;
     copies_destroy(l);
     struct pending *p, *p_next;
+    TAILQ_CONCAT(&l->pendings, &l->unanswered, link);
     TAILQ_FOREACH_SAFE(p, &l->pendings, link, p_next)
         free(p);
     struct worker *w, *w_next;
@@ -179,7 +181,10 @@ void ledger_committed(struct ledger *l, mono_t now, uint64_t sequence)
         } else {
             request_committed(l, p);
         }
-        free(p);
+        if (p->kind == PENDING_CHUNK || p->kind == PENDING_SEAL)
+            TAILQ_INSERT_TAIL(&l->unanswered, p, link);
+        else
+            free(p);
     }
     purge_committed(l, sequence);
 }
@@ -202,7 +207,7 @@ void ledger_upward(struct ledger *l, mono_t now, ledger_peer peer, const char *a
 
 static void drain_leave(struct ledger *l)
 {
-    if (!l->draining || l->left || !TAILQ_EMPTY(&l->pendings))
+    if (!l->draining || l->left || !TAILQ_EMPTY(&l->pendings) || !TAILQ_EMPTY(&l->unanswered))
         return;
     l->left = true;
     l->port.leave(l->port.arg);
@@ -241,6 +246,8 @@ mono_t ledger_tick(struct ledger *l, mono_t now, bool caught_up)
     }
     if (!l->draining)
         dispatch(l);
+    /* One flush stands before both: the task's way is the longer one, so it goes first. */
+    requests_answer(l);
     worker_flush_releases(l);
     drain_leave(l);
     struct due *d = RB_MIN(due_tree, &l->dues);

@@ -472,7 +472,8 @@ struct ledger {
     struct client *clients;
     struct due clients_due;
 
-    TAILQ_HEAD(, pending) pendings;
+    TAILQ_HEAD(pending_list, pending) pendings;
+    struct pending_list unanswered;             /* on disk; what they admit is dispatched before they are answered, in the same turn */
     TAILQ_HEAD(, cancel) cancels;
     struct due_tree dues;
 
@@ -596,6 +597,7 @@ void reply_slowest(struct ledger *l, ledger_peer client, uint64_t request, const
 const char *worker_state_name(const struct ledger *l, const struct worker *w);      /* for people */
 void reply_explain(struct ledger *l, ledger_peer client, uint64_t request, const Wire__Explain *e);
 void request_committed(struct ledger *l, struct pending *p);
+void requests_answer(struct ledger *l);                  /* the chunks and seals that are on disk */
 void request_submit(struct ledger *l, ledger_peer peer, uint64_t request, const Wire__Submit *s);
 void pend_for(struct ledger *l, enum pending_kind kind, uint64_t sequence, ledger_peer peer, uint64_t request, const struct batch *b);
 void batch_note(struct ledger *l, const struct batch *b, char *out, size_t size);   /* what people should know of it */

@@ -282,6 +282,9 @@ static bool is_asked_about(const struct ledger *l, const struct batch *b)
     TAILQ_FOREACH(p, &l->pendings, link)
         if (p->batch == b->number)
             return true;
+    TAILQ_FOREACH(p, &l->unanswered, link)
+        if (p->batch == b->number)
+            return true;
     const struct cancel *c;
     TAILQ_FOREACH(c, &l->cancels, link)
         if (c->batch == b->number && !c->replied)

@@ -372,10 +372,6 @@ void request_committed(struct ledger *l, struct pending *p)
     case PENDING_SUBMIT:
         reply_submitted(l, p->client, p->request, b);
         break;
-    case PENDING_CHUNK:
-    case PENDING_SEAL:
-        reply_admitted(l, p->client, p->request, b);
-        break;
     case PENDING_CANCEL:
         cancel_journaled(l, p->cancel);
         break;
@@ -393,10 +389,24 @@ void request_committed(struct ledger *l, struct pending *p)
         reply_send(l, p->client, &m);
         break;
     }
+    case PENDING_CHUNK:         /* answered by requests_answer */
+    case PENDING_SEAL:
     case PENDING_EPOCH:
     case PENDING_QUIET:
     case PENDING_PURGE:
         break;
+    }
+}
+
+void requests_answer(struct ledger *l)
+{
+    struct pending *p;
+    while ((p = TAILQ_FIRST(&l->unanswered)) != NULL) {
+        TAILQ_REMOVE(&l->unanswered, p, link);
+        struct batch *b = batch_by_number(l, p->batch);
+        if (b != NULL)
+            reply_admitted(l, p->client, p->request, b);
+        free(p);
     }
 }
 

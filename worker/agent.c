@@ -246,8 +246,13 @@ mono_t agent_tick(struct agent *self, mono_t now, bool caught_up)
     agent_control_tick(self, now, caught_up);
     agent_slots_start(self, now);
     agent_slots_report_started(self, now);
-    if (!waits_for_company(self, now)) {
+    bool flush = !waits_for_company(self, now);
+    if (flush)
         agent_outbox_seal(self);
+    /* With nothing more to run, what somebody waits for goes first: a free slot is of use only to what comes later. */
+    if (TAILQ_EMPTY(&self->queue))
+        agent_outbox_send(self, now);
+    if (flush) {
         agent_control_flush(self);
         self->flushed = now;
     }

@@ -5,15 +5,21 @@
  *   bench_bare share TASKS US...         a process for each US that naps so long for each task, all from one counter
  *   bench_bare deal FILE PROCESSES       the same, where each line of FILE says how many microseconds its task takes
  *   bench_bare disk MIB GROUP FILE       so many pieces of 1 MiB at the end of FILE, synced after each GROUP of them
- * Each prints one number: tasks a second, or pieces. */
+ *   bench_bare chain MESSAGES [FOLDER]   one at a time through four processes in a ring, PUSH -> PULL over TCP, as a task goes from
+ *                                        client to ventilator, worker, sink and back; with FOLDER, those that stand for ventilator
+ *                                        and sink write 4 KiB there and flush them before they pass it on
+ * Each prints one number, tasks a second, or pieces; chain p50, p99 and the longest, in microseconds. */
+#include <arpa/inet.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <signal.h>
 #include <spawn.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -25,6 +31,10 @@
 #define FRAMES_WAITING 1000
 #define SHARERS 64
 #define DEALT 100000
+#define CHAIN 4                 /* processes */
+#define CHAIN_BYTES 64
+#define PAGE 4096
+#define PAGES 256               /* of the file, which is there before anything is measured */
 
 static void die(const char *what)
 {
@@ -196,6 +206,107 @@ static double disk(const char *path, uint64_t pieces, uint64_t group)
     return (double)pieces / seconds;
 }
 
+/* ---- the chain ---- */
+
+/* Of loopback, free a moment ago. */
+static void free_endpoint(char *ret, size_t size)
+{
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t len = sizeof address;
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    if (fd < 0 || bind(fd, (struct sockaddr *)&address, len) < 0 || getsockname(fd, (struct sockaddr *)&address, &len) < 0)
+        die("there is no free port");
+    close(fd);
+    snprintf(ret, size, "tcp://127.0.0.1:%u", ntohs(address.sin_port));
+}
+
+static int open_log(const char *folder, int place)
+{
+    static char page[PAGE];
+    char path[4096];
+    snprintf(path, sizeof path, "%s/chain-%d", folder, place);
+    int fd = open(path, O_CREAT | O_TRUNC | O_RDWR | O_CLOEXEC, 0600);
+    if (fd < 0 || unlink(path) < 0)
+        die("no file can be made in the folder");
+    for (int i = 0; i < PAGES; i++)
+        if (pwrite(fd, page, PAGE, i * PAGE) != PAGE)
+            die("the file can't be written");
+    if (fsync(fd) < 0)
+        die("the file can't be flushed");
+    return fd;
+}
+
+static void keep(int fd, uint64_t i)
+{
+    char page[PAGE];
+    memset(page, (int)i, sizeof page);
+    if (pwrite(fd, page, PAGE, (off_t)(i % PAGES) * PAGE) != PAGE || fdatasync(fd) < 0)
+        die("the disk fails");
+}
+
+/* One link of the ring: until its parent is gone. */
+static void pass_on(const char *from, const char *to, int fd)
+{
+    void *context = zmq_ctx_new(), *in = open_socket(context, ZMQ_PULL, true, from), *out = open_socket(context, ZMQ_PUSH, false, to);
+    zmq_msg_t message;
+    zmq_msg_init(&message);
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    for (uint64_t i = 0;; i++) {
+        if (zmq_msg_recv(&message, in, 0) < 0)
+            die("a link of the chain fails");
+        if (fd >= 0)
+            keep(fd, i);
+        if (zmq_msg_send(&message, out, 0) < 0)
+            die("a link of the chain fails");
+    }
+}
+
+static int compare(const void *a, const void *b)
+{
+    const double *x = a, *y = b;
+    return *x < *y ? -1 : *x > *y;
+}
+
+static double once_round(void *out, void *in)
+{
+    char bytes[CHAIN_BYTES] = {0};
+    mono_t began = mono_now();
+    if (zmq_send(out, bytes, sizeof bytes, 0) < 0 || zmq_recv(in, bytes, sizeof bytes, 0) < 0)
+        die("the chain fails");
+    return (double)mono_since(mono_now(), began) / (double)NS_PER_US;
+}
+
+static void chain(uint64_t n, const char *folder)
+{
+    char at[CHAIN][64];
+    pid_t links[CHAIN];
+    double *took = calloc(n, sizeof *took);
+    if (!took)
+        die("no memory");
+    for (int i = 0; i < CHAIN; i++)
+        free_endpoint(at[i], sizeof at[i]);
+    for (int i = 1; i < CHAIN; i++) {
+        int fd = folder && i % 2 == 1 ? open_log(folder, i) : -1;
+        if ((links[i] = fork()) == 0)
+            pass_on(at[i], at[(i + 1) % CHAIN], fd);
+    }
+    void *context = zmq_ctx_new(), *in = open_socket(context, ZMQ_PULL, true, at[0]), *out = open_socket(context, ZMQ_PUSH, false, at[1]);
+    for (int i = 0; i < 20; i++)
+        once_round(out, in);
+    for (uint64_t i = 0; i < n; i++)
+        took[i] = once_round(out, in);
+    for (int i = 1; i < CHAIN; i++) {
+        kill(links[i], SIGKILL);
+        waitpid(links[i], NULL, 0);
+    }
+    qsort(took, n, sizeof *took, compare);
+    printf("%.0f %.0f %.0f\n", took[n / 2], took[n * 99 / 100], took[n - 1]);
+    free(took);
+    zmq_close(in);
+    zmq_close(out);
+    zmq_ctx_term(context);
+}
+
 static uint64_t number(int argc, char **argv, int at, uint64_t preset)
 {
     uint64_t value = preset;
@@ -207,7 +318,9 @@ static uint64_t number(int argc, char **argv, int at, uint64_t preset)
 
 int main(int argc, char **argv)
 {
-    if (argc > 1 && strcmp(argv[1], "pipe") == 0)
+    if (argc > 1 && strcmp(argv[1], "chain") == 0)
+        chain(number(argc, argv, 2, 1000), argc > 3 ? argv[3] : NULL);
+    else if (argc > 1 && strcmp(argv[1], "pipe") == 0)
         printf("%.0f\n", pipeline(number(argc, argv, 2, 1000000), number(argc, argv, 3, 100), number(argc, argv, 4, 64)));
     else if (argc > 3 && argc < 3 + SHARERS && strcmp(argv[1], "share") == 0) {
         uint64_t us[SHARERS];

@@ -203,15 +203,13 @@ def keepers(name, cgroup):
 
 def bench_latency():
     """one task at a time on an idle system, both disk syncs included"""
-    p50, p99 = [], []
+    n = "300" if QUICK else "2000"
     with cluster() as c:
-        for _ in range(RUNS):
-            out = subprocess.run([f"{BUILD}/tests/bench/bench_latency", "300" if QUICK else "2000"], env=c.env, check=True,
-                                 stdout=subprocess.PIPE).stdout.split()
-            p50.append(float(out[0]))
-            p99.append(float(out[1]))
-    return {"latency p50": figure(p50, unit="us", target="500 us", higher=False),
-            "latency p99": figure(p99, unit="us", target="1000 us", higher=False)}
+        run = lambda *args: [float(word) for word in subprocess.run(args, env=c.env, check=True, stdout=subprocess.PIPE).stdout.split()]
+        ours, base = pairs(lambda: run(f"{BUILD}/tests/bench/bench_latency", n), lambda: run(f"{BUILD}/tests/bench/bench_bare", "chain", n, FOLDER))
+    of = lambda at: ([times[at] for times in ours], [times[at] for times in base])
+    return {"latency p50": figure(*of(0), unit="us", base_name="us of a bare chain with two flushes", target="500 us", higher=False),
+            "latency p99": figure(*of(1), unit="us", base_name="us", target="1000 us", higher=False)}
 
 
 def bench_submission():

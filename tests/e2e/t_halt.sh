@@ -80,7 +80,7 @@ test_a_restart_keeps_the_halt() {
 }
 
 test_run_halts() {
-    assert_exit 1 ventilator run --slots 1 --format json --halt now,fail=1 -- sh -c 'exit 5' {} ::: 1 2 3 4 5 6 7 8
+    assert_exit 1 ventilator run --slots 1 --format json --halt now,fail=1 -- sh -c 'sleep 0.1; exit 5' {} ::: 1 2 3 4 5 6 7 8
     assert_each_once "$T/out" 8
     grep -q '"reason":"halt"' "$T/out" || fail "nothing was halted: $(verdicts "$T/out")"
     assert_refused 2 "--halt never" ventilator run --halt sometimes -- true

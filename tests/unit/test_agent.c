@@ -17,14 +17,14 @@ static void runs_and_reports(void **state)
     EXPECT(w, "started a10+2@1.1\n");
     end_ok(w, 1, "out");
     tick(w);
-    EXPECT(w, "run slot=1 a12.1 payload=zzz\nfinished a11+1@1.1\nresult a11+1@1.1 ok slot=2 flags=8 body=out\n");
+    EXPECT(w, "run slot=1 a12.1 payload=zzz\nresult a11+1@1.1 ok slot=2 flags=8 body=out\nfinished a11+1@1.1\n");
     end_with(w, 0, (struct agent_end){.how = AGENT_EXITED, .code = 3, .errors = {.data = (const uint8_t *)"oh", .len = 2}});
     end_ok(w, 1, "");
     tick(w);
     /* The last one ended before it was worth telling that it had started. */
-    EXPECT(w, "finished a10+1@1.1 a12+1@1.1\n"
-              "result a10+1@1.1 failed exit slot=1 code=3 flags=8 body=oh\n"
-              "result a12+1@1.1 ok slot=2 flags=8\n");
+    EXPECT(w, "result a10+1@1.1 failed exit slot=1 code=3 flags=8 body=oh\n"
+              "result a12+1@1.1 ok slot=2 flags=8\n"
+              "finished a10+1@1.1 a12+1@1.1\n");
     assert_int_equal(counts(w).unreleased, 3);
     release(w, batch_a, 10, 3, 1);
     assert_int_equal(counts(w).unreleased, 0);
@@ -67,7 +67,7 @@ static void refuses_what_it_has_no_handler_for(void **state)
     announce(w, batch_a, -1);
     assign(w, batch_a, 0, 3, "x y z");
     tick(w);
-    EXPECT(w, "finished a0+3@1.1\nresult a0+3@1.1 rejected no_handler extras=3\n");
+    EXPECT(w, "result a0+3@1.1 rejected no_handler extras=3\nfinished a0+3@1.1\n");
     assert_int_equal(counts(w).queued, 0);
 }
 
@@ -87,9 +87,9 @@ static void consecutive_ends_share_a_report(void **state)
     end_ok(w, 4, "E");
     end_ok(w, 5, "F");
     tick(w);
-    EXPECT(w, "finished a0+3@1.1 a4+2@1.1\n"
-              "result a0+3@1.1 ok ok failed - - exit slot=1,2,3 code=0 flags=8 body=AB\n"
-              "result a4+2@1.1 ok slot=5,6 flags=8 body=EF\n");
+    EXPECT(w, "result a0+3@1.1 ok ok failed - - exit slot=1,2,3 code=0 flags=8 body=AB\n"
+              "result a4+2@1.1 ok slot=5,6 flags=8 body=EF\n"
+              "finished a0+3@1.1 a4+2@1.1\n");
     /* A release of a part is a release of that part. */
     release(w, batch_a, 1, 4, 1);
     assert_int_equal(counts(w).unreleased, 2);
@@ -119,14 +119,14 @@ static void reports_stay_within_a_block_and_its_body(void **state)
     end_ok(w, 0, "A");
     end_ok(w, 1, "B");
     tick(w);
-    EXPECT(w, "finished a4095+1@1.1 a4096+1@1.1\nresult a4095+1@1.1 ok slot=1 flags=8 body=A\nresult a4096+1@1.1 ok slot=2 flags=8 body=B\n");
+    EXPECT(w, "result a4095+1@1.1 ok slot=1 flags=8 body=A\nresult a4096+1@1.1 ok slot=2 flags=8 body=B\nfinished a4095+1@1.1 a4096+1@1.1\n");
     assign(w, batch_a, 0, 2, "x y");
     tick(w);
     forget_trace(w);
     end_ok(w, 1, big);
     end_ok(w, 0, big);
     tick(w);
-    EXPECT(w, "finished a0+2@1.1\nresult a0+1@1.1 ok slot=2 flags=8 body=204800 bytes\nresult a1+1@1.1 ok slot=1 flags=8 body=204800 bytes\n");
+    EXPECT(w, "result a0+1@1.1 ok slot=2 flags=8 body=204800 bytes\nresult a1+1@1.1 ok slot=1 flags=8 body=204800 bytes\nfinished a0+2@1.1\n");
     free(big);
 }
 
@@ -144,9 +144,9 @@ static void labels_what_will_be_tried_again(void **state)
     end_with(w, 0, (struct agent_end){.how = AGENT_EXITED, .code = 1});
     end_with(w, 1, (struct agent_end){.how = AGENT_EXITED, .code = 1});
     tick(w);
-    EXPECT(w, "finished a0+1@1.1 a5+1@1.1\n"
-              "result (attempt) a0+1@1.1 failed exit slot=1 code=1 flags=8\n"
-              "result a5+1@1.1 failed exit slot=2 code=1 flags=8\n");
+    EXPECT(w, "result (attempt) a0+1@1.1 failed exit slot=1 code=1 flags=8\n"
+              "result a5+1@1.1 failed exit slot=2 code=1 flags=8\n"
+              "finished a0+1@1.1 a5+1@1.1\n");
     uint32_t codes[] = {7, 9};
     w->retry.on_codes = codes;
     w->retry.n_on_codes = 2;
@@ -157,9 +157,9 @@ static void labels_what_will_be_tried_again(void **state)
     end_with(w, 1, (struct agent_end){.how = AGENT_EXITED, .code = 9});
     end_with(w, 0, (struct agent_end){.how = AGENT_SIGNALLED, .code = 9, .swept = true});
     tick(w);
-    EXPECT(w, "finished b0+2@1.1\n"
-              "result (attempt) b0+1@1.1 failed exit slot=2 code=9 flags=8\n"
-              "result b1+1@1.1 failed signal slot=1 flags=4\n");
+    EXPECT(w, "result (attempt) b0+1@1.1 failed exit slot=2 code=9 flags=8\n"
+              "result b1+1@1.1 failed signal slot=1 flags=4\n"
+              "finished b0+2@1.1\n");
 }
 
 static void a_task_keeps_its_own_values_and_words(void **state)
@@ -180,7 +180,7 @@ static void a_task_keeps_its_own_values_and_words(void **state)
     end_with(w, 0, (struct agent_end){.how = AGENT_NOT_STARTED, .code = 2, .sentence = "no program caf\xe9"});
     end_ok(w, 1, "");
     tick(w);
-    EXPECT(w, "finished a0+2@1.1\nresult a0+1@1.1 failed not_started slot=1 extras=1\nresult a1+1@1.1 ok slot=2 flags=8 extras=1\n");
+    EXPECT(w, "result a0+1@1.1 failed not_started slot=1 extras=1\nresult a1+1@1.1 ok slot=2 flags=8 extras=1\nfinished a0+2@1.1\n");
 }
 
 /* ---- bounds ---- */
@@ -204,7 +204,7 @@ static void the_timeout_stops_an_attempt(void **state)
     /* Whatever its exit code. */
     end_with(w, 0, (struct agent_end){.how = AGENT_EXITED, .code = 0, .term_sent = true});
     tick(w);
-    EXPECT(w, "finished a0+1@1.1\nresult a0+1@1.1 deadline_exceeded timeout slot=1 flags=8\n");
+    EXPECT(w, "result a0+1@1.1 deadline_exceeded timeout slot=1 flags=8\nfinished a0+1@1.1\n");
 }
 
 static void an_end_before_the_stop_is_its_own(void **state)
@@ -220,7 +220,7 @@ static void an_end_before_the_stop_is_its_own(void **state)
     forget_trace(w);
     end_ok(w, 0, "done");
     tick(w);
-    EXPECT(w, "finished a0+1@1.1\nresult a0+1@1.1 ok slot=1 flags=8 body=done\n");
+    EXPECT(w, "result a0+1@1.1 ok slot=1 flags=8 body=done\nfinished a0+1@1.1\n");
 }
 
 static void a_task_tightens_its_timeout(void **state)
@@ -258,16 +258,19 @@ static void the_deadline_ends_what_runs_and_what_waits(void **state)
     forget_trace(w);
     assert_int_equal(w->budget, 800 * MS);
     pass(w, 800 * MS);
-    EXPECT(w, "stop slot=1 grace=2000ms\nstop slot=0 grace=2000ms\nstarted a0+2@1.1\nfinished a2+2@1.1\n"
-              "result a2+2@1.1 deadline_exceeded deadline\n");
+    EXPECT(w, "stop slot=1 grace=2000ms\n"
+              "stop slot=0 grace=2000ms\n"
+              "result a2+2@1.1 deadline_exceeded deadline\n"
+              "started a0+2@1.1\n"
+              "finished a2+2@1.1\n");
     end_killed(w, 0);
     tick(w);
     /* The batch's deadline is never tried again. */
-    EXPECT(w, "finished a0+1@1.1\nresult a0+1@1.1 deadline_exceeded deadline slot=1\n");
+    EXPECT(w, "result a0+1@1.1 deadline_exceeded deadline slot=1\nfinished a0+1@1.1\n");
     /* What comes too late doesn't wait for a slot. */
     assign(w, batch_a, 9, 1, "z");
     tick(w);
-    EXPECT(w, "finished a9+1@1.1\nresult a9+1@1.1 deadline_exceeded deadline\n");
+    EXPECT(w, "result a9+1@1.1 deadline_exceeded deadline\nfinished a9+1@1.1\n");
 }
 
 static void too_little_time_is_none(void **state)
@@ -280,7 +283,7 @@ static void too_little_time_is_none(void **state)
     tick(w);
     forget_trace(w);
     pass(w, 500 * MS);
-    EXPECT(w, "started a0+2@1.1\nfinished a2+1@1.1\nresult a2+1@1.1 deadline_exceeded min_runtime\n");
+    EXPECT(w, "result a2+1@1.1 deadline_exceeded min_runtime\nstarted a0+2@1.1\nfinished a2+1@1.1\n");
 }
 
 static void move_deadline(struct world *w, const uint8_t *batch, int64_t left_ms)
@@ -332,7 +335,7 @@ static void a_cancel_drops_and_stops(void **state)
               "result a0+2@1.1 ok cancelled - cancel slot=1,2 flags=8,0\n");
     end_ok(w, 0, "");
     tick(w);
-    EXPECT(w, "run slot=0 a7.1 payload=h\nfinished a4+1@1.1\nresult a4+1@1.1 ok slot=1 flags=8\n");
+    EXPECT(w, "run slot=0 a7.1 payload=h\nresult a4+1@1.1 ok slot=1 flags=8\nfinished a4+1@1.1\n");
     cancel(w, batch_b, 0, 0, WIRE__REASON__HALT, false);
     EXPECT(w, "confirmed 9 dropped=0 stopping=0\n");
     cancel(w, batch_a, 0, 0, WIRE__REASON__HALT, true);
@@ -358,7 +361,7 @@ static void the_first_reason_stands(void **state)
     EXPECT(w, "confirmed 9 dropped=0 stopping=1\n");
     end_killed(w, 0);
     tick(w);
-    EXPECT(w, "finished a0+1@1.1\nresult a0+1@1.1 deadline_exceeded timeout slot=1\n");
+    EXPECT(w, "result a0+1@1.1 deadline_exceeded timeout slot=1\nfinished a0+1@1.1\n");
 }
 
 static void a_recall_gives_the_last_back(void **state)

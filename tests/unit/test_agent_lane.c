@@ -115,7 +115,7 @@ static void a_new_connection_says_hello(void **state)
     end_killed(w, 0);
     end_ok(w, 1, "C");
     tick(w);
-    EXPECT(w, "finished a3+1@1.1 a2+1@1.1\nresult a2+1@1.1 ok slot=2 flags=8 body=C\n");
+    EXPECT(w, "result a2+1@1.1 ok slot=2 flags=8 body=C\nfinished a3+1@1.1 a2+1@1.1\n");
 }
 
 static void a_welcome_drops_what_is_queued(void **state)
@@ -304,14 +304,14 @@ static void a_drain_gives_back_and_finishes(void **state)
     EXPECT(w, "returned cause=1 a4+1@1.1\n");
     end_ok(w, 0, "A");
     tick(w);
-    EXPECT(w, "finished a0+1@1.1\nresult a0+1@1.1 ok slot=1 flags=8 body=A\n");
+    EXPECT(w, "result a0+1@1.1 ok slot=1 flags=8 body=A\nfinished a0+1@1.1\n");
     /* Cancels go on working. */
     cancel(w, batch_a, 1, 1, WIRE__REASON__CANCEL, false);
     EXPECT(w, "stop slot=1 grace=2000ms\nconfirmed 9 dropped=0 stopping=1\n");
     end_killed(w, 1);
     release(w, batch_a, 0, 1, 1);
     tick(w);
-    EXPECT(w, "finished a1+1@1.1\nresult a1+1@1.1 cancelled cancel slot=2\n");
+    EXPECT(w, "result a1+1@1.1 cancelled cancel slot=2\nfinished a1+1@1.1\n");
     release(w, batch_a, 1, 1, 1);
     tick(w);
     EXPECT(w, "goodbye 0\nleave 0\n");
@@ -341,7 +341,7 @@ static void a_drain_cuts_off_at_its_timeout(void **state)
     end_killed(w, 0);
     end_ok(w, 1, "just in time");
     tick(w);
-    EXPECT(w, "finished a1+1@1.1\nreturned cause=1 cut_off a0+1@1.1\nresult a1+1@1.1 ok slot=2 flags=8 body=just in time\n");
+    EXPECT(w, "result a1+1@1.1 ok slot=2 flags=8 body=just in time\nfinished a1+1@1.1\nreturned cause=1 cut_off a0+1@1.1\n");
     /* Nobody releases it: it is left behind, and counted. */
     live(w, 2900 * MS);
     assert_null(strstr(w->trace, "leave"));

@@ -252,10 +252,10 @@ static void a_bundle_is_one_message_of_each_kind(void **state)
     reach_bundle(w);
     end_bundle(w, 4, (struct agent_end){.how = AGENT_EXITED, .output = {.data = (const uint8_t *)"Z", .len = 1}});
     tick(w);
-    EXPECT(w, "split slot=0\nrun slot=0 a5+4.1 payload=fghi\nfinished a1+4@1.1\nresult a1+4@1.1 ok slot=1 flags=8 body=ABCZ\n");
+    EXPECT(w, "split slot=0\nrun slot=0 a5+4.1 payload=fghi\nresult a1+4@1.1 ok slot=1 flags=8 body=ABCZ\nfinished a1+4@1.1\n");
     end_bundle(w, 4, (struct agent_end){.how = AGENT_EXITED});
     tick(w);
-    EXPECT(w, "split slot=0\nfinished a5+4@1.1\nresult a5+4@1.1 ok slot=1 flags=8 body=ABC\n");
+    EXPECT(w, "split slot=0\nresult a5+4@1.1 ok slot=1 flags=8 body=ABC\nfinished a5+4@1.1\n");
     assert_int_equal(counts(w).ended, 9);
 }
 
@@ -364,8 +364,10 @@ static void commands_go_in_bundles_too(void **state)
     w->part_outputs = (struct slice){.data = (const uint8_t *)"OEef", .len = 4};
     end_bundle(w, 4, (struct agent_end){.how = AGENT_EXITED});
     pass(w, 10 * MS);
-    EXPECT(w, "split slot=0\nrun slot=0 a5+4.1 payload=fghi\nfinished a1+4@1.1\n"
-              "result a1+4@1.1 ok failed failed ok - signal exit - slot=1 code=0 flags=8,0,12,8 body=OEef\n");
+    EXPECT(w, "split slot=0\n"
+              "run slot=0 a5+4.1 payload=fghi\n"
+              "result a1+4@1.1 ok failed failed ok - signal exit - slot=1 code=0 flags=8,0,12,8 body=OEef\n"
+              "finished a1+4@1.1\n");
 }
 
 /* Each is told how much time it has: in a bundle that would be what the first one had. */

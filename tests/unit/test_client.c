@@ -286,6 +286,67 @@ static void an_item_that_is_too_large(void **state)
     free(large);
 }
 
+/* Items that come when they do: none, until the script says so, outside of the loop. */
+struct later { int waits, come, taken; };
+
+static enum items_result next_later(void *arg, struct item *ret, struct why *why)
+{
+    struct later *self = arg;
+    (void)why;
+    if (self->taken == self->come) {
+        self->waits++;
+        return self->come == 2 ? ITEMS_END : ITEMS_WAIT;
+    }
+    self->taken++;
+    ret->payload = (struct slice){.data = (const uint8_t *)"item", .len = 4};
+    return ITEMS_ITEM;
+}
+
+static void at_rest(void *arg) { stop(arg); }
+
+/* Runs until nothing is under way any more: what comes then is brought by no other event. */
+static void come_to_rest(struct world *w)
+{
+    struct loop_timer rest = {.fire = at_rest, .arg = w};
+    loop_timer_set(w->loop, &rest, mono_add(mono_now(), 50 * NS_PER_MS));
+    run(w);
+}
+
+static void on_first(void *arg)
+{
+    on_accepted(arg);
+    stop(arg);
+}
+
+static void an_item_that_comes_at_rest_is_sent(void **state)
+{
+    struct world *w = *state;
+    struct later later = {0};
+    struct why why = {""};
+    Wire__Options options = WIRE__OPTIONS__INIT;
+    w->hold = false;
+    connect_to(w, w->clients, BOUND, BOUND);
+    options.handler = (char *)(uintptr_t)"h";
+    options.weight = 1;
+    w->items = items_new(w->loop, &(struct items_spec){.kind = ITEMS_CALLED, .next = next_later}, NULL, &later, &why);
+    struct submission_config config = {.options = &options, .items = w->items, .known = on_known, .accepted = on_first,
+                                       .ended = on_ended, .arg = w};
+    w->submission = submission_new(w->client, &config, &why);
+    assert_non_null(w->submission);
+    while (later.waits == 0)
+        come_to_rest(w);
+    later.come = 1;
+    submission_ready(w->submission);
+    run(w);
+    assert_int_equal(submission_admitted(w->submission), 1);
+    come_to_rest(w);
+    later.come = 2;    /* the last one, and the end */
+    submission_ready(w->submission);
+    run(w);
+    assert_int_equal(w->how, SUBMISSION_DONE);
+    assert_int_equal(submission_admitted(w->submission), 2);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, enter, leave)
 
 int main(void)
@@ -298,6 +359,7 @@ int main(void)
         TEST(a_range_sends_nothing), TEST(a_key_goes_on), TEST(a_key_that_is_whole),
         TEST(a_key_of_other_items), TEST(a_key_of_more_items), TEST(a_key_of_fewer_items),
         TEST(a_batch_that_takes_no_more), TEST(large_items_go_alone), TEST(an_item_that_is_too_large),
+        TEST(an_item_that_comes_at_rest_is_sent),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

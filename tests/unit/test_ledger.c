@@ -13,7 +13,10 @@ static void nothing_is_said_before_it_is_on_disk(void **state)
     EXPECT(w, "submitted next=0 state=0\n");
     chunk(w, 0, "abc", false);
     EXPECT(w, "");
+    tick(w);
+    EXPECT(w, "");
     committed(w);
+    tick(w);
     EXPECT(w, "admitted 3 state=0\n");
 }
 
@@ -49,6 +52,28 @@ static void a_batch_flies(void **state)
     EXPECT(w, "L1 release 2+2\nL1 retire\n");
     status(w);
     EXPECT(w, "status 3 total=4 queued=0 running=0 ok=2 failed=2 deadline=0 cancelled=0 lost=0 dup=0 retried=0\n");
+}
+
+/* One flush stands before both; the way of the task is the longer one. */
+static void what_is_admitted_flies_before_it_is_acknowledged(void **state)
+{
+    struct world *w = *state;
+    Wire__Options o = WIRE__OPTIONS__INIT;
+    cluster(w);
+    submit(w, &o, 1);
+    committed(w);
+    chunk(w, 0, "a", false);
+    committed(w);
+    tick(w);
+    w->total = 0;
+    registered(w);
+    finished(w, 11, 1, 0, 1, 1);
+    tick(w);
+    w->trace[0] = '\0';
+    chunk(w, 1, "b", false);
+    committed(w);
+    tick(w);
+    EXPECT(w, "L1 assign 1+1 #1 left=0 'b'\nadmitted 2 state=0\n");
 }
 
 static void slowest(struct world *w, uint32_t most)
@@ -99,11 +124,13 @@ static void a_chunk_must_be_the_next_and_continue_the_same_input(void **state)
     committed(w);
     chunk(w, 0, "abc", false);
     committed(w);
+    tick(w);
     EXPECT(w, "submitted next=0 state=0\nadmitted 3 state=0\n");
     chunk(w, 5, "xy", false);
     EXPECT(w, "refused 7 next=3\n");
     chunk(w, 0, "abc", false);               /* again, as after a lost reply */
     committed(w);
+    tick(w);
     EXPECT(w, "admitted 3 state=0\n");
     submit(w, &o, 1);
     committed(w);
@@ -512,7 +539,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(nothing_is_said_before_it_is_on_disk),
-        TEST(a_batch_flies),
+        TEST(a_batch_flies), TEST(what_is_admitted_flies_before_it_is_acknowledged),
         TEST(the_slowest_are_those_that_run_longest),
         TEST(a_chunk_must_be_the_next_and_continue_the_same_input),
         TEST(a_lost_worker_s_tasks_run_elsewhere),

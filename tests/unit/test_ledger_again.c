@@ -92,12 +92,14 @@ static void pieces_are_copied_as_far_as_they_can_be_read(void **state)
     frames(w, 0, "abcdef", NULL);               /* not all of it came at once */
     EXPECT(w, "append b2 0+4 'bdef'\n");
     committed(w);
+    tick(w);
     EXPECT(w, "admitted 4 state=0\n");
     retry(w, 9, 4, "h1", true);
     EXPECT(w, "load b1 7-8\n");
     frames(w, 6, "gh", NULL);
     EXPECT(w, "append b2 4+1 'h'\n");
     committed(w);
+    tick(w);
     EXPECT(w, "admitted 5 state=1\n");
     w->total = 0;
     registered(w);
@@ -121,6 +123,7 @@ static void a_range_is_spelled_out(void **state)
     retry(w, 9, 0, "a1c2", true);
     EXPECT(w, "append b2 0+3 '81011'\n");
     committed(w);
+    tick(w);
     EXPECT(w, "admitted 3 state=1\n");
 }
 
@@ -139,14 +142,17 @@ static void what_comes_again_is_not_taken_twice(void **state)
     EXPECT(w, "load b1 0-2\nrefused 4 next=0\n");
     frames(w, 0, "ab", NULL);
     committed(w);
+    tick(w);
     forget(w);
     retry(w, 9, 0, "a2", false);                /* its answer was lost */
     EXPECT(w, "refused 7 next=2\n");
     retry(w, 9, 2, "", true);
     committed(w);
+    tick(w);
     EXPECT(w, "admitted 2 state=1\n");
     retry(w, 9, 2, "c1", true);
     committed(w);
+    tick(w);
     EXPECT(w, "admitted 2 state=1\n");
 }
 
@@ -221,6 +227,7 @@ static void a_restart_in_between_goes_on_where_it_was(void **state)
     EXPECT(w, "load b1 2-4\n");
     frames(w, 2, "cd", NULL);
     committed(w);
+    tick(w);
     EXPECT(w, "append b2 2+2 'cd'\nadmitted 4 state=1\n");
 }
 

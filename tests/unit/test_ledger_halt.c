@@ -176,6 +176,7 @@ static void an_open_batch_takes_no_more(void **state)
     forget(w);
     chunk(w, 1, "b", true);
     committed(w);
+    tick(w);
     has(w->trace, "admitted 1 state=2\n");
 }
 

@@ -416,6 +416,20 @@ static void a_hook_with_more_to_do_isnt_kept_waiting(void **state)
     assert_string_equal(w->trace, "t h h h");
 }
 
+/* As a call of the library does, which runs the loop only to wait: its last turn found nothing to do, then there was something. */
+static void a_loop_that_is_told_to_go_on_doesnt_wait(void **state)
+{
+    struct world *w = *state;
+    struct actor hook = actor(w, "h", stop);
+    struct actor start = actor(w, "t", NULL);
+    set_timer(&start, (mono_t){1});
+    add(&hook, false);
+    run(w);
+    loop_go_on(w->loop);
+    run(w);    /* Nothing but the guard could end another wait. */
+    assert_string_equal(w->trace, "t h h");
+}
+
 static void remove_both(struct actor *a)
 {
     loop_remove_hook(a->w->loop, &a->other->hook);
@@ -517,6 +531,7 @@ int main(void)
         T(signals_are_events),
         T(a_turn_has_its_order),
         T(a_hook_with_more_to_do_isnt_kept_waiting),
+        T(a_loop_that_is_told_to_go_on_doesnt_wait),
         T(hooks_can_be_removed_by_hooks),
         T(a_stop_before_the_run_ends_it),
         T(a_long_turn_is_standing_still_and_is_logged),

@@ -97,6 +97,34 @@ static void rows_wait_for_credit(void **state)
     world_destroy(w);
 }
 
+/* A stream that has everything gets what is recorded as it is, while its credit lasts, and goes on by reading. Others of the same
+ * batch, which begin later, ask for less or go by index, get the same rows. */
+static void rows_come_once_whichever_way_they_come(void **state)
+{
+    (void)state;
+    struct world *w = world_with_batch(8);
+    SUBSCRIBE(w, .follow = true, .credit = 1);
+    wait_heard(w, "begin b1");
+    wait_until(w, w->progress > 0);              /* it has seen that there is nothing yet */
+    deliver_kind(w, 0, 1, 10000, WIRE__RESULT_KIND__IS_VERDICT);
+    wait_heard(w, "row 0+1");
+    deliver_kind(w, 1, 1, 10000, WIRE__RESULT_KIND__IS_VERDICT);    /* there is no credit for this one, nor for the next */
+    deliver_kind(w, 2, 1, 10000, WIRE__RESULT_KIND__IS_ATTEMPT);
+    wait_vent(w, "recorded 2");
+    assert_null(strstr(w->heard.bytes, "row 1"));
+    credit(w, UINT64_MAX);
+    wait_heard(w, "attempt 2+1");
+    deliver(w, 2, 2);
+    wait_heard(w, "row 2+2");
+    deliver(w, 4, 1);
+    deliver(w, 5, 1);
+    wait_heard(w, "row 5+1");
+    send_closing(w, 0, 8);
+    wait_heard(w, "end");
+    assert_string_equal(w->heard.bytes, "begin b1; row 0+1; row 1+1; attempt 2+1; row 2+2; row 4+1; row 5+1; closing 6+2; end 8 complete; ");
+    world_destroy(w);
+}
+
 static void strangers_and_mistakes_are_answered_in_words(void **state)
 {
     (void)state;
@@ -293,6 +321,7 @@ int main(void)
         cmocka_unit_test(a_stream_follows_until_the_batch_is_complete),
         cmocka_unit_test(an_ordered_stream_goes_by_index),
         cmocka_unit_test(rows_wait_for_credit),
+        cmocka_unit_test(rows_come_once_whichever_way_they_come),
         cmocka_unit_test(strangers_and_mistakes_are_answered_in_words),
         cmocka_unit_test(a_stream_can_be_given_up),
         cmocka_unit_test(a_purge_ends_its_streams),
