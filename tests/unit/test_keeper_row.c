@@ -119,10 +119,10 @@ static void each_has_its_input_and_environment(void **state)
     char *argv[] = {"sh", "-c", "cat; echo $WHICH", NULL};
     put(3);
     for (int i = 0; i < 3; i++) {
-        char which[16], input[8];
+        char which[24], input[8];
         char *env[] = {which, NULL};
         snprintf(which, sizeof which, "WHICH=%d", i);
-        snprintf(input, sizeof input, "%c", 'a' + i);
+        snprintf(input, sizeof input, "%c", (char)('a' + i));
         struct keeper_run run = run_of(argv);
         run.env = env;
         run.has_input = i < 2;
