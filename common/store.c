@@ -266,7 +266,7 @@ static void give_answer(struct store *self, struct lookup *lookup)
 {
     struct store_rows rows = {
         .frames = lookup->frames, .n = lookup->n, .more = lookup->more,
-        .damage = lookup->damaged ? lookup->damage.text : NULL,
+        .damage = lookup->damaged ? lookup->damage.text : NULL, .sees = lookup->sees,
     };
     TAILQ_REMOVE(&self->open, lookup, open_entry);
     if (lookup->done)

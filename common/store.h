@@ -101,6 +101,7 @@ struct store_rows {
     size_t n;
     bool more;                           /* a limit cut it */
     const char *damage;                  /* NULL, or a sentence: a row was damaged; rows before it are in frames */
+    uint64_t sees;                       /* the last flush that it can have seen: without room, later ones may wait behind it */
 };
 /* Asks the thread to read what is committed by then; `done` is called once on the loop's thread, later,
  * also when nothing matched. Reads are answered in order, between commits. 0 or -ENOMEM.

@@ -59,6 +59,7 @@ struct lookup {
 
     struct store_frame *frames;       /* the answer */
     size_t n, room;
+    uint64_t sees;                    /* the last flush that was committed */
     bool more, damaged;
     struct why damage;
 };

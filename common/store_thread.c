@@ -372,6 +372,7 @@ static void serve_lookups(struct store *self, struct work *work)
     struct lookup *lookup;
     while ((lookup = STAILQ_FIRST(&work->lookups))) {
         STAILQ_REMOVE_HEAD(&work->lookups, entry);
+        lookup->sees = self->done_sequence;      /* nobody else writes it */
         if (!atomic_load(&lookup->cancelled))
             db_lookup(self->db, lookup);
         answer(self, lookup);

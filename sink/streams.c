@@ -45,7 +45,7 @@ struct stream {
     uint64_t read_id;
     bool near;                              /* it has every row that is not among the recent ones */
     bool missed;                            /* of the read that is under way: it may not see a row that is recent no more */
-    uint64_t read_sees;                     /* … but all rows of this flush and of those before */
+    uint64_t read_sees;                     /* … but all rows of this flush and of those before, if they found room */
     mono_t said_at;                         /* the last progress */
 };
 TAILQ_HEAD(stream_list, stream);
@@ -357,6 +357,7 @@ static void read_done(void *arg, const struct store_rows *rows)
     struct stream *stream = arg;
     stream->reading = false;
     stream->streams->n_reading--;
+    stream->missed |= rows->sees < stream->read_sees;       /* what waits for room is not among the recent, if nobody was near then */
     ssize_t n = send_rows(stream, rows);
     if (n < 0)
         return;

@@ -46,6 +46,26 @@ static void a_full_disk_stops_the_intake_until_there_is_room(void **state)
     world_destroy(w);
 }
 
+/* What waited for room when the stream began was not there for its first read, and is recorded later. */
+static void a_stream_that_begins_on_a_full_disk_gets_every_row(void **state)
+{
+    (void)state;
+    struct world *w = world_with_batch(20);
+    atomic_store(&write_error, ENOSPC);
+    deliver(w, 0, 10);
+    wait_until(w, w->full);
+    SUBSCRIBE(w, .follow = true);
+    wait_until(w, w->progress > 0);              /* it has seen that there is nothing */
+    assert_string_equal(w->heard.bytes, "begin b1; ");
+    atomic_store(&write_error, 0);
+    wait_vent(w, "recorded 0; ");
+    wait_until(w, !w->full);
+    deliver(w, 10, 10);
+    wait_heard(w, "end");
+    assert_string_equal(w->heard.bytes, "begin b1; row 0+10; row 10+10; end 20 complete; ");
+    world_destroy(w);
+}
+
 static void a_broken_disk_ends_the_sink(void **state)
 {
     (void)state;
@@ -70,6 +90,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_teardown(a_full_disk_stops_the_intake_until_there_is_room, teardown),
+        cmocka_unit_test_teardown(a_stream_that_begins_on_a_full_disk_gets_every_row, teardown),
         cmocka_unit_test_teardown(a_broken_disk_ends_the_sink, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
