@@ -13,7 +13,7 @@
 
 #define PASS_STEP      UINT64_C(1048576)        /* of one task at weight 1 */
 #define SMALL_WINDOW   64u
-#define RECALL_LOOKS   16u                      /* idle workers that are tried in one turn */
+#define RECALL_LOOKS   16u                      /* workers of which something is wanted that are tried at once; the next turn goes on */
 #define RECALL_NS      (2 * NS_PER_MS)          /* what is done within this is not recalled */
 #define FRAME_NS       NS_PER_MS                /* work of a slot for which it is worth while to send it something */
 #define HIDE_NS        (20 * NS_PER_MS)         /* beyond the round trip: what a worker may take to tell of an end, and a turn of the loops */
@@ -353,11 +353,12 @@ static struct worker *best_worker(struct ledger *l, const struct batch *b)
 
 /* ---- recall: what waits behind a busy slot goes to an idle one ---- */
 
-/* Whether tasks of f could go to `idle`, which fits its want. */
+/* Whether tasks of f could go to `idle`, which fits its want. What runs already doesn't come back: asking for it would go on
+ * as long as it does. */
 static bool can_move(const struct ledger *l, const struct flight *f, const struct worker *idle)
 {
     enum care care = care_of(l, &f->past);
-    return f->unended > 0 && f->open > 0 && care != CARE_LAST && (care == CARE_NONE || takes_suspects(idle));
+    return f->unended > 0 && f->open > 0 && care != CARE_LAST && (care == CARE_NONE || takes_suspects(idle)) && flight_waits(f);
 }
 
 /* A batch of this want of which the worker holds something that `idle` could have. */
@@ -412,6 +413,14 @@ static void recall_from(struct ledger *l, struct worker *from, struct batch *b, 
     worker_room(l, from);
 }
 
+/* Where the last look at many stakes, of which nothing could be had, came to its end; else the fullest. */
+static struct stake *spare_from(struct want *want)
+{
+    struct worker worker = {.number = want->looked.number};
+    struct stake key = {.worker = &worker, .load = want->looked.load}, *s = RB_NFIND(stake_tree, &want->spare, &key);
+    return s != NULL ? s : RB_MIN(stake_tree, &want->spare);
+}
+
 /* Asks the worker that holds the most in proportion, of those that hold something that this crew could run. */
 static bool recall_for(struct ledger *l, struct crew *crew)
 {
@@ -423,13 +432,19 @@ static bool recall_for(struct ledger *l, struct crew *crew)
         l->counts.looked++;
         if (!crew_fits(crew, want))
             continue;
-        RB_FOREACH(s, stake_tree, &want->spare) {
-            struct batch *b = looks++ < RECALL_LOOKS && !is_done_soon(l, s->worker) ? movable(l, s->worker, want, idle) : NULL;
-            if (b != NULL)
-                recall_from(l, s->worker, b, crew->idle - l->coming);
-            if (b != NULL || looks == RECALL_LOOKS)
-                return b != NULL;
+        for (s = spare_from(want); s != NULL; s = RB_NEXT(stake_tree, &want->spare, s)) {
+            if (looks++ == RECALL_LOOKS) {
+                want->looked.load = s->load;
+                want->looked.number = s->worker->number;
+                return false;
+            }
+            struct batch *b = is_done_soon(l, s->worker) ? NULL : movable(l, s->worker, want, idle);
+            if (b == NULL)
+                continue;
+            recall_from(l, s->worker, b, crew->idle - l->coming);
+            return true;
         }
+        want->looked.load = 0;
     }
     return false;
 }

@@ -372,6 +372,14 @@ void flight_began(const struct ledger *l, struct flight *f, uint64_t first, uint
     bits_fill(f->started, (uint32_t)(first - f->first), count);
 }
 
+bool flight_waits(const struct flight *f)
+{
+    for (uint32_t w = 0; w < words_for(f->count); w++)
+        if ((~(f->started[w] | f->ended[w]) & word_mask(w, 0, f->count)) != 0)
+            return true;
+    return false;
+}
+
 struct flight *put_flight(struct ledger *l, struct batch *b, struct worker *w, uint64_t first, uint32_t count,
                           uint64_t epoch, struct past past, uint64_t bytes)
 {

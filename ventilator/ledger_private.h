@@ -168,6 +168,7 @@ struct want {
     struct batch *first;                /* of them; NULL: none is ready */
     uint64_t passed_over;               /* the dispatch in which no worker with room could run them */
     struct stake_tree spare;            /* stakes of workers that hold more than they have slots, fullest first */
+    struct { double load; uint64_t number; } looked;        /* its place in there where a recall goes on looking; load 0: at the first */
     size_t key_len;
     uint8_t key[];
 };
@@ -519,6 +520,7 @@ struct span_list {
 void span_add(struct span_list *list, uint64_t first, uint64_t count);
 bool bit_get(const uint64_t *bits, uint32_t at);
 void flight_began(const struct ledger *l, struct flight *f, uint64_t first, uint32_t count);    /* reported to run */
+bool flight_waits(const struct flight *f);                          /* some of it has not started, as far as is known */
 uint32_t bits_fill(uint64_t *bits, uint32_t from, uint32_t n);      /* sets; how many were 0 */
 struct hole *hole_after(struct batch *b, uint64_t index);           /* the first that ends after index */
 struct hole *hole_at(struct batch *b, uint64_t index);

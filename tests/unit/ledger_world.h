@@ -407,7 +407,8 @@ static uint64_t epoch_now = 1;      /* of the ventilator: lanes and new fences a
 
 static inline uint64_t lane_of(unsigned n) { return epoch_now << 24 | n; }
 
-static inline void worker_hello(struct world *w, ledger_peer peer, const char *name, uint32_t slots, Wire__Holding **held, size_t n)
+static inline void worker_hello_with(struct world *w, ledger_peer peer, const char *name, uint32_t slots, Wire__Value **labels, size_t n_labels,
+                                     Wire__Holding **held, size_t n)
 {
     uint8_t journal[WIRE_ID] = {1};
     Wire__WorkerHello h = WIRE__WORKER_HELLO__INIT;
@@ -416,12 +417,19 @@ static inline void worker_hello(struct world *w, ledger_peer peer, const char *n
     h.name = (char *)(uintptr_t)name;
     h.slots = slots;
     h.commands = true;
+    h.labels = labels;
+    h.n_labels = n_labels;
     h.n_holdings = n;
     h.holdings = held;
     h.ventilator = wire_id_bytes(journal);
     m.what_case = WIRE__UPWARD__WHAT_HELLO;
     m.hello = &h;
     upward(w, peer, peer, 0, &m);
+}
+
+static inline void worker_hello(struct world *w, ledger_peer peer, const char *name, uint32_t slots, Wire__Holding **held, size_t n)
+{
+    worker_hello_with(w, peer, name, slots, NULL, 0, held, n);
 }
 
 static inline void worker_opened(struct world *w, ledger_peer peer, unsigned lane)

@@ -64,6 +64,37 @@ static void long_tasks_are_recalled_at_once(void **state)
     assert_non_null(strstr(w->trace, "L1 recall 1\n"));
 }
 
+/* w1 runs a task that w2 could run as well; what waits behind it only w1 can. */
+static void what_runs_is_not_asked_back(void **state)
+{
+    struct world *w = *state;
+    Wire__Value label = WIRE__VALUE__INIT, *labels = &label;
+    Wire__Options o = WIRE__OPTIONS__INIT, of_w1 = WIRE__OPTIONS__INIT;
+    label.key = (char *)(uintptr_t) "has";
+    label.value = (char *)(uintptr_t) "it";
+    of_w1.n_require = 1;
+    of_w1.require = &labels;
+    sink_hello(w);
+    worker_hello_with(w, 11, "w1", 2, &labels, 1, NULL, 0);
+    worker_opened(w, 11, 1);
+    tick(w);
+    batch(w, &o, "a");
+    started(w, 11, 1, 0, 1, 1);
+    submit(w, &of_w1, 9);
+    committed(w);
+    registered(w);
+    chunk(w, 0, "bc", true);
+    committed(w);
+    registered(w);
+    tick(w);
+    started(w, 11, 1, 0, 1, 1);
+    w->trace[0] = '\0';
+    second_worker(w);
+    EXPECT(w, "12: welcome lane=2 dropped=0\nL2 open\n");
+    pass(w, 1000 * MS);
+    assert_null(strstr(w->trace, "recall"));
+}
+
 static void frames_hold_what_is_worth_their_way(void **state)
 {
     struct world *w = *state;
@@ -91,6 +122,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(what_is_done_soon_is_not_recalled),
         TEST(long_tasks_are_recalled_at_once),
+        TEST(what_runs_is_not_asked_back),
         TEST(frames_hold_what_is_worth_their_way),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
