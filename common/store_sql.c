@@ -12,11 +12,15 @@
 #include "common/store_db.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <sqlite3.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "common/clock.h"
 #include "common/store_error.h"
@@ -342,6 +346,25 @@ static int read_facts(struct db *self, uint32_t version, struct db_facts *ret_fa
     return 0;
 }
 
+/* The log of a process that was killed may be in memory only, and is read all the same. What follows from it is told, and places
+ * of large bodies are free that a power cut would bring back: so it is synced before. */
+static int sync_log(const struct db *self, struct why *why)
+{
+    char *path = NULL;
+    struct stat found;
+    if (asprintf(&path, "%s-wal", self->path) < 0)
+        return why_set(why, "no memory to open %s", self->path);
+    int fd = open(path, O_RDONLY | O_CLOEXEC), error = fd < 0 || fstat(fd, &found) < 0 ? errno : 0;
+    free(path);
+    if (error == 0 && found.st_size > 0 && fdatasync(fd) < 0)
+        error = errno;
+    if (fd >= 0)
+        close(fd);          /* SQLite has no locks on this file, which would go with it */
+    if (error == 0 || error == ENOENT)
+        return 0;
+    return why_set(why, "%s-wal can't be written to the disk: %s; look after the disk, then start again", self->path, strerror(error));
+}
+
 static int cant_open_bulk(const struct db *self, int error, struct why *why)
 {
     if (error == -ENOMEM)
@@ -389,7 +412,8 @@ struct db *db_open(const char *path, const char *role, uint32_t version, struct 
               : check_role(self, role, why) < 0 || use_log(self, why) < 0)
         goto fail;
     /* The facts first: a newer format may lack the tables that the statements name. */
-    if (read_facts(self, version, &facts, why) < 0 || (!empty && prepare_all(self, why) < 0) || open_bulk(self, why) < 0)
+    if (read_facts(self, version, &facts, why) < 0 || (!empty && prepare_all(self, why) < 0) || sync_log(self, why) < 0
+        || open_bulk(self, why) < 0)
         goto fail;
     *ret_facts = facts;
     return self;

@@ -623,6 +623,32 @@ static void assert_all_there(struct world *world, uint64_t told)
     assert_int_equal(store_check(world->store, &world->why), 0);
 }
 
+/* It may be in memory only: nothing is told, and no place of a large body is free, before it is on the disk. */
+static void the_log_of_a_killed_process_is_synced_first(void **state)
+{
+    struct world *world = *state;
+    int ends[2];
+    assert_int_equal(pipe2(ends, O_CLOEXEC), 0);
+    pid_t child = fork();
+    assert_true(child >= 0);
+    if (child == 0)
+        commit_until_killed(world, ends[1]);
+    close(ends[1]);
+    uint64_t told = 0;
+    while (told < 3)
+        assert_int_equal(read(ends[0], &told, sizeof told), sizeof told);
+    assert_int_equal(kill(child, SIGKILL), 0);
+    assert_int_equal(waitpid(child, NULL, 0), child);
+    close(ends[0]);
+    assert_true(world_file_size(world, "journal.db-wal") > 0);
+    atomic_store(&sync_error, EIO);
+    assert_null(world_try(world));
+    assert_non_null(strstr(world->why.text, "journal.db-wal can't be written to the disk: Input/output error"));
+    atomic_store(&sync_error, 0);
+    world_open(world);
+    assert_all_there(world, told);
+}
+
 static void what_was_told_survives_a_kill(void **state)
 {
     struct world *world = *state;
@@ -656,6 +682,7 @@ int main(void)
 #define CLOSED(test) cmocka_unit_test_setup_teardown(test, world_setup_closed, teardown)
     const struct CMUnitTest tests[] = {
         CLOSED(what_was_told_survives_a_kill),           /* first: it forks */
+        CLOSED(the_log_of_a_killed_process_is_synced_first),
         OPENED(a_full_disk_is_waited_for),
         OPENED(a_large_body_waits_for_room),
         OPENED(a_used_up_quota_is_a_full_disk),
