@@ -115,6 +115,7 @@ struct ledger *ledger_new(const struct ledger_config *config, const struct ledge
     TAILQ_INIT(&l->unsorted);
     TAILQ_INIT(&l->opening);
     TAILQ_INIT(&l->releasing);
+    TAILQ_INIT(&l->recalling);
     TAILQ_INIT(&l->quarantine);
     TAILQ_INIT(&l->reserved);
     purge_init(l);

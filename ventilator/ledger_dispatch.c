@@ -15,6 +15,7 @@
 #define SMALL_WINDOW   64u
 #define RECALL_LOOKS   16u                      /* workers of which something is wanted that are tried at once; the next turn goes on */
 #define RECALL_NS      (2 * NS_PER_MS)          /* what is done within this is not recalled */
+#define LATE_NS        (NS_PER_S / 10)          /* what was asked back and has not come by then may not come at all */
 #define FRAME_NS       NS_PER_MS                /* work of a slot for which it is worth while to send it something */
 #define HIDE_NS        (20 * NS_PER_MS)         /* beyond the round trip: what a worker may take to tell of an end, and a turn of the loops */
 
@@ -378,6 +379,12 @@ static void look_again(struct ledger *l, void *unused)
     (void)l, (void)unused;      /* the dispatch that follows does */
 }
 
+static void recall_later(struct ledger *l, mono_t at)
+{
+    if (!l->recall_due.set || mono_before(at, l->recall_due.at))
+        due_set(l, &l->recall_due, at, look_again, NULL);
+}
+
 /* Whether all that w holds ends sooner than a recall could bring some of it elsewhere: as far as is known, and as long as it goes on. */
 static bool is_done_soon(struct ledger *l, const struct worker *w)
 {
@@ -385,16 +392,32 @@ static bool is_done_soon(struct ledger *l, const struct worker *w)
     mono_t until = mono_add(w->progress, RECALL_NS + HIDE_NS + w->round_trip);
     if (w->service == 0 || left > (double)RECALL_NS || mono_reached(l->now, until))
         return false;
-    if (!l->recall_due.set)
-        due_set(l, &l->recall_due, until, look_again, NULL);
+    recall_later(l, until);
     return true;
+}
+
+/* Idle slots wait for its tasks no longer. */
+static void not_coming(struct ledger *l, struct worker *w)
+{
+    if (w->recalled == 0)
+        return;
+    TAILQ_REMOVE(&l->recalling, w, recalling_link);
+    l->coming -= w->recalled;
+    w->recalled = 0;
 }
 
 void recall_over(struct ledger *l, struct worker *w)
 {
-    l->coming -= w->recalled;
-    w->recalled = 0;
+    not_coming(l, w);
     w->recall = 0;
+}
+
+/* One that is stopped, or behind a slow line, must not keep the idle from what others have. */
+static void give_up_late(struct ledger *l)
+{
+    struct worker *w;
+    while ((w = TAILQ_FIRST(&l->recalling)) != NULL && mono_reached(l->now, mono_add(w->recalled_at, LATE_NS)))
+        not_coming(l, w);
 }
 
 static void recall_from(struct ledger *l, struct worker *from, struct batch *b, uint64_t wanted)
@@ -405,7 +428,9 @@ static void recall_from(struct ledger *l, struct worker *from, struct batch *b, 
     r.batch = wire_id_bytes(b->id);
     r.count = half > wanted ? half : wanted < excess ? (uint32_t)wanted : excess;
     from->recalled = r.count;
+    from->recalled_at = l->now;
     l->coming += r.count;
+    TAILQ_INSERT_TAIL(&l->recalling, from, recalling_link);
     Wire__Lane m = WIRE__LANE__INIT;
     m.what_case = WIRE__LANE__WHAT_RECALL;
     m.recall = &r;
@@ -461,6 +486,7 @@ static bool waits_for_payloads(const struct ledger *l, const struct crew *crew)
 /* What is asked back already will fill as many idle slots. */
 static void recall(struct ledger *l)
 {
+    give_up_late(l);
     for (struct crew *crew = l->crews; crew != NULL; crew = crew->hh.next) {
         while (crew->idle > l->coming && !waits_for_payloads(l, crew)) {
             stakes_sort(l);
@@ -468,6 +494,9 @@ static void recall(struct ledger *l)
                 break;
         }
     }
+    const struct worker *w = TAILQ_FIRST(&l->recalling);
+    if (w != NULL)
+        recall_later(l, mono_add(w->recalled_at, LATE_NS));
 }
 
 /* ---- all of them ---- */

@@ -347,6 +347,8 @@ struct worker {
     uint64_t recall;                    /* number of the recall that is not confirmed; 0: none */
     uint64_t halted;                    /* number of the last recall that a halt has sent */
     uint32_t recalled;                  /* tasks that it asks for, and that idle slots wait for */
+    mono_t recalled_at;
+    TAILQ_ENTRY(worker) recalling_link; /* recalled > 0 */
     int64_t service;                    /* ns an attempt, smoothed; 0: not known */
     double seen_ns, seen;               /* what it comes from: time and attempts, those of older reports weigh less */
     int64_t round_trip;                 /* ns, smoothed; 0: not known */
@@ -458,7 +460,8 @@ struct ledger {
     struct worker *by_session, *by_name, *by_peer, *by_lane;
     struct crew *crews;
     TAILQ_HEAD(, worker) unsorted, opening, releasing;
-    uint64_t coming;                    /* tasks that recalls ask for, and that are not confirmed */
+    TAILQ_HEAD(, worker) recalling;     /* by the time of it */
+    uint64_t coming;                    /* tasks that recalls ask for, and that are not confirmed, nor late */
     struct due recall_due;
     uint32_t n_slots;
 

@@ -95,6 +95,26 @@ static void what_runs_is_not_asked_back(void **state)
     assert_null(strstr(w->trace, "recall"));
 }
 
+static void a_recall_that_is_not_answered_keeps_none_from_others(void **state)
+{
+    struct world *w = *state;
+    Wire__Options o = WIRE__OPTIONS__INIT;
+    cluster(w);
+    second_worker(w);
+    batch(w, &o, "abcdef");
+    w->trace[0] = '\0';
+    worker_hello(w, 13, "w3", 1, NULL, 0);
+    worker_opened(w, 13, 3);
+    tick(w);
+    EXPECT(w, "13: welcome lane=3 dropped=0\nL3 open\nL1 recall 1\n");
+    pass(w, 90 * MS);
+    EXPECT(w, "");
+    pass(w, 10 * MS);                         /* w1 is stopped, perhaps; w2 has one that waits, too */
+    EXPECT(w, "L2 recall 1\n");
+    pass(w, 1000 * MS);
+    EXPECT(w, "");                            /* there is nobody else to be asked */
+}
+
 static void frames_hold_what_is_worth_their_way(void **state)
 {
     struct world *w = *state;
@@ -123,6 +143,7 @@ int main(void)
         TEST(what_is_done_soon_is_not_recalled),
         TEST(long_tasks_are_recalled_at_once),
         TEST(what_runs_is_not_asked_back),
+        TEST(a_recall_that_is_not_answered_keeps_none_from_others),
         TEST(frames_hold_what_is_worth_their_way),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
