@@ -116,6 +116,7 @@ struct ledger *ledger_new(const struct ledger_config *config, const struct ledge
     TAILQ_INIT(&l->opening);
     TAILQ_INIT(&l->releasing);
     TAILQ_INIT(&l->recalling);
+    TAILQ_INIT(&l->roomy);
     TAILQ_INIT(&l->quarantine);
     TAILQ_INIT(&l->reserved);
     purge_init(l);

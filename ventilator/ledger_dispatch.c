@@ -59,17 +59,21 @@ static bool has_room(const struct worker *w)
     return w->window > 4 * w->slots + SMALL_WINDOW ? w->held <= w->window / 2 : w->held < w->window;
 }
 
-void worker_leave_room(struct worker *w)
+void worker_leave_room(struct ledger *l, struct worker *w)
 {
     if (!w->in_room)
         return;
     RB_REMOVE(room_tree, &w->crew->room, w);
+    if (RB_EMPTY(&w->crew->room))
+        TAILQ_REMOVE(&l->roomy, w->crew, roomy_link);
     w->crew->idle -= w->idle;
     w->in_room = false;
 }
 
-static void enter_room(struct worker *w)
+static void enter_room(struct ledger *l, struct worker *w)
 {
+    if (RB_EMPTY(&w->crew->room))
+        TAILQ_INSERT_TAIL(&l->roomy, w->crew, roomy_link);
     RB_INSERT(room_tree, &w->crew->room, w);
     w->idle = w->held < w->slots ? w->slots - w->held : 0;
     w->crew->idle += w->idle;
@@ -88,7 +92,7 @@ static void list_opening(struct ledger *l, struct worker *w)
 
 void worker_room(struct ledger *l, struct worker *w)
 {
-    worker_leave_room(w);
+    worker_leave_room(l, w);
     list_opening(l, w);
     stakes_changed(l, w);
     if (w->state != WORKER_READY || w->draining || w->cut_off)
@@ -98,7 +102,7 @@ void worker_room(struct ledger *l, struct worker *w)
     w->window = run_credit(w);
     w->load = (double)w->held / (double)w->slots;
     if (!w->draining && !w->cut_off && !w->reserved && w->last == 0 && w->crew != NULL && has_room(w))
-        enter_room(w);
+        enter_room(l, w);
 }
 
 bool batch_may_fly(const struct ledger *l, const struct batch *b)
@@ -343,9 +347,10 @@ static struct worker *first_of(struct ledger *l, struct crew *crew, const struct
 static struct worker *best_worker(struct ledger *l, const struct batch *b)
 {
     struct worker *best = NULL, *w;
-    for (struct crew *crew = l->crews; crew != NULL; crew = crew->hh.next) {
+    struct crew *crew;
+    TAILQ_FOREACH(crew, &l->roomy, roomy_link) {
         l->counts.looked++;
-        if (!RB_EMPTY(&crew->room) && crew_fits(crew, b->want) && (w = first_of(l, crew, b)) != NULL
+        if (crew_fits(crew, b->want) && (w = first_of(l, crew, b)) != NULL
             && (best == NULL || room_cmp(w, best) < 0))
             best = w;
     }
@@ -523,7 +528,7 @@ static void dispatch_ready(struct ledger *l)
     struct want *want = RB_MIN(want_tree, &l->ready);
     struct worker *w = NULL;
     l->dispatches++;
-    while (want != NULL) {
+    while (want != NULL && !TAILQ_EMPTY(&l->roomy)) {
         /* Room only becomes less in a turn: whom nobody could run stays so, and isn't looked for again. */
         struct batch *b = want->passed_over == l->dispatches ? NULL : first_pair(l, want, &w);
         l->counts.looked++;

@@ -173,7 +173,7 @@ void crew_leave(struct ledger *l, struct worker *w)
     struct crew *crew = w->crew;
     if (crew == NULL)
         return;
-    worker_leave_room(w);
+    worker_leave_room(l, w);
     w->crew = NULL;
     if (--crew->n_workers > 0)
         return;

@@ -180,6 +180,7 @@ struct crew {
     uint32_t n_workers;
     uint64_t idle;                      /* slots of those in `room` that hold less than they have slots */
     struct room_tree room;
+    TAILQ_ENTRY(crew) roomy_link;       /* somebody is in `room` */
     uint64_t fits[];                    /* one bit a want */
 };
 
@@ -459,6 +460,7 @@ struct ledger {
 
     struct worker *by_session, *by_name, *by_peer, *by_lane;
     struct crew *crews;
+    TAILQ_HEAD(, crew) roomy;           /* those in which somebody has room: of many that are full none is looked at */
     TAILQ_HEAD(, worker) unsorted, opening, releasing;
     TAILQ_HEAD(, worker) recalling;     /* by the time of it */
     uint64_t coming;                    /* tasks that recalls ask for, and that are not confirmed, nor late */
@@ -670,7 +672,7 @@ bool assign(struct ledger *l, struct worker *w, struct batch *b, bool last);
 bool batch_may_fly(const struct ledger *l, const struct batch *b);      /* nothing but room may be missing */
 void worker_announce(struct ledger *l, struct worker *w, struct batch *b);     /* once on each lane */
 void worker_room(struct ledger *l, struct worker *w);               /* after any change of held, window, recall or state */
-void worker_leave_room(struct worker *w);
+void worker_leave_room(struct ledger *l, struct worker *w);
 void recall_over(struct ledger *l, struct worker *w);               /* it is confirmed, or nobody waits for it any more */
 bool batch_is_ready(const struct ledger *l, const struct batch *b);
 void batch_ready(struct ledger *l, struct batch *b);                /* enters or leaves the tree */

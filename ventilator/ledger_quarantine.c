@@ -132,7 +132,8 @@ static struct worker *empty_worker(struct ledger *l, const struct batch *b, bool
             return w;
     if (!all && !has_quota(l))
         return NULL;
-    for (struct crew *crew = l->crews; crew != NULL; crew = crew->hh.next) {
+    struct crew *crew;
+    TAILQ_FOREACH(crew, &l->roomy, roomy_link) {
         w = crew_fits(crew, b->want) ? RB_MIN(room_tree, &crew->room) : NULL;
         if (w != NULL && w->held == 0)
             return w;

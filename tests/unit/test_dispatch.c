@@ -131,39 +131,69 @@ static void looks_do_not_grow_with_the_backlog(void **state)
     AT_MOST(looked[1], (double)looked[0] + 100);
 }
 
+/* Ten tasks that want this label. */
+static void submit_pinned(struct world *w, unsigned n, Wire__Value *label)
+{
+    uint8_t id[WIRE_ID] = {(uint8_t)n, (uint8_t)(n >> 8), 7};
+    Wire__Range range = WIRE__RANGE__INIT;
+    Wire__Options o = WIRE__OPTIONS__INIT;
+    Wire__Submit s = WIRE__SUBMIT__INIT;
+    Wire__Request m = WIRE__REQUEST__INIT;
+    range.count = 10, range.step = 1;
+    o.n_command = 1, o.command = command;
+    o.range = &range;
+    o.n_require = 1, o.require = &label;
+    s.submission = wire_id_bytes(id);
+    s.options = &o;
+    m.what_case = WIRE__REQUEST__WHAT_SUBMIT;
+    m.submit = &s;
+    request(w, &m, "");
+    committed(w);
+    w->trace[0] = '\0';
+    registered(w);
+}
+
 /* Hundreds of batches that nobody here can run are one kind, and looked at as one. */
 static void looks_do_not_grow_with_batches_that_wait(void **state)
 {
     struct world *w = *state;
     char gpu[] = "gpu", yes[] = "yes";
-    Wire__Value label = WIRE__VALUE__INIT, *labels = &label;
-    Wire__Range range = WIRE__RANGE__INIT;
+    Wire__Value label = WIRE__VALUE__INIT;
     struct ledger_counts before, after;
     label.key = gpu, label.value = yes;
-    range.count = 10, range.step = 1;
     cluster(w);
-    for (unsigned i = 0; i < 400; i++) {
-        uint8_t id[WIRE_ID] = {(uint8_t)i, (uint8_t)(i >> 8), 7};
-        Wire__Options o = WIRE__OPTIONS__INIT;
-        Wire__Submit s = WIRE__SUBMIT__INIT;
-        Wire__Request m = WIRE__REQUEST__INIT;
-        o.n_command = 1, o.command = command;
-        o.range = &range;
-        o.n_require = 1, o.require = &labels;
-        s.submission = wire_id_bytes(id);
-        s.options = &o;
-        m.what_case = WIRE__REQUEST__WHAT_SUBMIT;
-        m.submit = &s;
-        request(w, &m, "");
-        committed(w);
-        w->trace[0] = '\0';
-        registered(w);
-    }
+    for (unsigned i = 0; i < 400; i++)
+        submit_pinned(w, i, &label);
     ledger_count(w->ledger, &before);
     for (int n = 0; n < 100; n++)
         tick(w);
     ledger_count(w->ledger, &after);
     assert_int_equal(before.open_batches, 400);
+    AT_MOST(after.looked - before.looked, 100 * 10);
+}
+
+/* Many kinds of batches, each for one worker of its own, which has no room. */
+static void looks_do_not_grow_with_kinds_that_are_full(void **state)
+{
+    struct world *w = *state;
+    struct ledger_counts before, after;
+    Wire__Value label = WIRE__VALUE__INIT, *labels = &label;
+    char host[] = "host", name[8];
+    label.key = host, label.value = name;
+    sink_hello(w);
+    for (unsigned n = 1; n <= 50; n++) {
+        snprintf(name, sizeof name, "w%u", n);
+        worker_hello_with(w, 10 + n, name, 2, &labels, 1, NULL, 0);
+        worker_opened(w, 10 + n, n);
+        submit_pinned(w, n, &label);
+        tick(w);
+        w->trace[0] = '\0';
+    }
+    ledger_count(w->ledger, &before);
+    for (int n = 0; n < 100; n++)
+        tick(w);
+    ledger_count(w->ledger, &after);
+    assert_int_equal(after.in_flight, 50 * 3);
     AT_MOST(after.looked - before.looked, 100 * 10);
 }
 
@@ -213,6 +243,7 @@ int main(void)
         TEST(looks_do_not_grow_with_workers),
         WORLD(looks_do_not_grow_with_the_backlog),
         WORLD(looks_do_not_grow_with_batches_that_wait),
+        WORLD(looks_do_not_grow_with_kinds_that_are_full),
         WORLD(what_waits_is_asked_back_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
