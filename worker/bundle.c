@@ -198,7 +198,9 @@ int64_t bundle_claim(struct bundle *self, mono_t now)
     uint32_t was = atomic_load(&self->claimed);
     for (;;) {
         uint32_t n = was & COUNT;
-        if (n >= self->count || (was & CLOSED && !(was & KEEP_FIRST && n == 0)) || now.ns >= self->not_after)
+        /* One that was kept counts as begun already: it begins as if it had come alone, or its end would be taken for one. */
+        bool kept = was & KEEP_FIRST && n == 0;
+        if (n >= self->count || (!kept && (was & CLOSED || now.ns >= self->not_after)))
             break;
         if (n == 0)
             atomic_store(&self->first_at, now.ns);

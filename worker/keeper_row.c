@@ -6,6 +6,7 @@
  * makes it the last, and its end is told as if it had come alone. */
 #include "worker/keeper_private.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -67,8 +68,12 @@ void keeper_row_start(struct process *self)
         start_next(self, (uint32_t)number);
         return;
     }
-    /* Closed before anything could begin: there is nothing to tell but that. */
+    /* Closed before anything could begin: there is nothing to tell but that. Without its memory nobody knows, and it can't begin either. */
     self->report = (struct keeper_wire_ended){.kind = KEEPER_WIRE_ENDED, .run = self->run.run, .how = KEEPER_EXITED};
+    if (!self->bundle) {
+        self->report.how = KEEPER_NOT_STARTED;
+        self->report.code = ENOMEM;
+    }
     end_row(self);
     keeper_send(self, NULL, NULL);
 }

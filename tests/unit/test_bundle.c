@@ -146,6 +146,12 @@ static void closing_says_what_has_begun(void **state)
     assert_int_equal(bundle_close(both[0], true), 1);
     assert_int_equal(bundle_close(both[0], false), 0);               /* that one may not begin any more either */
     assert_int_equal(bundle_claim(theirs, (mono_t){1}), -1);
+    /* What was said to have begun does, however late: nobody looks again whether it has. */
+    bundle_put(both[0], &o);
+    assert_int_equal(bundle_close(both[0], true), 1);
+    assert_int_equal(bundle_claim(theirs, (mono_t){1000}), 0);
+    assert_int_equal(bundle_claim(theirs, (mono_t){1000}), -1);
+    assert_int_equal(bundle_close(both[0], false), 1);
 }
 
 static bool leave(struct bundle *bundle, uint32_t number, int code, const char *output, const char *sentence, int64_t run_ns)
