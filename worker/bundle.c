@@ -154,7 +154,7 @@ bool bundle_take(const struct bundle *self, uint32_t n, struct bundle_part *ret,
     if (n > BUNDLE_MOST)
         return false;
     for (uint32_t i = 0; i < n; i++) {
-        const struct result *from = &self->results[i];
+        const volatile struct result *from = &self->results[i];    /* read once */
         ret[i] = (struct bundle_part){
             .code = from->code, .signalled = from->flags & SIGNALLED, .swept = from->flags & SWEPT,
             .run_ns = from->run_ns, .output_len = from->output_len, .errors_len = from->errors_len, .words_at = from->words_at,

@@ -225,7 +225,6 @@ static int put_bundle(struct shell_slot *slot, int handler, const struct agent_r
     int error = !bundle || !bundle->memory ? -ENOMEM : shell_bundle_put(bundle, run);
     if (error < 0)
         return why_set(why, "no memory to share for %u tasks of slot %u: %s", run->count, slot->number + 1, strerror(-error));
-    bundle->count = run->count;
     slot->bundle = bundle;
     return 0;
 }
