@@ -53,7 +53,8 @@ enum keeper_how { KEEPER_EXITED, KEEPER_SIGNALLED, KEEPER_NOT_STARTED, KEEPER_FA
 struct keeper_end {
     enum keeper_how how;
     int code;                      /* exit code, signal number, or errno of the spawn */
-    const char *sentence;          /* of a persistent handler: its error, or its fault; NULL: none. Lent */
+    const char *sentence;          /* of a persistent handler: its error, or its fault; of a command in a row that was not started: its program.
+                                    * NULL: none. Lent */
     bool term_sent, kill_sent;     /* signals (to a persistent handler: the cancel) that the keeper sent to the command before it ended */
     struct slice output, errors;   /* counted: slice_keep what is kept */
     size_t shared;                 /* the length of an output that is in the memory of the keeper's place; 0: it is here */

@@ -251,6 +251,7 @@ static void unusual_ends_are_told_in_full(void **state)
     assert_parts(2, parts, "");
     assert_int_equal(parts[0].code, 4);
     assert_ended(place, KEEPER_NOT_STARTED, ENOENT);
+    assert_string_equal(place->sentence, "no-such-command-anywhere");
     /* More than there is room for. */
     put(2);
     add(place, "head -c 600000 /dev/zero");
