@@ -371,7 +371,7 @@ void agent_control_tell(struct agent *self, struct fence_list *list, const struc
                   uint64_t epoch, uint32_t attempt)
 {
     struct control *c = &self->control;
-    if (!c->is_up || (!c->welcomed && c->hellos_open == 0))
+    if (count == 0 || !c->is_up || (!c->welcomed && c->hellos_open == 0))
         return;
     /* What can't be told piece by piece is told by the next hello. */
     if (agent_fences_add(list, batch->id, first, count, epoch, attempt) < 0)

@@ -301,7 +301,7 @@ mono_t agent_control_next(const struct agent *self);
 bool agent_control_lease_valid(const struct agent *self, mono_t now);
 void agent_control_heard(struct agent *self, mono_t now);
 void agent_control_lane_moved(struct agent *self, mono_t now);       /* a message of it was read */
-/* For Started, Finished, Returned: added if the next hello wouldn't tell it anyway. */
+/* For Started, Finished, Returned: added if there are any and the next hello wouldn't tell it anyway. */
 void agent_control_tell(struct agent *self, struct fence_list *list, const struct batch *batch, uint64_t first, uint32_t count,
                   uint64_t epoch, uint32_t attempt);
 void agent_control_flush(struct agent *self);                         /* what waits in the lists, if the lane is open */

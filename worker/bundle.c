@@ -41,14 +41,22 @@ struct bundle {
     char words[WORDS];
     _Alignas(64) uint8_t input[INPUT];
     _Alignas(64) uint8_t output[OUTPUT];
-    _Alignas(PAGES) uint8_t large_input[BUNDLE_LARGE_MOST + KEPT], large_output[BUNDLE_LARGE_MOST];
 };
+
+/* Behind it, each on pages of its own, are the large places. They are no members: no mapping is aligned for a struct that had them. */
+#define LARGE_INPUT_AT ((sizeof(struct bundle) + PAGES - 1) / PAGES * PAGES)
+#define LARGE_INPUT (BUNDLE_LARGE_MOST + KEPT)
+#define LARGE_OUTPUT_AT (LARGE_INPUT_AT + LARGE_INPUT)
+#define SIZE (LARGE_OUTPUT_AT + BUNDLE_LARGE_MOST)
+
+static uint8_t *large_input(const struct bundle *self) { return (uint8_t *)(uintptr_t)self + LARGE_INPUT_AT; }
+static uint8_t *large_output(const struct bundle *self) { return (uint8_t *)(uintptr_t)self + LARGE_OUTPUT_AT; }
 
 /* ---- making it ---- */
 
 static struct bundle *map(int fd)
 {
-    void *at = mmap(NULL, sizeof(struct bundle), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    void *at = mmap(NULL, SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     return at == MAP_FAILED ? NULL : at;
 }
 
@@ -59,7 +67,7 @@ int bundle_make(struct bundle **ret, int *ret_fd)
         return -errno;
     struct bundle *self = NULL;
     /* A plugin that cut the file short would end the worker by SIGBUS. */
-    if (ftruncate(fd, (off_t)sizeof *self) < 0 || fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0 || (self = map(fd)) == NULL)
+    if (ftruncate(fd, (off_t)SIZE) < 0 || fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0 || (self = map(fd)) == NULL)
         error = -errno;
     if (error < 0) {
         close(fd);
@@ -74,7 +82,7 @@ struct bundle *bundle_map(int fd)
 {
     struct stat st;
     int seals = fcntl(fd, F_GET_SEALS);
-    if (seals < 0 || !(seals & F_SEAL_SHRINK) || fstat(fd, &st) < 0 || st.st_size != (off_t)sizeof(struct bundle))
+    if (seals < 0 || !(seals & F_SEAL_SHRINK) || fstat(fd, &st) < 0 || st.st_size != (off_t)SIZE)
         return NULL;
     return map(fd);
 }
@@ -82,7 +90,7 @@ struct bundle *bundle_map(int fd)
 void bundle_unmap(struct bundle **self_p)
 {
     if (*self_p)
-        munmap(*self_p, sizeof **self_p);
+        munmap(*self_p, SIZE);
     *self_p = NULL;
 }
 
@@ -154,7 +162,7 @@ bool bundle_take(const struct bundle *self, uint32_t n, struct bundle_part *ret,
     if (n > BUNDLE_MOST)
         return false;
     for (uint32_t i = 0; i < n; i++) {
-        const struct result *from = &self->results[i];
+        const volatile struct result *from = &self->results[i];    /* read once */
         ret[i] = (struct bundle_part){
             .code = from->code, .signalled = from->flags & SIGNALLED, .swept = from->flags & SWEPT,
             .run_ns = from->run_ns, .output_len = from->output_len, .errors_len = from->errors_len, .words_at = from->words_at,
@@ -176,29 +184,31 @@ bool bundle_put_large(struct bundle *self, struct slice payload)
 {
     if (payload.len > BUNDLE_LARGE_MOST)
         return false;
-    memcpy(self->large_input, payload.data, payload.len);
-    self->large_input[payload.len] = '\0';
+    memcpy(large_input(self), payload.data, payload.len);
+    large_input(self)[payload.len] = '\0';
     return true;
 }
 
-struct buf *bundle_take_large(const struct bundle *self, size_t len) { return len <= BUNDLE_LARGE_MOST ? buf_copy(self->large_output, len) : NULL; }
+struct buf *bundle_take_large(const struct bundle *self, size_t len) { return len <= BUNDLE_LARGE_MOST ? buf_copy(large_output(self), len) : NULL; }
 
 void bundle_let_large_go(struct bundle *self)
 {
-    (void)madvise(self->large_input + KEPT, sizeof self->large_input - KEPT, MADV_REMOVE);
-    (void)madvise(self->large_output + KEPT, sizeof self->large_output - KEPT, MADV_REMOVE);
+    (void)madvise(large_input(self) + KEPT, LARGE_INPUT - KEPT, MADV_REMOVE);
+    (void)madvise(large_output(self) + KEPT, BUNDLE_LARGE_MOST - KEPT, MADV_REMOVE);
 }
 
 /* ---- the side of who begins them ---- */
 
-void bundle_not_inherited(struct bundle *self) { (void)madvise(self, sizeof *self, MADV_DONTFORK); }
+void bundle_not_inherited(struct bundle *self) { (void)madvise(self, SIZE, MADV_DONTFORK); }
 
 int64_t bundle_claim(struct bundle *self, mono_t now)
 {
     uint32_t was = atomic_load(&self->claimed);
     for (;;) {
         uint32_t n = was & COUNT;
-        if (n >= self->count || (was & CLOSED && !(was & KEEP_FIRST && n == 0)) || now.ns >= self->not_after)
+        /* One that was kept counts as begun already: it begins as if it had come alone, or its end would be taken for one. */
+        bool kept = was & KEEP_FIRST && n == 0;
+        if (n >= self->count || (!kept && (was & CLOSED || now.ns >= self->not_after)))
             break;
         if (n == 0)
             atomic_store(&self->first_at, now.ns);
@@ -220,13 +230,13 @@ const void *bundle_payload(const struct bundle *self, uint32_t number, size_t *r
     return self->input + self->input_at[number];
 }
 
-const void *bundle_large(const struct bundle *self, size_t len) { return len <= BUNDLE_LARGE_MOST ? self->large_input : NULL; }
+const void *bundle_large(const struct bundle *self, size_t len) { return len <= BUNDLE_LARGE_MOST ? large_input(self) : NULL; }
 
 bool bundle_leave_large(struct bundle *self, const void *output, size_t len)
 {
     if (len > BUNDLE_LARGE_MOST)
         return false;
-    memcpy(self->large_output, output, len);
+    memcpy(large_output(self), output, len);
     return true;
 }
 

@@ -44,7 +44,8 @@ struct bundle_order {
 };
 /* Only while nothing runs. 0, or -E2BIG. */
 int bundle_put(struct bundle *self, const struct bundle_order *order);
-/* No further task begins; with `keep_first` the first one still may. Returns how many have begun (with it at least 1). */
+/* No further task begins; with `keep_first` the first one still does, however late it is. Returns how many have begun (with it at least 1, but where
+ * it was closed without any before). */
 uint32_t bundle_close(struct bundle *self, bool keep_first);
 mono_t bundle_begun_at(const struct bundle *self);    /* the last one; the beginning of time: none */
 

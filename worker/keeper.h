@@ -53,7 +53,8 @@ enum keeper_how { KEEPER_EXITED, KEEPER_SIGNALLED, KEEPER_NOT_STARTED, KEEPER_FA
 struct keeper_end {
     enum keeper_how how;
     int code;                      /* exit code, signal number, or errno of the spawn */
-    const char *sentence;          /* of a persistent handler: its error, or its fault; NULL: none. Lent */
+    const char *sentence;          /* of a persistent handler: its error, or its fault; of a command in a row that was not started: its program.
+                                    * NULL: none. Lent */
     bool term_sent, kill_sent;     /* signals (to a persistent handler: the cancel) that the keeper sent to the command before it ended */
     struct slice output, errors;   /* counted: slice_keep what is kept */
     size_t shared;                 /* the length of an output that is in the memory of the keeper's place; 0: it is here */
@@ -101,7 +102,7 @@ int keeper_run(struct keeper *self, const struct keeper_run *run);
 /* Many commands in a row, as one run: those that were added, each as for keeper_run, but that limits and what is kept of outputs are the
  * same for all, and that input is copied. keeper_run_added starts them; they are claimed from, and leave their results in, the bundle of the
  * keeper's place, where the owner has put as many tasks before. `ended` comes once: with the last one that has begun; without
- * meaning when none has. Legal when keeper_run is; a run that could not be added (the same errors) leaves the others as they are. */
+ * meaning when none has, but that it isn't started when the keeper could not share the memory. Legal when keeper_run is; a run that could not be added (the same errors) leaves the others as they are. */
 int keeper_add(struct keeper *self, const struct keeper_run *run);
 void keeper_run_added(struct keeper *self);
 

@@ -6,6 +6,8 @@
  * makes it the last, and its end is told as if it had come alone. */
 #include "worker/keeper_private.h"
 
+#include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -35,6 +37,13 @@ void keeper_row_take(struct process *self)
     self->run.run = head.run;
 }
 
+/* Each command of a row may be of another program: which one could not be started only we know. */
+static void name_program(struct process *self, const char *program)
+{
+    snprintf(self->handler.sentence, sizeof self->handler.sentence, "%s", program);
+    self->report.sentence_len = (uint32_t)strlen(self->handler.sentence);
+}
+
 /* The next one is the command of this number. */
 static void start_next(struct process *self, uint32_t number)
 {
@@ -46,7 +55,10 @@ static void start_next(struct process *self, uint32_t number)
     BUG_IF(row->at > row->len);
     row->number = number;
     keeper_begin_run(self);
-    keeper_run_begun(self, keeper_start_from(self, at));
+    int result = keeper_start_from(self, at);
+    if (result < 0)
+        name_program(self, (const char *)at);
+    keeper_run_begun(self, result);
 }
 
 static void end_row(struct process *self)
@@ -67,8 +79,12 @@ void keeper_row_start(struct process *self)
         start_next(self, (uint32_t)number);
         return;
     }
-    /* Closed before anything could begin: there is nothing to tell but that. */
+    /* Closed before anything could begin: there is nothing to tell but that. Without its memory nobody knows, and it can't begin either. */
     self->report = (struct keeper_wire_ended){.kind = KEEPER_WIRE_ENDED, .run = self->run.run, .how = KEEPER_EXITED};
+    if (!self->bundle) {
+        self->report.how = KEEPER_NOT_STARTED;
+        self->report.code = ENOMEM;
+    }
     end_row(self);
     keeper_send(self, NULL, NULL);
 }

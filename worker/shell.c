@@ -96,7 +96,7 @@ static const char *describe_end(struct shell_slot *slot, const struct keeper_end
     char limit[64];
     if (end->how == KEEPER_NOT_STARTED)
         snprintf(out, size, "worker %s can't start %s: %s; it must be a program in the worker's PATH",
-                 slot->shell->config->name, slot->program, strerror(end->code));
+                 slot->shell->config->name, end->sentence ? end->sentence : slot->program, strerror(end->code));
     else if (end->limit >= 0)
         snprintf(out, size, "it reached its %s", limit_describe((enum limit_kind)end->limit, slot->limits.of[end->limit], limit, sizeof limit));
     else if (end->how == KEEPER_FAULT)
@@ -225,7 +225,6 @@ static int put_bundle(struct shell_slot *slot, int handler, const struct agent_r
     int error = !bundle || !bundle->memory ? -ENOMEM : shell_bundle_put(bundle, run);
     if (error < 0)
         return why_set(why, "no memory to share for %u tasks of slot %u: %s", run->count, slot->number + 1, strerror(-error));
-    bundle->count = run->count;
     slot->bundle = bundle;
     return 0;
 }

@@ -39,7 +39,10 @@ int shell_bundle_put(struct shell_bundle *self, const struct agent_run *run)
         order.range_first = range ? &first : NULL;
         order.range_step = range ? &step : NULL;
     }
-    return bundle_put(self->memory, &order);
+    int error = bundle_put(self->memory, &order);
+    self->count = error == 0 ? run->count : 0;
+    self->max_output = order.max_output;
+    return error;
 }
 
 size_t shell_bundle_put_large(struct shell_bundle *self, const struct agent_run *run)
@@ -97,9 +100,25 @@ void shell_parts_destroy(struct shell_parts **self_p)
     *self_p = NULL;
 }
 
-static void take(struct shell_parts *self, const struct bundle *bundle, uint32_t n)
+/* A plugin writes to that memory what it likes; commands don't have it. What it could not have left would be refused by the sink, again and again. */
+static bool can_be(const struct shell_bundle *self, const struct bundle_part *part)
 {
-    bool sound = bundle_take(bundle, n, self->read, &self->outputs, &self->words);
+    return self->commands || (!part->signalled && !part->swept && part->errors_len == 0 && part->output_len <= self->max_output);
+}
+
+static bool are_sound(const struct shell_bundle *self, struct shell_parts *parts, uint32_t n)
+{
+    bool sound = bundle_take(self->memory, n, parts->read, &parts->outputs, &parts->words);
+    for (uint32_t i = 0; i < n && sound; i++)
+        sound = can_be(self, &parts->read[i]);
+    if (!sound)
+        drop(parts);
+    return sound;
+}
+
+static void take(struct shell_parts *self, const struct shell_bundle *bundle, uint32_t n)
+{
+    bool sound = are_sound(bundle, self, n);
     for (uint32_t i = 0; i < n; i++) {
         const struct bundle_part *from = &self->read[i];
         struct agent_part *to = &self->parts[i];
@@ -119,14 +138,16 @@ void shell_bundle_split(struct shell_bundle *self, struct shell_parts *parts, bo
 {
     drop(parts);
     /* One that could not even be handed over has not begun. */
-    if (!self->memory || self->count <= 1)
+    if (!self->memory || self->count == 0)
         return;
-    ret->begun = bundle_close(self->memory, keep_first);
+    uint32_t begun = bundle_close(self->memory, keep_first);
+    ret->begun = begun < self->count ? begun : self->count;
     mono_t at = bundle_begun_at(self->memory);
-    if (ret->begun > 0 && at.ns > ret->begun_at.ns)
+    /* A beginning that is still to come would put off its timeout. */
+    if (ret->begun > 0 && at.ns > ret->begun_at.ns && !mono_before(mono_now(), at))
         ret->begun_at = at;
     ret->n_parts = ret->begun > 0 ? ret->begun - 1 : 0;
-    take(parts, self->memory, ret->n_parts);
+    take(parts, self, ret->n_parts);
     ret->parts = parts->parts;
     ret->part_outputs = slice_of(parts->outputs);
 }

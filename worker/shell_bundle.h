@@ -9,7 +9,8 @@
 struct shell_bundle {
     struct bundle *memory;
     int fd;
-    uint32_t count;                /* of what runs: its tasks; 1: it came alone */
+    uint32_t count;                /* of the bundle that runs: its tasks; 0: it could not be put in */
+    uint64_t max_output;           /* and what may be kept of an output */
     bool commands;                 /* the keeper starts them: only claims and results are in the memory */
     bool large;                    /* its payload or output is in a place for large ones, or may be */
 };

@@ -132,6 +132,70 @@ static void each_allocation_fails_in_turn(void **state)
     assert_true(!FAULTS || n > 20);
 }
 
+/* ---- bundles ---- */
+
+/* All of them have begun; every other one says why it failed, so that its report can't join the one before. */
+static void end_bundle(struct world *w)
+{
+    static struct agent_part parts[64];
+    for (uint32_t i = 0; i < sizeof parts / sizeof *parts; i++)
+        parts[i] = (struct agent_part){.code = i % 2 == 0, .run_ns = 2000, .output_len = 1, .sentence = i % 2 == 0 ? "why" : NULL};
+    w->parts = parts;
+    w->begun = w->count;
+    w->part_outputs = (struct slice){.data = (const uint8_t *)"ABCDEFGHIJKLMNOPQRSTUVWXYZ", .len = w->count - 1};
+    const struct agent_end end = {.how = AGENT_EXITED, .run_ns = 2000 * (int64_t)w->count};
+    agent_ended(w->agent, w->now, 0, &end);
+}
+
+static void play_bundles(struct world *w)
+{
+    agent_control(w->agent, w->now, true);
+    welcome_dropping(w, NULL, 0);
+    open_lane(w);
+    agent_sink(w->agent, w->now, true);
+    announce(w, batch_a, -1);
+    assign(w, batch_a, 0, 9, "a b c d e f g h i");
+    tick(w);
+    answer(w, w->last_beat);
+    for (unsigned i = 0; i < 30; i++) {
+        pass(w, 9 * MS);
+        end_bundle(w);
+        tick(w);
+        answer(w, w->last_beat);
+        forget_trace(w);
+    }
+}
+
+/* What could not be reported is given back, and nothing is told of no tasks. */
+static void each_allocation_of_bundles_fails_in_turn(void **state)
+{
+    (void)state;
+    long n = 0;
+    do {
+        long before = blocks;
+        struct world *w = calloc(1, sizeof *w);
+        w->bare = w->bundles = true;
+        build(w, 1);
+        w->options.handler = (char *)(uintptr_t)"resize";
+        w->options.n_command = 0;
+        failed = false;
+        until_fault = n++;
+        play_bundles(w);
+        until_fault = -1;
+        struct agent_counts c = counts(w);
+        assert_int_equal(c.queued, 0);
+        assert_int_equal(c.busy, 0);
+        /* One that was given back has ended too. */
+        assert_int_equal(c.unreleased + c.returned, c.ended);
+        if (!failed)
+            assert_int_equal(c.ended, 9);
+        agent_destroy(&w->agent);
+        free(w);
+        assert_int_equal(blocks, before);
+    } while (failed);
+    assert_true(!FAULTS || n > 20);
+}
+
 static void an_agent_is_made_whole_or_not_at_all(void **state)
 {
     (void)state;
@@ -158,6 +222,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(an_agent_is_made_whole_or_not_at_all),
         cmocka_unit_test(each_allocation_fails_in_turn),
+        cmocka_unit_test(each_allocation_of_bundles_fails_in_turn),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -35,6 +35,7 @@ struct world {
     uint64_t seed;
     uint64_t last_beat;
     int64_t budget;                /* of the last run */
+    uint32_t count;                /* its tasks */
     bool bundles;                  /* set before build: the handler is a plugin that takes many tasks at once */
     uint32_t begun;                /* what a split answers */
     const struct agent_part *parts;
@@ -68,9 +69,11 @@ static inline void forget_trace(struct world *w)
 
 static inline void say_fences(struct world *w, Wire__Fence **fences, size_t n)
 {
-    for (size_t i = 0; i < n; i++)
+    for (size_t i = 0; i < n; i++) {
+        assert_true(fences[i]->count > 0);         /* or the whole message would be refused */
         say(w, " %c%" PRIu64 "+%u@%" PRIu64 ".%u", fences[i]->batch.data[6], fences[i]->first, fences[i]->count, fences[i]->epoch,
             fences[i]->attempt);
+    }
 }
 
 static inline void say_hello(struct world *w, const Wire__WorkerHello *hello)
@@ -184,6 +187,7 @@ static inline void port_run(void *arg, const struct agent_run *run)
 {
     struct world *w = arg;
     w->budget = run->budget;
+    w->count = run->count;
     assert_memory_not_equal(run->span_id, "\0\0\0\0\0\0\0", sizeof run->span_id);
     if (run->count > 1) {
         say(w, "run slot=%u %c%" PRIu64 "+%u.%u payload=%.*s\n", run->slot, run->batch[6], run->index, run->count, run->attempt,

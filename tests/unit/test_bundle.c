@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "worker/bundle.h"
+#include "worker/shell_bundle.h"
 
 /* ---- the memory ---- */
 
@@ -146,6 +147,12 @@ static void closing_says_what_has_begun(void **state)
     assert_int_equal(bundle_close(both[0], true), 1);
     assert_int_equal(bundle_close(both[0], false), 0);               /* that one may not begin any more either */
     assert_int_equal(bundle_claim(theirs, (mono_t){1}), -1);
+    /* What was said to have begun does, however late: nobody looks again whether it has. */
+    bundle_put(both[0], &o);
+    assert_int_equal(bundle_close(both[0], true), 1);
+    assert_int_equal(bundle_claim(theirs, (mono_t){1000}), 0);
+    assert_int_equal(bundle_claim(theirs, (mono_t){1000}), -1);
+    assert_int_equal(bundle_close(both[0], false), 1);
 }
 
 static bool leave(struct bundle *bundle, uint32_t number, int code, const char *output, const char *sentence, int64_t run_ns)
@@ -203,6 +210,80 @@ static void results_of_commands_come_back(void **state)
     assert_int_equal(parts[0].errors_len, 6);
     assert_int_equal(parts[1].errors_len, 4);
     buf_unref(&outputs);
+}
+
+/* ---- what the worker believes ---- */
+
+struct side {
+    struct shell_bundle bundle;
+    struct shell_parts *parts;
+    struct bundle *theirs;
+};
+
+static void open_side(struct side *side, bool commands)
+{
+    static Wire__Options options = WIRE__OPTIONS__INIT;
+    options.max_output = 50;
+    const struct agent_run run = {.options = &options, .count = 4, .not_after = MONO_NEVER, .begin_for = INT64_MAX};
+    *side = (struct side){.bundle.commands = commands, .parts = shell_parts_new()};
+    assert_non_null(side->parts);
+    assert_int_equal(shell_bundle_open(&side->bundle), 0);
+    assert_int_equal(shell_bundle_put(&side->bundle, &run), 0);
+    side->theirs = bundle_map(side->bundle.fd);
+    assert_non_null(side->theirs);
+}
+
+static void close_side(struct side *side)
+{
+    bundle_unmap(&side->theirs);
+    shell_bundle_close(&side->bundle);
+    shell_parts_destroy(&side->parts);
+}
+
+static struct agent_split split_side(struct side *side)
+{
+    struct agent_split split = {.begun_at = {1}};
+    shell_bundle_split(&side->bundle, side->parts, false, &split);
+    return split;
+}
+
+/* No more tasks than there were, no time that is still to come, and no result. */
+static void rubbish_has_bounds(void **state)
+{
+    struct side side;
+    (void)state;
+    open_side(&side, false);
+    memset(side.theirs, 0x7f, 128 * 1024);
+    struct agent_split split = split_side(&side);
+    assert_int_equal(split.begun, 4);
+    assert_int_equal(split.n_parts, 3);
+    assert_int_equal(split.begun_at.ns, 1);
+    assert_int_equal(split.part_outputs.len, 0);
+    for (uint32_t i = 0; i < split.n_parts; i++)
+        assert_true(split.parts[i].code == 1 && split.parts[i].sentence && split.parts[i].output_len == 0);
+    close_side(&side);
+}
+
+/* Of errors the sink takes only so many: more would be sent again for ever. */
+static void only_commands_have_errors(void **state)
+{
+    const struct bundle_left left = {.code = 11, .signalled = true, .errors = "oh", .errors_len = 2, .sentence = ""};
+    (void)state;
+    for (int commands = 0; commands < 2; commands++) {
+        struct side side;
+        open_side(&side, commands);
+        assert_int_equal(bundle_claim(side.theirs, mono_now()), 0);
+        assert_true(bundle_leave(side.theirs, 0, &left));
+        assert_int_equal(bundle_claim(side.theirs, mono_now()), 1);
+        struct agent_split split = split_side(&side);
+        assert_int_equal(split.n_parts, 1);
+        assert_true(split.begun_at.ns > 1);
+        assert_int_equal(split.parts[0].signalled, commands);
+        assert_int_equal(split.parts[0].errors_len, commands ? 2 : 0);
+        assert_int_equal(split.part_outputs.len, commands ? 2 : 0);
+        assert_int_equal(split.parts[0].sentence == NULL, commands);
+        close_side(&side);
+    }
 }
 
 /* ---- the agent ---- */
@@ -388,7 +469,7 @@ int main(void)
     const struct CMUnitTest memory[] = {
         cmocka_unit_test(payloads_come_across), cmocka_unit_test(what_is_too_large_is_refused), cmocka_unit_test(a_claim_has_its_bounds),
         cmocka_unit_test(closing_says_what_has_begun), cmocka_unit_test(results_come_back), cmocka_unit_test(results_of_commands_come_back),
-        cmocka_unit_test(large_ones_have_a_place_of_their_own),
+        cmocka_unit_test(large_ones_have_a_place_of_their_own), cmocka_unit_test(rubbish_has_bounds), cmocka_unit_test(only_commands_have_errors),
     };
     const struct CMUnitTest agent[] = {
         cmocka_unit_test_setup_teardown(a_bundle_is_one_message_of_each_kind, begin, finish),

@@ -169,6 +169,31 @@ static void nothing_begins_once_it_is_closed(void **state)
     unlink(go);
 }
 
+/* Its owner took the first for begun when it closed the bundle: that it was late must not look like an end. */
+static void the_first_that_was_kept_begins_late(void **state)
+{
+    struct place *place = *state;
+    const struct bundle_order order = {.count = 2, .not_after = mono_now(), .begin_for = LONG, .max_output = 1 << 20};
+    assert_int_equal(bundle_put(bundle, &order), 0);
+    assert_int_equal(bundle_close(bundle, true), 1);
+    add(place, "echo began; exit 5");
+    add_never(place);
+    run_row(place);
+    assert_ended(place, KEEPER_EXITED, 5);
+    assert_slice(place->end.output, "began\n");
+    assert_never_began(place);
+}
+
+static void without_memory_it_is_not_started(void **state)
+{
+    struct place *place = *state;
+    add_never(place);
+    add_never(place);
+    run_row(place);
+    assert_ended(place, KEEPER_NOT_STARTED, ENOMEM);
+    assert_never_began(place);
+}
+
 static void a_stop_ends_the_row(void **state)
 {
     struct place *place = *state;
@@ -226,6 +251,7 @@ static void unusual_ends_are_told_in_full(void **state)
     assert_parts(2, parts, "");
     assert_int_equal(parts[0].code, 4);
     assert_ended(place, KEEPER_NOT_STARTED, ENOENT);
+    assert_string_equal(place->sentence, "no-such-command-anywhere");
     /* More than there is room for. */
     put(2);
     add(place, "head -c 600000 /dev/zero");
@@ -307,6 +333,8 @@ int main(int argc, char **argv)
         ROW_TEST(each_leaves_its_end),
         ROW_TEST(each_has_its_input_and_environment),
         ROW_TEST(nothing_begins_once_it_is_closed),
+        ROW_TEST(the_first_that_was_kept_begins_late),
+        cmocka_unit_test_setup_teardown(without_memory_it_is_not_started, set_up, tear_down),
         ROW_TEST(a_stop_ends_the_row),
         ROW_TEST(nothing_of_one_is_alive_when_the_next_begins),
         ROW_TEST(unusual_ends_are_told_in_full),
