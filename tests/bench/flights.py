@@ -319,7 +319,7 @@ def bench_shares():
         kb = c.memory(c.children[0])
     return {"ten behind 10,000,000": figure(behind, alone, unit="ms", base_name="ms alone", target="100 ms", higher=False),
             "shares: off by at most": figure([100 * max(got)], unit="%", target="5 %", higher=False),
-            "memory of the ventilator then": figure([kb / 1024], unit="MiB", higher=False)}
+            "memory of the ventilator, 10,000,000 behind": figure([kb / 1024], unit="MiB", higher=False)}
 
 
 def bench_scale():
@@ -370,8 +370,8 @@ def bench_backlog():
             first.append(rate_between(samples, n // 50, n // 5))
             last.append(rate_between(samples, n - n // 5, n - 10_000))
     return {f"{n:,} queued, tasks/s of the first": figure(first, last, base_name="/s, of the last fifth", target="ratio 1"),
-            "memory of the ventilator then": figure(memory[0], unit="MiB", higher=False),
-            "memory of the sink then": figure(memory[1], unit="MiB", higher=False)}
+            "memory of the ventilator, 10,000,000 queued": figure(memory[0], unit="MiB", higher=False),
+            "memory of the sink, 10,000,000 queued": figure(memory[1], unit="MiB", higher=False)}
 
 
 def rate_between(samples, low, high):
