@@ -80,7 +80,8 @@ struct agent_part {
 struct agent_split {
     uint32_t begun;                         /* with `keep_first` at least 1 */
     mono_t begun_at;                        /* the last of them; left as it is when that isn't known */
-    const struct agent_part *parts;         /* those before the last that has begun, in order: one less than have begun, or none. Lent until the next call of a port */
+    const struct agent_part *parts;         /* those before the last that has begun, in order: one less than have begun, or none. Lent
+                                             * until the next call of a port */
     uint32_t n_parts;
     struct slice part_outputs;              /* of each its output and its errors, one behind the other; counted. Shorter than the sum without
                                              * memory: then all are lost */

@@ -19,7 +19,8 @@ struct handler_bytes {                     /* {0}: empty */
 bool handler_bytes_reserve(struct handler_bytes *self, size_t wanted);    /* room for so many behind those that are there */
 void handler_bytes_release(struct handler_bytes *self);
 
-/* Each appends one frame. `task` is a packed Task without id and payload; `shared`: the length of a payload that is in memory instead. 0; -ENOMEM; -EINVAL: it is none. */
+/* Each appends one frame. `task` is a packed Task without id and payload; `shared`: the length of a payload that is in
+ * memory instead. 0; -ENOMEM; -EINVAL: it is none. */
 int handler_put_task(struct handler_bytes *to, bool protobuf, uint64_t id, const void *task, size_t task_len, const void *payload, size_t payload_len,
                      uint64_t shared);
 int handler_put_cancel(struct handler_bytes *to, bool protobuf, uint64_t id);

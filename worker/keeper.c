@@ -568,7 +568,8 @@ static bool begin_report(struct keeper *self)
     memcpy(&self->report, self->in, sizeof self->report);
     const struct keeper_wire_ended *report = &self->report;
     if (report->kind != KEEPER_WIRE_ENDED || !self->running || self->replacing || report->run != self->run ||
-        report->how > KEEPER_FAULT || report->sentence_len >= KEEPER_SENTENCE_MOST || report->limit > LIMIT_KINDS || report->output_len > self->max_output || report->errors_len > self->max_errors ||
+        report->how > KEEPER_FAULT || report->sentence_len >= KEEPER_SENTENCE_MOST || report->limit > LIMIT_KINDS ||
+        report->output_len > self->max_output || report->errors_len > self->max_errors ||
         report->shared_len > self->max_output || (report->shared_len > 0 && report->output_len > 0))
         return false;
     size_t there = self->in_len - sizeof self->report;

@@ -84,7 +84,8 @@ struct keeper_callbacks {
 struct keeper_place {
     unsigned slot;                 /* for its process title and messages */
     const char *group;             /* folder of the slot's own cgroup2 group, made by the keeper; NULL: none */
-    int bundle;                    /* descriptor of a bundle that the keeper or a plugin's process shares; stays the caller's, as long as the keeper is open; 0: none */
+    int bundle;                    /* descriptor of a bundle that the keeper or a plugin's process shares; stays the caller's, as long as the keeper
+                                    * is open; 0: none */
     const char *control[CONTROLS]; /* folders of its groups for limits; NULL: none */
 };
 
@@ -102,7 +103,8 @@ int keeper_run(struct keeper *self, const struct keeper_run *run);
 /* Many commands in a row, as one run: those that were added, each as for keeper_run, but that limits and what is kept of outputs are the
  * same for all, and that input is copied. keeper_run_added starts them; they are claimed from, and leave their results in, the bundle of the
  * keeper's place, where the owner has put as many tasks before. `ended` comes once: with the last one that has begun; without
- * meaning when none has, but that it isn't started when the keeper could not share the memory. Legal when keeper_run is; a run that could not be added (the same errors) leaves the others as they are. */
+ * meaning when none has, but that it isn't started when the keeper could not share the memory. Legal when keeper_run is; a run that
+ * could not be added (the same errors) leaves the others as they are. */
 int keeper_add(struct keeper *self, const struct keeper_run *run);
 void keeper_run_added(struct keeper *self);
 

@@ -22,8 +22,8 @@ enum keeper_wire_kind {
     KEEPER_WIRE_BUNDLE = 0x42554e31, KEEPER_WIRE_ENDED = 0x454e4431, KEEPER_WIRE_NOTE = 0x4e4f5431, KEEPER_WIRE_READY = 0x52445931,
 };
 
-/* The first message to each keeper; the descriptor of a bundle comes along with it, where there is one. With `clean` it takes over from one that died: it ends what that one left, and then
- * says ready. */
+/* The first message to each keeper; the descriptor of a bundle comes along with it, where there is one. With `clean` it takes over
+ * from one that died: it ends what that one left, and then says ready. */
 struct keeper_wire_setup {
     uint32_t kind;
     uint32_t slot;

@@ -67,6 +67,9 @@ first=$(free_ports 24) || give_up "no free ports"
 export TARMAC_PORT=$first TARMAC_QUERY_PORT=$((first + 1)) TARMAC_RESULTS_PORT=$((first + 2)) TARMAC_WORKERS_PORT=$((first + 3))
 export TARMAC_LANES=$((first + 4))-$((first + 23))
 TARMAC_BIND=$(docker network inspect -f '{{(index .IPAM.Config 0).Gateway}}' bridge) || give_up "no bridge network"
+# A daemon names the gateway only of a bridge that was there before it.
+[ -n "$TARMAC_BIND" ] || TARMAC_BIND=$(ip -4 -o addr show docker0 | awk '{sub("/.*", "", $4); print $4; exit}')
+[ -n "$TARMAC_BIND" ] || give_up "the bridge network has no address"
 export TARMAC_BIND TARMAC_VENTILATOR=tcp://$TARMAC_BIND:$TARMAC_PORT
 "${compose[@]}" config -q || give_up "docker-compose.yml is not taken"
 began=$SECONDS
