@@ -28,8 +28,11 @@ int ready_cmp(const struct batch *a, const struct batch *b)
     return a->number < b->number ? -1 : a->number > b->number;
 }
 
+/* To whom large messages do not get, nothing goes while anybody else has room: what it held would come back to it, for ever. */
 int room_cmp(const struct worker *a, const struct worker *b)
 {
+    if (a->swallows != b->swallows)
+        return a->swallows ? 1 : -1;
     if (a->load < b->load || a->load > b->load)
         return a->load < b->load ? -1 : 1;
     return a->number < b->number ? -1 : a->number > b->number;

@@ -353,6 +353,7 @@ struct worker {
     int64_t service;                    /* ns an attempt, smoothed; 0: not known */
     double seen_ns, seen;               /* what it comes from: time and attempts, those of older reports weigh less */
     int64_t round_trip;                 /* ns, smoothed; 0: not known */
+    bool swallows;                      /* its lane stood still while its heartbeats came, and it has ended nothing since */
     mono_t progress;                    /* last time that something of it ended, or was given to it while it held nothing */
     uint64_t finished, run_us, result_bytes;
     uint64_t unreleased_bytes, unreleased, queued;      /* as its last heartbeat said */

@@ -125,6 +125,7 @@ static void lane_closed(struct ledger *l, struct worker *w)
         snprintf(reason, sizeof reason, "its lane closed: nothing on it arrived for %" PRId64 " s while its heartbeats did; do large packets (MTU) pass to %s?",
                  still / NS_PER_S, w->address[0] != '\0' ? w->address : "it");
     go_away(l, w, reason);
+    w->swallows |= swallowed;
 }
 
 void ledger_lane(struct ledger *l, mono_t now, uint64_t lane, bool is_up)
@@ -574,6 +575,7 @@ static void on_finished(struct ledger *l, struct worker *w, const Wire__Finished
     w->seen = w->seen * 7 / 8 + n;
     double each = w->seen_ns / w->seen;
     w->service = each < (double)INT64_MAX / 2 ? (int64_t)each + 1 : INT64_MAX / 2;     /* 0 would say that nothing is known */
+    w->swallows = false;
     worker_room(l, w);
 }
 

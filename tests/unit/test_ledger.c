@@ -359,6 +359,43 @@ static void beats(struct world *w, int seconds, uint64_t waits_for_the_disk)
     }
 }
 
+/* What it held would come back to it each time, since it is the first of equals. */
+static void who_swallows_large_messages_comes_last(void **state)
+{
+    struct world *w = *state;
+    Wire__Options o = WIRE__OPTIONS__INIT;
+    cluster(w);
+    batch(w, &o, "abc");
+    worker_hello(w, 12, "w2", 8, NULL, 0);
+    worker_opened(w, 12, 2);
+    tick(w);
+    for (int seconds = 8; seconds > 0; seconds--) {
+        beat(w, SINK, 900, 0, 0, 0, 0);
+        beat(w, 11, 11, lane_of(1), 1, 0, 0);
+        beat(w, 12, 12, lane_of(2), 1000, 0, 0);
+        pass(w, NS_PER_S);
+    }
+    ledger_lane(w->ledger, w->now, lane_of(1), false);
+    worker_hello(w, 11, "w1", 2, NULL, 0);
+    worker_opened(w, 11, 3);
+    w->trace[0] = '\0';
+    tick(w);
+    loaded(w);
+    assert_non_null(strstr(w->trace, "L2 assign 0+3 #2"));
+    assert_null(strstr(w->trace, "L3 assign"));
+    finished(w, 12, 2, 0, 3, 2);
+    w->trace[0] = '\0';
+    submit(w, &o, 9);
+    committed(w);
+    registered(w);
+    chunk(w, 0, "defghijklmnop", true);       /* more than w2 has slots */
+    committed(w);
+    registered(w);
+    tick(w);
+    loaded(w);
+    assert_non_null(strstr(w->trace, "L3 assign"));
+}
+
 static void a_worker_whose_results_never_arrive_is_given_up(void **state)
 {
     struct world *w = *state;
@@ -551,6 +588,7 @@ int main(void)
         TEST(a_cancel_of_the_unreachable_is_answered_too),
         TEST(a_failed_attempt_is_tried_again_after_its_backoff),
         TEST(a_silent_worker_is_lost_but_not_by_our_own_sleep),
+        TEST(who_swallows_large_messages_comes_last),
         TEST(a_worker_whose_results_never_arrive_is_given_up),
         TEST(two_workers_of_one_name),
         TEST(another_protocol_is_refused_in_words),
