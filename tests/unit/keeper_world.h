@@ -507,6 +507,17 @@ static inline pid_t keeper_pid(struct place *place)
 #define KEEPER_TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 #define GROUP_TEST(test) {#test "_in_a_group", test, set_up_in_group, tear_down, NULL}
 
+/* The tests, and some of them once more in a group of the slot, where the host has one (group_world.h): how many failed. */
+#define RUN_ALSO_IN_GROUPS(tests, in_groups) ({ \
+    int failed_ = cmocka_run_group_tests(tests, NULL, NULL); \
+    if (groups_open()) { \
+        snprintf(group_of_slot, sizeof group_of_slot, "%.100s/slot-7", groups.home.folder); \
+        failed_ += cmocka_run_group_tests(in_groups, NULL, NULL); \
+    } \
+    groups_close(); \
+    failed_; \
+})
+
 /* What a test's main does first: it may be a keeper, or one of the commands. */
 static inline void play_a_part(int argc, char **argv)
 {

@@ -495,11 +495,5 @@ int main(int argc, char **argv)
         GROUP_TEST(test_keeper_is_killed_over_an_anonymous_daemon),
         GROUP_TEST(test_many_runs),
     };
-    int failed = cmocka_run_group_tests(tests, NULL, NULL);
-    if (groups_open()) {
-        snprintf(group_of_slot, sizeof group_of_slot, "%.100s/slot-7", groups.home.folder);
-        failed += cmocka_run_group_tests(in_groups, NULL, NULL);
-    }
-    groups_close();
-    return failed;
+    return RUN_ALSO_IN_GROUPS(tests, in_groups);
 }

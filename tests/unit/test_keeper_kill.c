@@ -352,11 +352,5 @@ int main(int argc, char **argv)
         GROUP_TEST(test_group_is_emptied_first),
         GROUP_TEST(test_what_can_not_be_killed),
     };
-    int failed = cmocka_run_group_tests(tests, NULL, NULL);
-    if (groups_open()) {
-        snprintf(group_of_slot, sizeof group_of_slot, "%.100s/slot-7", groups.home.folder);
-        failed += cmocka_run_group_tests(in_groups, NULL, NULL);
-    }
-    groups_close();
-    return failed;
+    return RUN_ALSO_IN_GROUPS(tests, in_groups);
 }

@@ -348,11 +348,5 @@ int main(int argc, char **argv)
         ROW_GROUP_TEST(nothing_of_one_is_alive_when_the_next_begins),
         ROW_GROUP_TEST(many_rows),
     };
-    int failed = cmocka_run_group_tests(tests, NULL, NULL);
-    if (groups_open()) {
-        snprintf(group_of_slot, sizeof group_of_slot, "%.100s/slot-7", groups.home.folder);
-        failed += cmocka_run_group_tests(in_groups, NULL, NULL);
-    }
-    groups_close();
-    return failed;
+    return RUN_ALSO_IN_GROUPS(tests, in_groups);
 }
