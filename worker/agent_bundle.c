@@ -162,12 +162,8 @@ void agent_bundle_split(struct agent *self, mono_t now, struct slot *slot, bool 
     const Wire__Micros *timeout = slot->batch->options->timeout;
     slot->timeout = timeout ? mono_add(slot->started, (int64_t)timeout->us * NS_PER_US) : MONO_NEVER;
     agent_slot_arm(self, slot);
-    if (slot->begun > 0) {
-        if (TAILQ_EMPTY(&self->fresh))
-            self->started_due = mono_add(now, STARTED_EVERY);
-        TAILQ_INSERT_TAIL(&self->fresh, slot, fresh_entry);
-        slot->fresh = true;
-    }
+    if (slot->begun > 0)
+        agent_slot_is_fresh(self, now, slot);
 }
 
 void agent_bundles_split(struct agent *self, mono_t now, const struct batch *batch, bool keep_first)

@@ -174,6 +174,7 @@ void agent_slot_arm(struct agent *self, struct slot *slot);      /* after its ba
 uint64_t agent_slots_cancel(struct agent *self, mono_t now, struct batch *batch, Wire__Span *const *spans, size_t n, Wire__Reason reason, bool silent);
 void agent_slots_drop(struct agent *self, mono_t now, const Wire__Fence *fence);
 int64_t agent_slots_cut_off(struct agent *self, mono_t now);    /* stops everything; the largest grace */
+void agent_slot_is_fresh(struct agent *self, mono_t now, struct slot *slot);    /* to be told as started if it still runs at the next report */
 void agent_slots_report_started(struct agent *self, mono_t now);
 void agent_slot_ended(struct agent *self, mono_t now, struct slot *slot, const struct agent_end *end);
 

@@ -115,6 +115,14 @@ static mono_t timeout_of(mono_t now, const Wire__Options *options, const Wire__T
     return at;
 }
 
+void agent_slot_is_fresh(struct agent *self, mono_t now, struct slot *slot)
+{
+    if (TAILQ_EMPTY(&self->fresh))
+        self->started_due = mono_add(now, STARTED_EVERY);
+    TAILQ_INSERT_TAIL(&self->fresh, slot, fresh_entry);
+    slot->fresh = true;
+}
+
 static void slot_take(struct agent *self, mono_t now, struct slot *slot, const struct frame *frame, uint32_t count)
 {
     slot->busy = true;
@@ -137,12 +145,8 @@ static void slot_take(struct agent *self, mono_t now, struct slot *slot, const s
     agent_batch_hold(slot->batch);
     LIST_INSERT_HEAD(&slot->batch->running, slot, batch_entry);
     /* Which of a bundle runs is known when it is split. */
-    if (!slot->open) {
-        if (TAILQ_EMPTY(&self->fresh))
-            self->started_due = mono_add(now, STARTED_EVERY);
-        TAILQ_INSERT_TAIL(&self->fresh, slot, fresh_entry);
-        slot->fresh = true;
-    }
+    if (!slot->open)
+        agent_slot_is_fresh(self, now, slot);
     agent_slot_arm(self, slot);
 }
 

@@ -264,7 +264,7 @@ static int start_commands(struct shell_slot *slot, const struct agent_run *run, 
             break;
         at += run->options->range ? 0 : one.payload.len;
     }
-    if (fits.count == 0 || shell_bundle_put(slot->bundle, &fits) < 0)
+    if (fits.count == 0 || (fits.count < run->count && shell_bundle_put(slot->bundle, &fits) < 0))
         return -1;
     keeper_run_added(slot->current);
     slot->running = true;
