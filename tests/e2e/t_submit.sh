@@ -233,6 +233,8 @@ test_a_ventilator_that_stays_away() {
     # Who only waits needs but the sink; without that too it is told that nothing is lost by its leaving.
     start waiter "$BIN/ventilator" submit --wait --no-bar --reconnect-timeout 1s -- sh -c 'until [ -e "$0" ]; do sleep 0.02; done' "$T/over" ::: 1
     wait_for 20 "the task to run" some_running "$T/over"
+    # It can run before the client is told that all is admitted.
+    wait_for 20 "the client to know that all is admitted" grep -q "^ventilator: batch " "$T/waiter.err"
     for name in ventilator sink; do
         kill -KILL "${PIDS[$name]}"
         ended "$name" 137
