@@ -105,6 +105,10 @@ uint64_t wire_column_sum(const uint32_t *column, size_t n, size_t count);
  * d' = (d rotated left by 5, xor (len << 32 | crc32c(item))) * 0x9E3779B97F4A7C15. Begins with 0. */
 uint64_t wire_digest(uint64_t digest, const void *item, size_t len);
 
+/* The payload of a task of a range: its number as text, in `out` with a NUL behind it. */
+#define WIRE_RANGE_ITEM  24u
+struct slice wire_range_item(const Wire__Range *range, uint64_t index, char out[WIRE_RANGE_ITEM]);
+
 /* The words that people and JSON see: "ok", "deadline_exceeded" …; the reasons "exit", "timeout" ….
  * *_parse: -1 when it is none of them. */
 const char *wire_verdict_name(Wire__Verdict verdict);

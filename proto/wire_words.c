@@ -1,4 +1,6 @@
-/* Words and other text of the wire: names of verdicts, trace ids, keys, UTF-8; and the digest. */
+/* Words and other text of the wire: names of verdicts, items of ranges, trace ids, keys, UTF-8; and the digest. */
+#include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "common/crc32c.h"
@@ -66,12 +68,19 @@ int wire_verdict_parse(const char *word, Wire__Verdict *ret)
     return -1;
 }
 
-/* ---- digest ---- */
+/* ---- items ---- */
 
 uint64_t wire_digest(uint64_t digest, const void *item, size_t len)
 {
     uint64_t mark = (uint64_t)len << 32 | crc32c(0, item, len);
     return ((digest << 5 | digest >> 59) ^ mark) * UINT64_C(0x9E3779B97F4A7C15);
+}
+
+/* The steps before the number may leave the 64 bits; the number itself doesn't, in a range that was checked. */
+struct slice wire_range_item(const Wire__Range *range, uint64_t index, char out[WIRE_RANGE_ITEM])
+{
+    int n = snprintf(out, WIRE_RANGE_ITEM, "%" PRId64, (int64_t)((uint64_t)range->first + index * (uint64_t)range->step));
+    return (struct slice){.data = (const uint8_t *)out, .len = (size_t)n};
 }
 
 /* ---- hex and trace context ---- */

@@ -6,7 +6,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -57,11 +56,11 @@ static void add_words(struct text *out, char *const *words, size_t n)
 }
 
 /* The item, where it is known here: it doesn't come back with the result. */
-static bool item_of(const struct joblog *self, uint64_t index, char number[24], const char **ret)
+static bool item_of(const struct joblog *self, uint64_t index, char number[WIRE_RANGE_ITEM], const char **ret)
 {
     const Wire__Range *range = self->options->range;
     if (range && index < range->count) {
-        snprintf(number, 24, "%" PRId64, (int64_t)((uint64_t)range->first + index * (uint64_t)range->step));
+        wire_range_item(range, index, number);
         *ret = number;
     } else if (index < self->config.n_items) {
         *ret = self->config.items[index];
@@ -73,7 +72,7 @@ static bool item_of(const struct joblog *self, uint64_t index, char number[24], 
 
 static void add_command(struct joblog *self, struct text *out, const struct stream_task *task)
 {
-    char number[24];
+    char number[WIRE_RANGE_ITEM];
     const char *item = "";
     struct why ignored;
     bool known = item_of(self, task->index, number, &item);

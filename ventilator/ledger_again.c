@@ -6,8 +6,6 @@
  * goes on where that ends, and one that dies leaves an open batch behind, as any submitter does. */
 #include "ventilator/ledger_private.h"
 
-#include <inttypes.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -32,7 +30,7 @@ struct making {
     struct slice parts[WIRE_BLOCK];         /* lent */
     size_t bytes;
     uint32_t most;
-    char numbers[WIRE_BLOCK][24];           /* payloads of a range */
+    char numbers[WIRE_BLOCK][WIRE_RANGE_ITEM];      /* payloads of a range */
 };
 
 static void begin_frame(struct making *m, const struct batch *to)
@@ -92,11 +90,7 @@ static void append_frame(struct ledger *l, struct batch *to, struct making *m)
 static bool add_numbers(struct making *m, const Wire__Range *range, const Wire__Span *span)
 {
     for (uint64_t i = 0; i < span->count; i++) {
-        char *text = m->numbers[m->tasks.count];
-        if (m->tasks.count == m->most)
-            return false;
-        int n = snprintf(text, sizeof m->numbers[0], "%" PRId64, (int64_t)((uint64_t)range->first + (span->first + i) * (uint64_t)range->step));
-        if (!add_task(m, (struct slice){.data = (const uint8_t *)text, .len = (size_t)n}, NULL))
+        if (m->tasks.count == m->most || !add_task(m, wire_range_item(range, span->first + i, m->numbers[m->tasks.count]), NULL))
             return false;
     }
     return true;

@@ -6,8 +6,6 @@
 #include "worker/agent_private.h"
 
 #include <errno.h>
-#include <inttypes.h>
-#include <stdio.h>
 #include <stdlib.h>
 
 /* ---- stopping ---- */
@@ -153,12 +151,9 @@ static void slot_take(struct agent *self, mono_t now, struct slot *slot, const s
 static void slot_run(struct agent *self, mono_t now, struct slot *slot, struct slice payload)
 {
     struct batch *batch = slot->batch;
-    char number[32];
-    if (batch->options->range && slot->count == 1) {
-        int64_t n = batch->options->range->first + (int64_t)slot->index * batch->options->range->step;
-        int len = snprintf(number, sizeof number, "%" PRId64, n);
-        payload = (struct slice){.data = (const uint8_t *)number, .len = (size_t)len};
-    }
+    char number[WIRE_RANGE_ITEM];
+    if (batch->options->range && slot->count == 1)
+        payload = wire_range_item(batch->options->range, slot->index, number);
     mono_t bound = mono_min(slot->timeout, batch->deadline);
     struct agent_run run = {
         .slot = slot->number,

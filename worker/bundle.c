@@ -3,9 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <inttypes.h>
 #include <stdatomic.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -96,16 +94,16 @@ void bundle_unmap(struct bundle **self_p)
 
 /* ---- the worker's side ---- */
 
-static bool put_one(struct bundle *self, uint32_t i, uint32_t *at, const uint8_t *data, size_t len)
+static bool put_one(struct bundle *self, uint32_t i, uint32_t *at, struct slice payload)
 {
-    size_t room = (len + 1 + ALIGNED - 1) / ALIGNED * ALIGNED;
+    size_t room = (payload.len + 1 + ALIGNED - 1) / ALIGNED * ALIGNED;
     if (room > INPUT - *at)
         return false;
     self->input_at[i] = *at;
-    self->input_len[i] = (uint32_t)len;
-    if (len > 0)
-        memcpy(self->input + *at, data, len);
-    self->input[*at + len] = '\0';
+    self->input_len[i] = (uint32_t)payload.len;
+    if (payload.len > 0)
+        memcpy(self->input + *at, payload.data, payload.len);
+    self->input[*at + payload.len] = '\0';
     *at += (uint32_t)room;
     return true;
 }
@@ -114,21 +112,17 @@ int bundle_put(struct bundle *self, const struct bundle_order *order)
 {
     uint32_t at = 0;
     size_t from = 0;
-    char text[32];
+    char number[WIRE_RANGE_ITEM];
     if (order->count > BUNDLE_MOST)
         return -E2BIG;
     for (uint32_t i = 0; i < order->count; i++) {
-        const uint8_t *data = order->body.data ? order->body.data + from : NULL;
-        size_t len = order->n_lengths == 0 ? 0 : order->lengths[order->n_lengths == 1 ? 0 : i];
-        if (order->range_first) {
-            len = (size_t)snprintf(text, sizeof text, "%" PRId64, *order->range_first + (int64_t)i * *order->range_step);
-            data = (const uint8_t *)text;
-        } else if (len > order->body.len - from) {
+        size_t len = wire_u32(order->lengths, order->n_lengths, i);
+        if (len > order->body.len - from)
             return -E2BIG;
-        }
-        if (!put_one(self, i, &at, data, len))
+        struct slice payload = order->range ? wire_range_item(order->range, order->index + i, number) : slice_cut(order->body, from, len);
+        if (!put_one(self, i, &at, payload))
             return -E2BIG;
-        from += order->range_first ? 0 : len;
+        from += len;
     }
     self->count = order->count;
     self->not_after = order->not_after.ns;

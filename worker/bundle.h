@@ -18,6 +18,7 @@
 
 #include "common/buf.h"
 #include "common/clock.h"
+#include "proto/wire.h"
 
 #define BUNDLE_MOST 4096u                      /* tasks */
 #define BUNDLE_LARGE_MOST ((size_t)64 << 20)   /* bytes of a payload or an output */
@@ -37,7 +38,8 @@ struct bundle_order {
     const uint32_t *lengths;                   /* of the payloads in `body`; n_lengths: count, 1 (of each), or 0 (all empty) */
     size_t n_lengths;
     struct slice body;
-    const int64_t *range_first, *range_step;   /* or NULL: the payloads are these numbers as text */
+    const Wire__Range *range;                  /* or NULL: the payloads are its numbers, from that of task `index` on */
+    uint64_t index;
     mono_t not_after;
     int64_t begin_for;
     uint64_t max_output;                       /* a longer one ends the bundle */

@@ -253,7 +253,7 @@ static int start_commands(struct shell_slot *slot, const struct agent_run *run, 
 {
     const struct keeper_run command = {0};
     struct agent_run fits = *run;
-    char number[24];
+    char number[WIRE_RANGE_ITEM];
     size_t at = 0;
     slot->current = keeper_for(slot, &command, why);
     if (!slot->current || put_bundle(slot, -1, run, why) < 0)

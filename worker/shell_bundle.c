@@ -1,8 +1,6 @@
 /* The worker shell's side of bundles: see the header. */
 #include "worker/shell_bundle.h"
 
-#include <inttypes.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -27,8 +25,6 @@ void shell_bundle_close(struct shell_bundle *self)
 
 int shell_bundle_put(struct shell_bundle *self, const struct agent_run *run)
 {
-    const Wire__Range *range = run->options->range;
-    int64_t first = range ? range->first + (int64_t)run->index * range->step : 0, step = range ? range->step : 0;
     struct bundle_order order = {
         .count = run->count, .not_after = run->not_after, .begin_for = run->begin_for, .max_output = run->options->max_output,
     };
@@ -36,8 +32,8 @@ int shell_bundle_put(struct shell_bundle *self, const struct agent_run *run)
         order.lengths = run->lengths;
         order.n_lengths = run->n_lengths;
         order.body = run->payload;
-        order.range_first = range ? &first : NULL;
-        order.range_step = range ? &step : NULL;
+        order.range = run->options->range;
+        order.index = run->index;
     }
     int error = bundle_put(self->memory, &order);
     self->count = error == 0 ? run->count : 0;
@@ -66,18 +62,13 @@ void shell_bundle_let_large_go(struct shell_bundle *self)
     self->large = false;
 }
 
-struct agent_run shell_bundle_one(const struct agent_run *run, uint32_t i, size_t payload_at, char number[24])
+struct agent_run shell_bundle_one(const struct agent_run *run, uint32_t i, size_t payload_at, char number[WIRE_RANGE_ITEM])
 {
     struct agent_run one = *run;
     const Wire__Range *range = run->options->range;
     one.index += i;
     one.count = 1;
-    size_t len = run->n_lengths == 0 ? 0 : run->lengths[run->n_lengths == 1 ? 0 : i];
-    one.payload = slice_cut(run->payload, payload_at, len);
-    if (range) {
-        int n = snprintf(number, 24, "%" PRId64, range->first + (int64_t)one.index * range->step);
-        one.payload = (struct slice){.data = (const uint8_t *)number, .len = (size_t)n};
-    }
+    one.payload = range ? wire_range_item(range, one.index, number) : slice_cut(run->payload, payload_at, wire_u32(run->lengths, run->n_lengths, i));
     wire_span_id(run->batch, one.index, run->epoch, run->attempt, one.span_id);
     return one;
 }

@@ -19,7 +19,7 @@ int shell_bundle_open(struct shell_bundle *self);      /* 0 or -errno; open alre
 void shell_bundle_close(struct shell_bundle *self);
 int shell_bundle_put(struct shell_bundle *self, const struct agent_run *run);    /* 0 or -errno */
 /* One of its tasks, as if it came alone; `number` is room for the text of a range's. */
-struct agent_run shell_bundle_one(const struct agent_run *run, uint32_t i, size_t payload_at, char number[24]);
+struct agent_run shell_bundle_one(const struct agent_run *run, uint32_t i, size_t payload_at, char number[WIRE_RANGE_ITEM]);
 /* A large payload of a task that comes alone: how much of it is in memory now; 0: it goes the usual way. */
 size_t shell_bundle_put_large(struct shell_bundle *self, const struct agent_run *run);    /* NULL: there is none */
 /* The output that the process has left there, counted: drop it. Shorter than `len`: no memory. */

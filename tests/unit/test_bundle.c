@@ -88,8 +88,10 @@ static void payloads_come_across(void **state)
     }
     assert_int_equal(bundle_claim(theirs, (mono_t){10}), -1);
     assert_int_equal(bundle_close(both[0], false), 4);
-    int64_t first = -1, step = -2;
-    o = (struct bundle_order){.count = 3, .range_first = &first, .range_step = &step, .not_after = {1000}, .begin_for = 1};
+    Wire__Range range = WIRE__RANGE__INIT;
+    range.first = 9;
+    range.step = -2;
+    o = (struct bundle_order){.count = 3, .range = &range, .index = 5, .not_after = {1000}, .begin_for = 1};
     assert_int_equal(bundle_put(both[0], &o), 0);
     assert_payload(theirs, 0, "-1");
     assert_payload(theirs, 2, "-5");

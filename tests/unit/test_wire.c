@@ -433,6 +433,25 @@ static void test_value_keys(void **state)
     assert_false(wire_value_key_ok("\xc3\xbc"));
 }
 
+static void test_range_items(void **state)
+{
+    static const struct { int64_t first, step; uint64_t index; const char *text; } items[] = {
+        {1, 1, 0, "1"}, {1, 1, 3999999999, "4000000000"}, {100, -7, 15, "-5"}, {-2, 2, 1, "0"},
+        {INT64_MIN, INT64_MAX, 2, "9223372036854775806"}, {INT64_MAX, -INT64_MAX, 2, "-9223372036854775807"}, {INT64_MIN, 1, 0, "-9223372036854775808"},
+    };
+    char out[WIRE_RANGE_ITEM];
+    (void)state;
+    for (size_t i = 0; i < sizeof items / sizeof *items; i++) {
+        Wire__Range range = WIRE__RANGE__INIT;
+        range.first = items[i].first;
+        range.step = items[i].step;
+        struct slice item = wire_range_item(&range, items[i].index, out);
+        assert_ptr_equal(item.data, out);
+        assert_string_equal(out, items[i].text);
+        assert_int_equal(item.len, strlen(out));
+    }
+}
+
 /* The definition itself, with the check value of CRC-32C ("123456789": e3069283). */
 static void test_digest(void **state)
 {
@@ -564,7 +583,7 @@ int main(void)
         cmocka_unit_test(test_names),
         cmocka_unit_test(test_trace_context),
         cmocka_unit_test(test_value_keys),
-        cmocka_unit_test(test_digest),
+        cmocka_unit_test(test_range_items), cmocka_unit_test(test_digest),
         cmocka_unit_test(test_columns),
         cmocka_unit_test_setup_teardown(test_bytes_in_the_protocol_page, set_up, tear_down),
     };
