@@ -36,7 +36,8 @@ void streams_recorded(struct streams *self);               /* the store has comm
 /* At the end of each turn, with nothing staged: asks for reads, says how far it is. Returns when to call again at the latest. */
 mono_t streams_turn(struct streams *self);
 
-struct streams_counts { uint64_t clients, streams, reads, rows, bytes; };
+/* looked: how many streams were looked at, all in all */
+struct streams_counts { uint64_t clients, streams, reads, rows, bytes, looked; };
 void streams_count(const struct streams *self, struct streams_counts *ret);
 
 #endif
