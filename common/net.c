@@ -4,7 +4,7 @@
  * of the I/O threads wait for the socket. Any call on the socket takes them all, and may so make
  * it readable or writable without a further word. Hence one rule: whatever touched a socket marks
  * it ready, and the hook at the end of the turn serves what is ready: it reads until there is
- * nothing left (which takes the commands once more) or the socket's share of the turn is used up, and
+ * nothing left (which takes the commands once more, so the mark is gone) or the socket's share of the turn is used up, and
  * then the socket stays ready. A mark made after our hook makes the loop go on with another turn.
  *
  * The callbacks may close sockets. A closed socket is gone for libzmq at once; its memory is kept
@@ -230,8 +230,12 @@ static bool drain(struct net_socket *socket)
             net_hand_over(socket, parts, n, bytes);
         for (int j = 0; j < 4; j++)
             zmq_msg_close(&parts[j]);
-        if (n == 0)
+        if (n == 0) {
+            /* Finding nothing took all commands: what was sent meanwhile, as answers are, asks for no second look. */
+            if (!interrupted)
+                link_out(&socket->ready);
             return !interrupted;
+        }
         if (socket->closed || socket->paused)
             return true;
         used += bytes;

@@ -380,6 +380,35 @@ static void test_sending_swallows_no_edge(void **state)
     world_close(&there);
 }
 
+/* Once at the end of each turn. */
+struct turns { const struct end *end; int wanted, n; };
+
+static bool count_turn(void *arg)
+{
+    struct turns *turns = arg;
+    turns->n++;
+    return turns->end->messages >= turns->wanted;
+}
+
+/* Of a round trip each end has one turn: whoever answers looks no second time whether there is more. */
+static void test_an_answer_brings_no_turn(void **state)
+{
+    struct world world;
+    struct end router = {.echo = true}, dealer = {.echo = true};
+    struct turns turns = {.end = &dealer, .wanted = 2000 / SCALE};
+    (void)state;
+    world_open(&world, 16);
+    open_end(&router, world.near, NET_ROUTER, ANY_PORT);
+    open_end(&dealer, world.far, NET_DEALER, net_endpoint(router.socket));
+    run_until(&world, is_up, &dealer);
+    assert_int_equal(say(&dealer, 0, "ping"), 0);
+    run_until(&world, count_turn, &turns);
+    assert_in_range(turns.n, turns.wanted, turns.wanted * 5 / 2);
+    close_end(&dealer);
+    close_end(&router);
+    world_close(&world);
+}
+
 /* ---- bodies ---- */
 
 static void roundtrip(struct world *world, struct end *out, struct end *in, size_t len)
@@ -501,6 +530,7 @@ int main(void)
         cmocka_unit_test(test_peer_that_left_is_unreachable),
         cmocka_unit_test(test_edges_are_not_lost),
         cmocka_unit_test(test_sending_swallows_no_edge),
+        cmocka_unit_test(test_an_answer_brings_no_turn),
         cmocka_unit_test(test_bodies_of_all_sizes),
         cmocka_unit_test(test_full_is_not_down),
     };
