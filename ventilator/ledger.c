@@ -114,7 +114,8 @@ struct ledger *ledger_new(const struct ledger_config *config, const struct ledge
     TAILQ_INIT(&l->spared);
     TAILQ_INIT(&l->unsorted);
     TAILQ_INIT(&l->opening);
-    TAILQ_INIT(&l->releasing);
+    for (int i = 0; i < RELEASE_PLACES; i++)
+        TAILQ_INIT(&l->releasing[i]);
     TAILQ_INIT(&l->recalling);
     TAILQ_INIT(&l->roomy);
     TAILQ_INIT(&l->quarantine);
@@ -250,7 +251,7 @@ mono_t ledger_tick(struct ledger *l, mono_t now, bool caught_up)
         dispatch(l);
     /* One flush stands before both: the task's way is the longer one, so it goes first. */
     requests_answer(l);
-    worker_flush_releases(l);
+    release_flush(l, l->draining);
     drain_leave(l);
     struct due *d = RB_MIN(due_tree, &l->dues);
     if (!caught_up)

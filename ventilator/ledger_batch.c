@@ -428,7 +428,7 @@ static void tell_retire(struct ledger *l, struct batch *b)
 
 static void batch_complete(struct ledger *l, struct batch *b)
 {
-    worker_flush_releases(l);               /* nothing may come after retire */
+    release_flush(l, true);                 /* nothing may come after retire */
     batch_clear(l, b);
     b->complete = true;
     nested_judge(l, b);

@@ -299,6 +299,9 @@ struct release {
     uint8_t batch[WIRE_ID];
 };
 
+/* Whether a worker is to be told what it may forget, and in which list it is for that. */
+enum release_place { RELEASE_NOTHING, RELEASE_LATER, RELEASE_NOW, RELEASE_PLACES };
+
 enum worker_state { WORKER_OPENING, WORKER_READY, WORKER_AWAY /* its lane broke */ };
 
 struct worker {
@@ -316,7 +319,7 @@ struct worker {
     TAILQ_ENTRY(worker) opening_link;
     bool in_opening;                    /* is in the list of those that are OPENING */
     TAILQ_ENTRY(worker) release_link;
-    bool has_releases;                  /* is in the list of those that are to be sent releases */
+    enum release_place release_place;
     uint64_t number;                    /* to order equals */
     char *name;
     char shown[WIRE_NAME + 1];          /* the same for notes: one word */
@@ -367,8 +370,9 @@ struct worker {
     struct due due;                     /* opening, away and silence, by state */
     mono_t leased;                      /* when its lease was renewed last: it may start things for lease_ns after that */
     uint64_t place_told;                /* version of the sink's place that it knows */
-    struct release *releases;           /* to be sent at the end of the turn, or when its lane is up; owned array */
+    struct release *releases;           /* to be sent down its lane: see ledger_release.c; owned array */
     size_t n_releases, room_releases;
+    uint64_t release_sequence;          /* the lane's, when the first of them came */
 };
 
 /* Something that waits for its flush. */
@@ -462,7 +466,9 @@ struct ledger {
     struct worker *by_session, *by_name, *by_peer, *by_lane;
     struct crew *crews;
     TAILQ_HEAD(, crew) roomy;           /* those in which somebody has room: of many that are full none is looked at */
-    TAILQ_HEAD(, worker) unsorted, opening, releasing;
+    TAILQ_HEAD(, worker) unsorted, opening;
+    TAILQ_HEAD(, worker) releasing[RELEASE_PLACES];
+    struct due release_due;
     TAILQ_HEAD(, worker) recalling;     /* by the time of it */
     uint64_t coming;                    /* tasks that recalls ask for, and that are not confirmed, nor late */
     struct due recall_due;
@@ -624,11 +630,6 @@ void copies_destroy(struct ledger *l);
 void worker_upward(struct ledger *l, ledger_peer peer, const char *address, const Wire__Upward *m);
 struct worker *worker_by_session(struct ledger *l, uint64_t session);
 void worker_lane(struct ledger *l, struct worker *w, Wire__Lane *m, struct slice body, bool with_body);
-void worker_release(struct ledger *l, uint64_t session, const Wire__Fence *fence, struct batch *b);
-/* The sink has told of these tasks, not of their worker's results: it may forget those all the same, instead of bringing
- * them again after its pause. Who leaves waits for nothing else. */
-void worker_release_ended(struct ledger *l, const struct flight *f, uint64_t first, uint32_t count);
-void worker_flush_releases(struct ledger *l);
 void worker_free(struct ledger *l, struct worker *w);
 void worker_tell_drain(struct ledger *l, struct worker *w);      /* tells it to leave */
 void worker_cancel(struct ledger *l, struct worker *w, struct batch *b, const Wire__Span *spans, size_t n,
@@ -636,6 +637,15 @@ void worker_cancel(struct ledger *l, struct worker *w, struct batch *b, const Wi
 struct worker *worker_by_peer(struct ledger *l, ledger_peer peer);
 void refuse_peer(struct ledger *l, ledger_peer peer, Wire__RefusedCode code, const char *sentence);     /* a worker or a sink */
 void worker_say_hello(struct ledger *l, ledger_peer peer);
+
+/* ---- ledger_release.c ---- */
+void release_result(struct ledger *l, uint64_t session, const Wire__Fence *fence, struct batch *b);     /* its worker may forget it */
+/* The sink has told of these tasks, not of their worker's results: it may forget those all the same, instead of bringing
+ * them again after its pause. Who leaves waits for nothing else. */
+void release_ended(struct ledger *l, const struct flight *f, uint64_t first, uint32_t count);
+void release_look(struct ledger *l, struct worker *w);   /* after a change of its lane, or that it leaves */
+void release_forget(struct ledger *l, struct worker *w);
+void release_flush(struct ledger *l, bool all);          /* at the end of a turn: those that can't wait */
 
 /* ---- ledger_loss.c ---- */
 enum care care_of(const struct ledger *l, const struct past *past);

@@ -237,7 +237,7 @@ static uint64_t settle_flights(struct ledger *l, struct batch *b, uint64_t first
         if (n > end - at)
             n = (uint32_t)(end - at);
         settled += flight_settle(l, f, at, n);
-        worker_release_ended(l, f, at, n);
+        release_ended(l, f, at, n);
         stop_other(l, f, at, n);
         flight_prune(l, f);
         at += n;
@@ -436,7 +436,7 @@ void on_recorded(struct ledger *l, const Wire__Recorded *m)
             continue;
         }
         if (r->kind != WIRE__RESULT_KIND__IS_CLOSING) {
-            worker_release(l, r->session, r->fence, b);
+            release_result(l, r->session, r->fence, b);
             nested_recorded(l, b, r);
         }
         /* Before the sink has told what it has, what it says now is part of that answer. */
@@ -462,7 +462,7 @@ void on_refused_result(struct ledger *l, const Wire__RefusedResult *m)
     struct batch *b = batch_by_id(l, m->fence->batch);
     if (b == NULL)
         return;
-    worker_release(l, m->session, m->fence, b);
+    release_result(l, m->session, m->fence, b);
     note(l, LOG_WARN, "result_refused", "batch=%s first=%" PRIu64 " count=%u reason=\"%s\"", b->short_id, m->fence->first,
          m->fence->count, m->sentence);
     if (b->complete || b->recovery == RECOVER_ASK)

@@ -74,17 +74,7 @@ void worker_lane(struct ledger *l, struct worker *w, Wire__Lane *m, struct slice
     m->lane_epoch = w->lane;
     m->sequence = ++w->sequence;
     l->port.lane_send(l->port.arg, w->lane, m, body, with_body);
-}
-
-/* Whether it is to be sent releases: before its lane is open they wait. */
-static void releases_listed(struct ledger *l, struct worker *w)
-{
-    bool listed = w->n_releases > 0 && w->lane_up && w->open_sent;
-    if (listed && !w->has_releases)
-        TAILQ_INSERT_TAIL(&l->releasing, w, release_link);
-    else if (!listed && w->has_releases)
-        TAILQ_REMOVE(&l->releasing, w, release_link);
-    w->has_releases = listed;
+    release_look(l, w);
 }
 
 static void lane_forget(struct ledger *l, struct worker *w)
@@ -96,8 +86,7 @@ static void lane_forget(struct ledger *l, struct worker *w)
     w->lane = w->sequence = w->sequence_read = 0;
     w->lane_up = w->open_sent = false;
     recall_over(l, w);
-    w->n_releases = 0;
-    releases_listed(l, w);
+    release_forget(l, w);
     struct announced *a, *next;
     HASH_ITER(hh, w->announced, a, next) {
         HASH_DEL(w->announced, a);
@@ -148,7 +137,7 @@ void ledger_lane(struct ledger *l, mono_t now, uint64_t lane, bool is_up)
     m.open = &open;
     w->open_sent = true;
     w->probe_sent = now;
-    releases_listed(l, w);
+    release_look(l, w);
     worker_lane(l, w, &m, (struct slice){0}, false);
 }
 
@@ -582,6 +571,7 @@ static void on_finished(struct ledger *l, struct worker *w, const Wire__Finished
 static void leaves_by_itself(struct ledger *l, struct worker *w)
 {
     w->draining = true;
+    release_look(l, w);
     worker_room(l, w);
     note(l, LOG_INFO, "worker_drain", "worker=%s held=%u by=worker", w->shown, w->held);
 }
@@ -728,73 +718,5 @@ void worker_upward(struct ledger *l, ledger_peer peer, const char *address, cons
     case WIRE__UPWARD__WHAT_CONFIRMED: on_confirmed(l, w, m->confirmed); break;
     default:
         l->counts.stale_messages++;
-    }
-}
-
-/* ---- releases ---- */
-
-void worker_release(struct ledger *l, uint64_t session, const Wire__Fence *fence, struct batch *b)
-{
-    struct worker *w = worker_by_session(l, session);
-    if (w != NULL)
-        owed_recorded(l, w);
-    if (w == NULL || w->state == WORKER_AWAY)
-        return;             /* it sends the result again, and is answered then */
-    if (w->n_releases == w->room_releases) {
-        size_t room = w->room_releases > 0 ? 2 * w->room_releases : 16;
-        struct release *grown = realloc(w->releases, room * sizeof *grown);
-        if (grown == NULL)
-            return;
-        w->releases = grown;
-        w->room_releases = room;
-    }
-    struct release *r = &w->releases[w->n_releases++];
-    r->fence = *fence;
-    memcpy(r->batch, b->id, WIRE_ID);
-    releases_listed(l, w);
-}
-
-void worker_release_ended(struct ledger *l, const struct flight *f, uint64_t first, uint32_t count)
-{
-    Wire__Fence fence = WIRE__FENCE__INIT;
-    fence.epoch = f->epoch;
-    fence.attempt = f->past.attempts;
-    for (uint64_t at = first, end = first + count; at < end; at++) {
-        if (!bit_get(f->ended, (uint32_t)(at - f->first)))
-            continue;
-        fence.first = at;
-        while (at < end && bit_get(f->ended, (uint32_t)(at - f->first)))
-            at++;
-        fence.count = (uint32_t)(at - fence.first);
-        worker_release(l, f->worker->session, &fence, f->batch);
-    }
-}
-
-static void flush_worker(struct ledger *l, struct worker *w)
-{
-    Wire__Fence *fences[256];
-    for (size_t at = 0; at < w->n_releases;) {
-        size_t n = 0;
-        for (; n < sizeof fences / sizeof *fences && at < w->n_releases; n++, at++) {
-            w->releases[at].fence.batch = wire_id_bytes(w->releases[at].batch);
-            fences[n] = &w->releases[at].fence;
-        }
-        Wire__Release release = WIRE__RELEASE__INIT;
-        release.n_fences = n;
-        release.fences = fences;
-        Wire__Lane m = WIRE__LANE__INIT;
-        m.what_case = WIRE__LANE__WHAT_RELEASE;
-        m.release = &release;
-        worker_lane(l, w, &m, (struct slice){0}, false);
-    }
-    w->n_releases = 0;
-}
-
-void worker_flush_releases(struct ledger *l)
-{
-    struct worker *w;
-    while ((w = TAILQ_FIRST(&l->releasing)) != NULL) {
-        flush_worker(l, w);
-        releases_listed(l, w);
     }
 }

@@ -43,7 +43,7 @@ static void a_batch_flies(void **state)
     tick(w);
     EXPECT(w, "L1 assign 3+1 #1 left=0 'd'\n");
     recorded(w, 11, 0, 2, 1, WIRE__RESULT_KIND__IS_VERDICT, WIRE__VERDICT__OK, true);
-    tick(w);
+    pass(w, 5 * MS);                          /* it goes with something else, or a little later */
     EXPECT(w, "L1 release 0+2\n");
     status(w);
     EXPECT(w, "status 1 total=4 queued=0 running=2 ok=2 failed=0 deadline=0 cancelled=0 lost=0 dup=0 retried=0\n");
@@ -301,9 +301,9 @@ static void a_failed_attempt_is_tried_again_after_its_backoff(void **state)
     w->trace[0] = '\0';
     finished(w, 11, 1, 0, 1, 1);
     recorded(w, 11, 0, 1, 1, WIRE__RESULT_KIND__IS_ATTEMPT, WIRE__VERDICT__FAILED, true);
-    tick(w);
+    pass(w, 10 * MS);
     EXPECT(w, "L1 release 0+1\n");
-    pass(w, 700 * MS);
+    pass(w, 690 * MS);
     EXPECT(w, "");
     pass(w, 600 * MS);
     /* Its frame had been passed, and is read back. */
@@ -555,6 +555,41 @@ static void what_the_sink_tells_of_is_released(void **state)
     EXPECT(w, "L2 open\nload b1 2-3\nL2 release 0+2\n");
 }
 
+static void ok(struct world *w, uint64_t first)
+{
+    recorded(w, 11, first, 1, 1, WIRE__RESULT_KIND__IS_VERDICT, WIRE__VERDICT__OK, true);
+    tick(w);
+}
+
+/* A message for it alone is not worth its way, but where something waits for it. */
+static void a_release_goes_with_the_next_message(void **state)
+{
+    struct world *w = *state;
+    Wire__Options o = WIRE__OPTIONS__INIT;
+    Wire__Returned r = WIRE__RETURNED__INIT;
+    Wire__Upward m = WIRE__UPWARD__INIT;
+    cluster(w);
+    batch(w, &o, "abcd");
+    w->trace[0] = '\0';
+    finished(w, 11, 1, 0, 2, 1);
+    tick(w);
+    EXPECT(w, "L1 assign 3+1 #1 left=0 'd'\n");
+    ok(w, 0);
+    EXPECT(w, "");
+    beat(w, 11, 11, lane_of(1), 1000, (1 << 20) / 4, 0);      /* a quarter of its result credit is in use */
+    ok(w, 1);
+    EXPECT(w, "L1 release 0+1\nL1 release 1+1\n");
+    beat(w, 11, 11, lane_of(1), 1000, 0, 0);
+    ok(w, 2);
+    EXPECT(w, "");
+    r.cause = WIRE__RETURN_CAUSE__DRAINED;
+    m.what_case = WIRE__UPWARD__WHAT_RETURNED;
+    m.returned = &r;
+    upward(w, 11, 11, lane_of(1), &m);                        /* it leaves when its last result is released */
+    tick(w);
+    EXPECT(w, "L1 release 2+1\n");
+}
+
 static void a_drain_says_goodbye_and_leaves_when_all_is_on_disk(void **state)
 {
     struct world *w = *state;
@@ -594,6 +629,7 @@ int main(void)
         TEST(another_protocol_is_refused_in_words),
         TEST(a_restart_asks_before_it_flies),
         TEST(what_the_sink_tells_of_is_released),
+        TEST(a_release_goes_with_the_next_message),
         TEST(a_drain_says_goodbye_and_leaves_when_all_is_on_disk),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

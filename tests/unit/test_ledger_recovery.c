@@ -99,7 +99,7 @@ static void an_attempt_whose_answer_comes_twice_is_one_try(void **state)
     holds(w, 11, "w1", 2, 0, 1, 1, WIRE__HOLDING_STATE__ENDED);
     EXPECT(w, "11: welcome lane=2 dropped=0\nL2 open\nL2 announce\n");
     recorded_attempt(w, 11, 0, 1, 1, 1);      /* brought again, and answered again */
-    EXPECT(w, "load b1 0-1\nL2 release 0+1\nL2 assign 0+1 #2 left=1 'a'\n");
+    EXPECT(w, "load b1 0-1\nL2 assign 0+1 #2 left=1 'a'\nL2 release 0+1\n");
     status(w);
     EXPECT(w, "status 1 total=1 queued=0 running=1 ok=0 failed=0 deadline=0 cancelled=0 lost=0 dup=0 retried=1\n");
 }
@@ -133,7 +133,7 @@ static void tries_are_rebuilt_after_a_restart(void **state)
     loaded(w);
     EXPECT(w, "load b1 1-2\nL1 assign 1+1 #1 left=3 'b'\n");
     recorded_attempt(w, 11, 0, 1, 2, 2);      /* the second one is on record, and the first one was not forgotten */
-    EXPECT(w, "load b1 0-2\nL1 release 0+1\nL1 assign 0+1 #3 left=1 'a'\n");
+    EXPECT(w, "load b1 0-2\nL1 assign 0+1 #3 left=1 'a'\nL1 release 0+1\n");
 }
 
 static void losses_use_tries_where_the_rule_says_so(void **state)
