@@ -33,7 +33,7 @@ done
 [ ${#tests[@]} -gt 0 ] || { echo "Bail out! no end-to-end test fits: $*"; exit 1; }
 
 # Whoever is told to leave takes along what it runs: `timeout` has a group of its own and passes the signal on to the test.
-leave() { kill $(jobs -p) 2>/dev/null; wait; rm -rf "${E2E_DIR:-}"; exit 143; }
+leave() { jobs -p | xargs -r kill 2>/dev/null; wait; rm -rf "${E2E_DIR:-}"; exit 143; }
 
 # One test: what it has to say goes into the file NUMBER.tap of $results, in one piece when it is over.
 run_one() {    # NUMBER FILE/FUNCTION
