@@ -208,13 +208,16 @@ e2e: programs $(RELAY) $(CROWD) $(POWERCUT) $(DISKSHIM) $(WALLCLOCK) $(B)/tests/
 	@$(RUN_TESTS) e2e
 
 # The sanitizers' builds run the same tests; the end-to-end ones without those that measure memory, and without those that
-# mostly wait: with SAN_ALL=1 these as well.
+# mostly wait: with SAN_ALL=1 these as well. One of the tests installs the library: without the flags of the build it would
+# compile all of it anew, beside the others.
+ASAN := SAN=address,undefined OPTIMISE="-O1 -g"
+TSAN := SAN=thread OPTIMISE="-O1 -g"
 asan: setup    ## tests under the address and undefined-behaviour sanitizers
-	@$(BUILD) B=$(B)/asan SAN=address,undefined OPTIMISE="-O1 -g" programs library tests
-	@B=$(B)/asan SAN=address LABEL=asan SEEDS=1000 tools/run-tests.sh $(SUITES)
+	@$(BUILD) B=$(B)/asan $(ASAN) programs library tests
+	@B=$(B)/asan $(ASAN) LABEL=asan SEEDS=1000 tools/run-tests.sh $(SUITES)
 tsan: setup    ## tests under the thread sanitizer
-	@$(BUILD) B=$(B)/tsan SAN=thread OPTIMISE="-O1 -g" programs library tests
-	@B=$(B)/tsan SAN=thread LABEL=tsan SEEDS=300 tools/run-tests.sh $(SUITES)
+	@$(BUILD) B=$(B)/tsan $(TSAN) programs library tests
+	@B=$(B)/tsan $(TSAN) LABEL=tsan SEEDS=300 tools/run-tests.sh $(SUITES)
 
 lint:    ## layers, bans, lengths, and a compile by gcc and clang without warnings
 	@tools/setup.sh build lint

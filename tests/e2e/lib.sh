@@ -18,6 +18,8 @@ mkdir -p "$TMPDIR"
 # A busy machine is slow, and sanitizers are slower: bounds in time are this much wider.
 SLOW=1; [ -z "$SAN" ] || SLOW=4
 PATIENCE=$((4 * SLOW)); [ -z "$SAN" ] || PATIENCE=10    # how much longer than on an idle machine anything may take
+late=$((3000 * PATIENCE))    # by how many ms what has a time may miss it: said by those who measure, never judged tightly
+export TARMAC_CONNECT_TIMEOUT=$((10 * PATIENCE))s    # or a client leaves while the sink is started again
 
 declare -A PIDS=()
 exec {nothing}<> <(:)    # a pipe on which nothing ever arrives
@@ -166,9 +168,11 @@ anonymous_kb() { sed -n 's/^RssAnon:[[:blank:]]*\([0-9]*\).*/\1/p' "/proc/$1/sta
 
 # ---- the three programs ----
 
-# `--shutdown-timeout` is short so that a test's end doesn't wait for tasks that sleep.
+# `--shutdown-timeout` is short so that a test's end doesn't wait for tasks that sleep. $under has what ventilator and sink
+# find in their environment besides.
+under=()
 start_ventilator() {    # [options]
-    start_ready ventilator "$BIN/ventilator" serve --data "$T/data-ventilator" \
+    start_ready ventilator "${under[@]}" "$BIN/ventilator" serve --data "$T/data-ventilator" \
         --listen "${CLIENTS:-tcp://127.0.0.1:0}" --workers-listen "${WORKERS:-tcp://127.0.0.1:0}" \
         --lanes 0 --http off --shutdown-timeout 2s "$@"
     CLIENTS=$(ready_field ventilator clients)
@@ -178,7 +182,7 @@ start_ventilator() {    # [options]
 }
 
 start_sink() {    # [options]
-    start_ready sink "$BIN/sink" --ventilator "$WORKERS" --data "$T/data-sink" \
+    start_ready sink "${under[@]}" "$BIN/sink" --ventilator "$WORKERS" --data "$T/data-sink" \
         --results-listen "${RESULTS:-tcp://127.0.0.1:0}" --query-listen "${QUERY:-tcp://127.0.0.1:0}" "$@"
     RESULTS=$(ready_field sink results)
     QUERY=$(ready_field sink query)

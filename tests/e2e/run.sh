@@ -14,6 +14,11 @@ for program in ventilator worker sink; do
     [ -x "$B/bin/$program" ] || { echo "Bail out! $B/bin/$program is not built; run: make"; exit 1; }
 done
 
+# A network of its own for each test, where that is allowed: while a process is down that is started again, no neighbour takes its ports.
+# shellcheck disable=SC2016
+alone=(unshare -n -- sh -c 'ip link set lo up && exec "$@"' sh)
+"${alone[@]}" true 2>/dev/null || alone=()
+
 waiting="t_hosts t_matrix t_rolling t_stuck"
 tests=()
 for file in tests/e2e/t_*.sh; do
@@ -27,13 +32,18 @@ for file in tests/e2e/t_*.sh; do
 done
 [ ${#tests[@]} -gt 0 ] || { echo "Bail out! no end-to-end test fits: $*"; exit 1; }
 
+# Whoever is told to leave takes along what it runs: `timeout` has a group of its own and passes the signal on to the test.
+leave() { jobs -p | xargs -r kill 2>/dev/null; wait; rm -rf "${E2E_DIR:-}"; exit 143; }
+
 # One test: what it has to say goes into the file NUMBER.tap of $results, in one piece when it is over.
 run_one() {    # NUMBER FILE/FUNCTION
     local number=$1 full=$2 began=$SECONDS code
+    trap leave TERM INT
     E2E_DIR=$(mktemp -d /tmp/tarmac-e2e.XXXXXX) || exit 1
     export E2E_DIR E2E_NAME=$full
     # timeout signals the whole group; what left the group is found by its mark.
-    timeout -k 40 "$limit" bash -c 'set -u; . tests/e2e/lib.sh; . "tests/e2e/${E2E_NAME%%/*}.sh"; "${E2E_NAME##*/}"' >"$E2E_DIR/said" 2>&1
+    timeout -k 40 "$limit" "${alone[@]}" bash -c 'set -u; . tests/e2e/lib.sh; . "tests/e2e/${E2E_NAME%%/*}.sh"; "${E2E_NAME##*/}"' >"$E2E_DIR/said" 2>&1 &
+    wait $!
     code=$?
     [ $code -ne 124 ] || printf '# %s took longer than %s s\n' "$full" "$limit" >>"$E2E_DIR/said"
     if [ $code -eq 0 ]; then
@@ -49,7 +59,7 @@ run_one() {    # NUMBER FILE/FUNCTION
 
 results=$(mktemp -d /tmp/tarmac-e2e-results.XXXXXX) || exit 1
 trap 'rm -rf "$results"' EXIT
-trap 'kill $(jobs -p) 2>/dev/null; wait; exit 143' TERM INT
+trap leave TERM INT
 
 # Most of a test is waiting, so more of them than cores run at a time. What they say is printed in order.
 # These tests have real clocks in them, and a machine that stands still for a few seconds can break any of them: one that

@@ -2,9 +2,6 @@
 # Deadlines, timeouts and cancels as handlers meet them: the earliest bound wins wherever it is enforced, whatever the
 # wall clocks show and whoever stands still, and the slot comes back. What is late is said in ms, never judged tightly.
 
-# How late anything may be, in ms: the issue's bounds on a quiet machine are far below.
-late=$((3000 * PATIENCE))
-
 running() { [ "$(status_of "$1" running)" = "$2" ]; }
 file_ms() { tail -n 1 "$1" | sed 's/\.//; s/$/0/'; }    # FILE that has a line of /proc/uptime
 
@@ -48,8 +45,9 @@ test_timeout_of_one_task_is_its_own() {
 test_min_runtime() {
     start_cluster 1
     local batch
-    batch=$(submit --deadline 40s --min-runtime 38s --range 1-3 -- sh -c 'echo "$0" >>"$1"; while [ ! -e "$1.go" ]; do sleep 0.05; done' '{}' "$T/ran")
+    batch=$(submit --deadline 10m --min-runtime 50s --range 1-3 -- sh -c 'echo "$0" >>"$1"; while [ ! -e "$1.go" ]; do sleep 0.05; done' '{}' "$T/ran")
     wait_for 10 "the first task to run" ran_least "$T/ran" 1
+    assert_exit 0 ventilator extend "$batch" --deadline 51s
     wait_for 20 "the others to be given up" status_reaches "$batch" deadline_exceeded 2
     assert_eq "state" "$(status_of "$batch" state) $(status_of "$batch" running)" "sealed 1"
     touch "$T/ran.go"
@@ -65,17 +63,18 @@ test_extend_moves_what_runs_both_ways() {
     start_cluster 2
     local shorter longer
     shorter=$(submit --deadline 90s --grace 1s -- sleep ::: 641)
-    longer=$(submit --deadline 4s -- sh -c 'while [ ! -e "$0" ]; do sleep 0.05; done' "$T/go" ::: x)
+    longer=$(submit --deadline 90s -- sh -c 'while [ ! -e "$0" ]; do sleep 0.05; done' "$T/go" ::: x)
     wait_for 10 "both to run" running "$shorter" 1
     wait_for 10 "both to run" running "$longer" 1
+    assert_exit 0 ventilator extend "$longer" --deadline ${PATIENCE}s
     assert_exit 0 ventilator extend "$longer" --deadline 80s
     assert_exit 0 ventilator extend "$shorter" --deadline 500ms
     assert_exit 124 ventilator wait "$shorter"
     assert_between "time to the new end in ms" "$took" 0 $((500 + late))
     echo "# a deadline brought forward to 500 ms from now: complete $took ms after"
     none_running "sleep 641" || fail "a sleep is left alive"
-    nap 4    # past the first deadline: that is what is tested
-    assert_eq "state past the first deadline" "$(status_of "$longer" running)" 1
+    nap $PATIENCE    # past the deadline that it had: that is what is tested
+    assert_eq "state past the deadline that it had" "$(status_of "$longer" running)" 1
     touch "$T/go"
     assert_exit 0 ventilator wait "$longer"
 }
@@ -85,11 +84,11 @@ test_extend_moves_what_waits_both_ways() {
     start_sink
     local shorter longer
     shorter=$(submit --deadline 90s -- true ::: 1 2)
-    longer=$(submit --deadline 2s -- true ::: 1 2)
+    longer=$(submit --deadline ${PATIENCE}s -- true ::: 1 2)
     assert_exit 0 ventilator extend "$longer" --deadline 80s
     assert_exit 0 ventilator extend "$shorter" --deadline 300ms
     assert_exit 124 ventilator wait "$shorter"
-    nap 2    # past the first deadline
+    nap $PATIENCE    # past the first deadline
     start_worker w1
     assert_exit 0 ventilator wait "$longer"
 }
@@ -153,10 +152,11 @@ stop_across_the_deadline() {    # worker|all: what stands still
     start_ventilator    # whose silence time is longer than the deadline: the worker isn't given up before
     start_sink
     start_worker w1
-    since=$(now_ms)
-    batch=$(submit --deadline 3s --grace 500ms --range 1-4 -- sh -c 'echo "$0" >>"$1"; while :; do sleep 642; done' '{}' "$T/ran")
+    batch=$(submit --deadline 10m --grace 500ms --range 1-4 -- sh -c 'echo "$0" >>"$1"; while :; do sleep 642; done' '{}' "$T/ran")
     wait_for 10 "the first task to run" ran_least "$T/ran" 1
     if [ "$how" = all ]; then pids=$(tree "${PIDS[w1]}"); else pids=${PIDS[w1]}; fi
+    since=$(now_ms)
+    assert_exit 0 ventilator extend "$batch" --deadline 3s
     # shellcheck disable=SC2086
     kill -STOP $pids
     assert_exit 124 timeout $((20 * PATIENCE)) "$BIN/ventilator" wait "$batch"
@@ -204,7 +204,7 @@ start_with_wrong_clocks() {
 }
 
 test_wall_clocks_hours_off_and_stepping() {
-    local clock batch since timeout
+    local clock batch since moved timeout
     start_with_wrong_clocks
     start_sink
     wall_clock_of "$T/clock-w1"
@@ -213,10 +213,12 @@ test_wall_clocks_hours_off_and_stepping() {
     assert_between "seconds by which the clock of w1's tasks is off" $(($(cat "$T/out") - $(date +%s))) 35900 36100
     assert_clock_is_off ventilator -20000
     since=$(now_ms)
-    batch=$(submit --deadline 4s --grace 20s -- sh -c "$told" "$T/deadline" ::: x)
     timeout=$(submit --timeout 3s --grace 20s -- sh -c "$told" "$T/timeout" ::: x)
+    batch=$(submit --deadline 10m --grace 20s -- sh -c "$told" "$T/deadline" ::: x)
     wait_for 10 "both to run" has_file "$T/deadline.began"
     wait_for 10 "both to run" has_file "$T/timeout.began"
+    moved=$(now_ms)
+    assert_exit 0 ventilator extend "$batch" --deadline 4s
     set_clock w1 -7200
     set_clock ventilator 90000
     nap 0.5
@@ -227,6 +229,7 @@ test_wall_clocks_hours_off_and_stepping() {
     assert_exit 1 ventilator wait "$timeout"
     assert_exit 124 ventilator wait "$batch"
     assert_told timeout 3000
+    since=$moved
     assert_told deadline 4000
     stop w1 TERM 0
     assert_clock_is_off w1 -86400
@@ -293,12 +296,13 @@ test_plain_thousand_attempts_are_cancelled() {
     echo "# a thousand attempts run $(($(now_ms) - since)) ms after their submission"
     since=$(now_ms)
     assert_exit 0 ventilator cancel "$batch"
-    assert_contains "$T/out" "1000 running"
+    # On a machine that has no time for the worker its word comes too late for the answer: it counts as out of reach.
+    assert_eq "running, or out of reach" "$(grep -oE '[0-9]+ (running|unreachable)' "$T/out" | awk '{ n += $1 } END { print n }')" 1000
     assert_exit 130 ventilator wait "$batch"
     took=$(($(now_ms) - since))
     none_of_the_thousand || fail "$(thousand_left) of the thousand are alive although all are recorded as cancelled"
     echo "# a thousand attempts cancelled: complete, and nothing of them alive, after $took ms"
-    assert_between "time to the end in ms" "$took" 0 10000
+    assert_between "time to the end in ms" "$took" 0 "$late"
     assert_exit 0 ventilator results "$batch" --format json
     assert_eq "verdicts" "$(verdicts "$T/out")" "cancelled=1000"
 }

@@ -34,7 +34,7 @@ test_a_crowd_outlives_its_ventilator() {
     start_ventilator
     start_sink
     start_crowd 50000
-    all_are_ready || fail "of $crowd_of workers $(ready_workers) are ready"
+    wait_for 10 "the ventilator to know that all are ready" all_are_ready
     batch=$(seq "$tasks_of_it" | ventilator submit --handler bench) || fail "submit exits $?"
     batch=${batch%% *}
     wait_for 20 "a quarter of the tasks" status_reaches "$batch" ok $((tasks_of_it / 4))

@@ -7,35 +7,42 @@ test_deadline_without_any_worker() {
     start_ventilator
     start_sink
     assert_exit 124 ventilator submit --wait --format json --deadline 2s -- true {} ::: 1 2 3 4 5 6 7
-    assert_between "time in ms" "$took" 1900 $((2000 + 600 * PATIENCE))
+    assert_between "time in ms" "$took" 1900 $((2000 + late))
     assert_each_once "$T/out" 7
     assert_eq "verdicts" "$(verdicts "$T/out")" "deadline_exceeded=7"
 }
 
 test_deadline_of_what_runs_and_what_waits() {
     start_cluster 1
-    assert_exit 124 ventilator submit --wait --format json --deadline 1500ms --grace 1s -- sleep {} ::: 0.1 610 611 612
-    assert_between "time in ms" "$took" 1400 $((1500 + 1000 * PATIENCE))
-    assert_each_once "$T/out" 4
-    assert_eq "verdicts" "$(verdicts "$T/out")" "deadline_exceeded=3 ok=1"
+    local batch since
+    start submit "$BIN/ventilator" submit --wait --format json --deadline 10m --grace 1s -- sleep {} ::: 0.1 610 611 612
+    wait_for 10 "the second task to run" some_running "sleep 610"
+    batch=$(ventilator list --json | jq -r .batch)
+    wait_for 10 "the first to be recorded" status_reaches "$batch" ok 1
+    since=$(now_ms)
+    assert_exit 0 ventilator extend "$batch" --deadline 500ms
+    ended submit 124
+    assert_between "time in ms" $(($(now_ms) - since)) 490 $((500 + late))
+    assert_each_once "$T/submit.out" 4
+    assert_eq "verdicts" "$(verdicts "$T/submit.out")" "deadline_exceeded=3 ok=1"
     none_running "sleep 61" || fail "a sleep is left alive"
 }
 
 test_timeout_does_not_end_the_batch() {
     start_cluster 1
-    assert_exit 1 ventilator submit --wait --format json --timeout 500ms -- sleep {} ::: 613 0.1
+    assert_exit 1 ventilator submit --wait --format json --timeout $((500 * PATIENCE))ms -- sleep {} ::: 613 0.1
     assert_eq "verdicts" "$(verdicts "$T/out")" "deadline_exceeded=1 ok=1"
 }
 
 test_extended_deadline() {
     start_ventilator
     start_sink
-    local batch since
+    local batch since first=$((PATIENCE + 4))    # in s: it is extended before
+    batch=$(submit --deadline ${first}s -- true {} ::: 1)
     since=$(now_ms)
-    batch=$(submit --deadline 1s -- true {} ::: 1)
-    assert_exit 0 ventilator extend "$batch" --deadline 3s
+    assert_exit 0 ventilator extend "$batch" --deadline $((first + 2))s
     assert_exit 124 ventilator wait "$batch"
-    assert_between "time in ms" $(($(now_ms) - since)) 2900 $((3500 + 500 * PATIENCE))
+    assert_between "time in ms" $(($(now_ms) - since)) $((1000 * first + 1990)) $((1000 * first + 2000 + late))
 }
 
 test_cancel_of_queued_and_running() {

@@ -33,23 +33,25 @@ assert_ended_by_the_disk() {    # NAME FILE
         fail "$1 should say which file the disk failed on: $(cat "$T/$1.err")"
 }
 
+# And more of them until the fault is met: a slow disk is flushed less often.
 submit_all() {
-    local i
-    for ((i = 1; i <= batches; i++)); do
+    local i=0
+    until [ $i -ge $batches ] && is_hit; do
+        i=$((i + 1))
         ventilator submit --wait --key "k$i" --format json --no-bar --range "1-$tasks" -- true >"$T/results-$i" 2>>"$T/submit.err" </dev/null || return
     done
 }
 
 assert_all_once() {
-    local i
-    for ((i = 1; i <= batches; i++)); do
-        assert_each_once "$T/results-$i" $tasks
-        assert_eq "verdicts of batch $i" "$(verdicts "$T/results-$i")" "ok=$tasks"
+    local file
+    for file in "$T"/results-*; do
+        assert_each_once "$file" $tasks
+        assert_eq "verdicts of ${file##*-}" "$(verdicts "$file")" "ok=$tasks"
     done
 }
 
 fresh_folder() {
-    rm -rf "$T/data-ventilator" "$T/data-sink"
+    rm -rf "$T/data-ventilator" "$T/data-sink" "$T"/results-*
     unset CLIENTS WORKERS RESULTS QUERY
 }
 

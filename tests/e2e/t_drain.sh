@@ -27,15 +27,14 @@ test_worker_gives_back_what_outlasts_its_shutdown_timeout() {
     start_sink
     start_worker w1 --shutdown-timeout 500ms
     local batch
-    batch=$(submit --grace 500ms -- sh -c 'echo $TARMAC_ATTEMPT; [ -e "$0" ] || sleep 630' "$T/go" ::: 1)
-    wait_for 10 "the task to run" some_running "sleep 630"
-    touch "$T/go"
+    batch=$(submit --grace 500ms -- sh -c 'if [ ! -e "$0" ]; then : >"$0"; exec sleep 630; fi' "$T/began" ::: 1)
+    wait_for 10 "the task to run" test -e "$T/began"
     stop w1 TERM 0 10
     none_running "sleep 630" || fail "the task is left alive after its worker"
     start_worker w2
     assert_exit 0 ventilator wait "$batch"
     assert_exit 0 ventilator results "$batch" --format json
-    assert_eq "verdicts" "$(verdicts "$T/out")" "ok=1"
+    assert_eq "record" "$(jq -r '"\(.verdict) \(.worker)"' "$T/out")" "ok w2"
 }
 
 test_second_signal_leaves_at_once() {
@@ -45,6 +44,7 @@ test_second_signal_leaves_at_once() {
     submit -- sleep 631 ::: 1 >"$T/id"
     wait_for 10 "the task to run" some_running "sleep 631"
     kill -TERM "${PIDS[w1]}"
+    wait_for 5 "the worker to hear the first" grep -q 'signal name=SIGTERM' "$T/w1.err"
     nap 0.3
     alive "${PIDS[w1]}" || fail "a worker with a running task should wait for it"
     kill -TERM "${PIDS[w1]}"

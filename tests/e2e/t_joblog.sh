@@ -27,7 +27,7 @@ test_of_a_batch_that_is_over() {
     assert_refused 2 "--joblog --wait" ventilator submit --joblog "$T/never" -- true {} ::: 1
     [ ! -e "$T/never" ] || fail "a refused command made a file"
     assert_refused 2 "--joblog directory" ventilator wait --joblog "$T" nothing
-    batch=$(submit --timeout 300ms --grace 200ms -- sleep {} ::: 0 620)
+    batch=$(submit --timeout $((300 * PATIENCE))ms --grace 200ms -- sleep {} ::: 0 620)
     assert_exit 1 ventilator wait --joblog "$T/waited" "$batch"
     assert_exit 0 ventilator results --format none --joblog "$T/log" "$batch"
     # The start is told as an age, and turned into wall time by each command: a millisecond either way.

@@ -96,15 +96,17 @@ test_bad_folders_are_refused() {
 }
 
 test_everything_works_with_keys() {
-    local batch name
+    local batch name third=0
     start_keyed w1 w2
     assert_exit 0 ventilator submit --wait --format json -- echo {} ::: a b c
     assert_each_once "$T/out" 3
     assert_exit 0 ventilator workers
     assert_exit 0 ventilator doctor --keys "$T/keys"
     assert_contains "$T/out" "admits 1 workers and 1 clients"
-    batch=$(submit --range 1-600 --timeout 60s -- sh -c "$effect; sleep 0.02" {} "$T/effects")
+    # A third of the tasks is for each kill, and waits for the one before.
+    batch=$(submit --range 1-600 --timeout 600s -- sh -c 'until [ -e "$1.$((($0 - 1) / 200))" ]; do sleep 0.05; done; '"$effect; sleep 0.02" {} "$T/effects")
     for name in w1 sink ventilator; do
+        : >"$T/effects.$((third++))"
         wait_for 30 "some runs" ran_least "$T/effects" $(($(runs_of "$T/effects") + 20))
         kill -KILL "${PIDS[$name]}"
         ended "$name" 137
@@ -186,8 +188,8 @@ test_a_revoked_worker_loses_its_tasks() {
     start_keyed
     keygen --add worker=a
     start_worker w1 --slots 2 --keys "$T/keys/worker-a"
-    batch=$(submit --range 1-4 -- sh -c "$effect; [ -e \"\$2\" ] || sleep 300" {} "$T/effects" "$T/go")
-    wait_for 30 "two runs" ran_least "$T/effects" 2
+    batch=$(submit --range 1-4 -- sh -c "$effect; [ -e \"\$2\" ] || { : >\"\$2.\$0\"; sleep 300; }" {} "$T/effects" "$T/go")
+    wait_for 30 "two that wait" eval '[ -e "$T/go.1" ] && [ -e "$T/go.2" ]'
     : >"$T/go"
     start_worker w2 --keys "$T/keys/worker"
     keygen --revoke worker=a

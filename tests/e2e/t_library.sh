@@ -4,6 +4,7 @@ build_examples() {    # compiles every examples/*.c against the installed librar
     local file flags
     # Tests run side by side, and this writes into the build folder too.
     flock "$B/flags" make -s install B="$B" DESTDIR="$T/root" PREFIX=/usr >"$T/install.out" 2>&1 || fail "make install: $(tail -n 5 "$T/install.out")"
+    ! grep -q '^  CC ' "$T/install.out" || fail "make install compiles $(grep -c '^  CC ' "$T/install.out") files: others run what lies there; make it first, and with the same flags"
     export PKG_CONFIG_SYSROOT_DIR=$T/root PKG_CONFIG_PATH=$T/root/usr/lib/pkgconfig PKG_CONFIG_ALLOW_SYSTEM_CFLAGS=1 PKG_CONFIG_ALLOW_SYSTEM_LIBS=1
     read -ra flags <<<"$(pkg-config --cflags --libs libtarmac)"
     [ ${#flags[@]} -ge 3 ] || fail "pkg-config says nothing of libtarmac: ${flags[*]}"

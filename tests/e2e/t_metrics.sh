@@ -16,6 +16,7 @@ test_metrics_follow_the_conventions() {
     ventilator wait "$batch" >/dev/null 2>&1
     ventilator wait "$failed" >/dev/null 2>&1
     wait_for 30 "the sink's figures" metric_is 'tarmac_handler_verdicts_total{handler="greet",verdict="ok"}' 5
+    wait_for 30 "its figures of the other" metric_is 'tarmac_handler_verdicts_total{handler="(command)",verdict="failed"}' 1
     curl -sS "$url/metrics" >"$T/metrics"
     promtool check metrics <"$T/metrics" >"$T/promtool" 2>&1 || fail "promtool check metrics: $(head -c 2000 "$T/promtool")"
     [ ! -s "$T/promtool" ] || fail "promtool check metrics: $(head -c 2000 "$T/promtool")"

@@ -53,7 +53,7 @@ test_a_timeout_and_a_lost_worker_do_too() {
     start_sink
     start_worker w1 --label place=here
     start_worker w2 --slots 4
-    nest 692 --require place=here --timeout 1500ms --grace 500ms
+    nest 692 --require place=here --timeout $((1500 * PATIENCE))ms --grace 500ms
     assert_exit 1 ventilator wait "$parent"
     local code=0
     ventilator wait "$child" 2>"$T/err" || code=$?

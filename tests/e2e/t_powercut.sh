@@ -58,7 +58,7 @@ assert_all_ends() {
     while read -r batch; do
         [ "$(status_of "$batch" state)" != open ] || ventilator seal "$batch" >/dev/null 2>&1
         code=0
-        timeout 30 "$BIN/ventilator" wait "$batch" --no-bar >"$T/wait.out" 2>&1 || code=$?
+        timeout $((30 * PATIENCE)) "$BIN/ventilator" wait "$batch" --no-bar >"$T/wait.out" 2>&1 || code=$?
         [ $code -le 1 ] || fail "wait $batch exits $code: $(cat "$T/wait.out"); $(ventilator explain "$batch")"
         total=$(status_of "$batch" total)
         [ "$total" -gt 0 ] || continue

@@ -54,8 +54,8 @@ test_the_pause_and_what_is_told_meanwhile() {
 test_tries_survive_a_restart() {
     start_cluster 1
     local batch
-    batch=$(submit --retries 2 --backoff 1s,1,1s -- sh -c "$fails_until" {} "$T/runs" ::: 9)
-    wait_for 10 "the first try" explains "$batch" "before try 2 of 3"
+    batch=$(submit --retries 2 --backoff ${PATIENCE}s,1,${PATIENCE}s -- sh -c "$fails_until" {} "$T/runs" ::: 9)
+    wait_for 10 "the first try" explains "$batch" "before try [23] of 3"
     stop ventilator KILL 137
     start_ventilator
     assert_exit 1 ventilator wait "$batch"

@@ -129,7 +129,7 @@ test_everything_leaves_in_one_moment() {
     local name n batch unreleased=0 code
     start_ventilator
     start_sink
-    for name in w1 w2; do start_worker "$name" --slots 2 --shutdown-timeout 1s; done
+    for name in w1 w2; do start_worker "$name" --slots 2 --shutdown-timeout ${PATIENCE}s; done
     begin_load
     for name in ventilator sink w1 w2; do kill -TERM "${PIDS[$name]}"; done
     for name in ventilator sink; do ended "$name" 0 30; done

@@ -97,7 +97,7 @@ test_stuck_slot_is_reported_and_comes_back() {
     fi
     MOUNTED+=("$freezer")
     start_all off
-    assert_exit 0 ventilator submit --timeout 1s --grace 100ms -- sh -c 'echo $$ >"$0.new"; mv "$0.new" "$0"; exec sleep 6106' {} ::: "$T/pid"
+    assert_exit 0 ventilator submit --timeout ${PATIENCE}s --grace 100ms -- sh -c 'echo $$ >"$0.new"; mv "$0.new" "$0"; exec sleep 6106' {} ::: "$T/pid"
     batch=$(cat "$T/out")
     wait_for 10 "the command to start" test -e "$T/pid"
     pid=$(cat "$T/pid")

@@ -38,15 +38,18 @@ times_said() { grep -cE -- "$2" "$T/$1.err"; }
 says_more() { [ "$(times_said "$1" "$2")" -gt "$3" ]; }  # NAME WORDS BEFORE
 note_has() { status_of "$1" note | grep -qF -- "$2"; }  # BATCH WORDS
 
-# A batch of N tasks that leave a line each and take a moment ($pace), of which some have ended when this returns.
+# A batch of N tasks that leave a line each and take a moment ($pace), of which some have ended when this returns. The last ones,
+# as many as there are slots, wait for `let_end`: so the batch is not over, and each worker has something to tell.
 batch='' pace=0.05
 begin_batch() {    # N [options]
     local n=$1
     shift
-    rm -f "$T/ran"
-    batch=$(submit --range "1-$n" "$@" -- sh -c 'echo "$0" >>"$1"; exec sleep "$2"' '{}' "$T/ran" "$pace")
+    rm -f "$T/ran" "$T/end"
+    batch=$(submit --range "1-$n" "$@" -- sh -c 'echo "$0" >>"$1"; [ "$0" -le "$3" ] || until [ -e "$4" ]; do sleep 0.02; done; exec sleep "$2"' \
+        '{}' "$T/ran" "$pace" $((n - 4)) "$T/end")
     wait_for 10 "the first results" status_reaches "$batch" ok 6
 }
+let_end() { : >"$T/end"; }
 complete() { [ "$(status_of "$batch" state)" = complete ]; }
 
 # What only it can run is run by it.
@@ -66,6 +69,7 @@ test_stopped_worker_is_given_up_and_comes_back() {
     kill -STOP "${PIDS[w1]}"
     wait_for $((4 + silence)) "w1 to be given up" says ventilator 'worker_lost worker=w1'
     echo "# a stopped worker: given up after $(($(now_ms) - since)) ms, with --silence ${silence}s"
+    let_end
     # All of it is done while w1 stands still.
     wait_for 20 "the batch to be complete" complete
     process_state "${PIDS[w1]}" | grep -q T || fail "w1 is not stopped any more"
@@ -104,6 +108,7 @@ test_stopped_ventilator_judges_nobody() {
     kill -STOP "${PIDS[ventilator]}"
     nap $((silence + 2))    # longer than the silence time and the loss grace: that is what is tested
     kill -CONT "${PIDS[ventilator]}"
+    let_end
     assert_exit 0 ventilator wait "$batch"
     assert_all_ok "$batch" 100 "$T/ran"
     assert_eq "runs beyond the tasks" "$extra" 0
@@ -118,6 +123,7 @@ test_sink_that_stands_still() {
     kill -STOP "${PIDS[sink]}"
     wait_for $((4 + silence)) "the sink to be missed" note_has "$batch" "no sink"
     echo "# a stopped sink: missed after $(($(now_ms) - since)) ms, with --silence ${silence}s"
+    let_end
     # Nobody is blamed for it, however long it takes.
     nap $((silence + 1))
     assert_eq "states" "$(worker_state w1) $(worker_state w2)" "ready ready"
@@ -132,7 +138,8 @@ test_sink_that_stands_still() {
 test_sink_that_is_gone_for_long() {
     start_two_workers
     pace=0.5
-    begin_batch 100 --deadline 6s --grace 1s
+    begin_batch 100 --deadline 10m --grace 1s
+    assert_exit 0 ventilator extend "$batch" --deadline 6s
     kill -KILL "${PIDS[sink]}"
     ended sink 137
     # Past the deadline, its grace and each resend: then the batch ends at once when the sink is back.
@@ -161,6 +168,7 @@ test_worker_cut_off_from_the_ventilator() {
         begin_batch 60
         since=$(now_ms)
         network vent "$what"
+        let_end
         if [ "$what" != close ]; then
             # What it was given and can't have heard of, or can't report, is done elsewhere.
             wait_for 20 "the batch to be complete after '$what'" complete
@@ -200,6 +208,7 @@ test_worker_cut_off_from_the_sink() {
         begin_batch 60
         since=$(now_ms)
         network results "$what"
+        let_end
         if [ "$what" = "stop both" ] || [ "$what" = "stop up" ]; then
             wait_for 20 "w1 to be cut off after '$what'" worker_is w1 cut_off
             seen=$(($(now_ms) - since))
@@ -225,7 +234,8 @@ test_worker_cut_off_from_the_sink() {
 test_deadline_while_all_are_stuck() {
     start_cut_cluster
     pace=0.2
-    begin_batch 1000 --deadline 4s --grace 1s
+    begin_batch 1000 --deadline 10m --grace 1s
+    assert_exit 0 ventilator extend "$batch" --deadline 4s
     # One stands still, the other is cut off from both: nobody but the ventilator can end it.
     kill -STOP "${PIDS[w2]}"
     network results stop both

@@ -1,8 +1,11 @@
-/* Preloaded into a process: the Nth flush or write of its store fails, once. Whoever tried it again would have luck.
+/* Preloaded into a process: the Nth flush or write of its store fails, once. Whoever tried it again would have luck. Or: its flushes
+ * stand still for as long as a file exists, so that it is killed for certain before what it does is over.
  *   DISK_FAULT       sync:N or write:N, N from 1: counted over all files of the store (its .db, its log and its large bodies, not the wal-index)
- *   DISK_FAULT_LOG   a file that gets a line when it has happened */
+ *   DISK_FAULT_LOG   a file that gets a line when it has happened
+ *   DISK_HOLD        the file whose existence holds the flushes */
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -59,8 +62,22 @@ static int fails(char call, const char *name, int fd)
     return now;
 }
 
-int fsync(int fd) { return fails('s', "fsync", fd) ? -1 : (int)syscall(SYS_fsync, fd); }
-int fdatasync(int fd) { return fails('s', "fdatasync", fd) ? -1 : (int)syscall(SYS_fdatasync, fd); }
+static void hold(int fd)
+{
+    char path[4096];
+    const char *file = getenv("DISK_HOLD");
+    while (file && is_of_the_store(fd, path) && access(file, F_OK) == 0)
+        poll(NULL, 0, 5);
+}
+
+static int flush(long call, const char *name, int fd)
+{
+    hold(fd);
+    return fails('s', name, fd) ? -1 : (int)syscall(call, fd);
+}
+
+int fsync(int fd) { return flush(SYS_fsync, "fsync", fd); }
+int fdatasync(int fd) { return flush(SYS_fdatasync, "fdatasync", fd); }
 
 ssize_t pwrite64(int fd, const void *data, size_t len, off64_t at)
 {
