@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "common/bug.h"
+#include "common/memory.h"
 #include "ventilator/cli.h"
 #include "ventilator/serve.h"
 
@@ -64,6 +65,7 @@ static int other_word(const char *word)
 
 int main(int argc, char **argv)
 {
+    memory_keep();
     if (argc < 2) {
         fputs("ventilator: which command? 'ventilator --help' lists them all\n", stderr);
         return EXIT_USAGE;
