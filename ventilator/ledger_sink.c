@@ -433,7 +433,6 @@ static void on_heartbeat(struct ledger *l, const Wire__Heartbeat *h)
 
 void sink_upward(struct ledger *l, ledger_peer peer, const char *address, const Wire__Upward *m, struct slice body)
 {
-    l->sink_heard = l->now;
     if (m->what_case == WIRE__UPWARD__WHAT_SINK_HELLO) {
         on_hello(l, peer, address, m->session, m->sink_hello);
         return;
@@ -442,6 +441,7 @@ void sink_upward(struct ledger *l, ledger_peer peer, const char *address, const 
         worker_say_hello(l, peer);
         return;
     }
+    l->sink_heard = l->now;
     switch (m->what_case) {
     case WIRE__UPWARD__WHAT_HEARTBEAT:  on_heartbeat(l, m->heartbeat); break;
     case WIRE__UPWARD__WHAT_REGISTERED: on_registered(l, m->registered); break;

@@ -376,9 +376,9 @@ static inline void upward(struct world *w, ledger_peer peer, uint64_t session, u
     ledger_upward(w->ledger, w->now, peer, "", m, (struct slice){0});
 }
 
-static inline void sink_hello(struct world *w)
+static inline void sink_hello_with(struct world *w, ledger_peer peer, uint64_t session, uint8_t folder)
 {
-    uint8_t store[WIRE_ID] = {9};
+    uint8_t store[WIRE_ID] = {folder};
     Wire__SinkHello h = WIRE__SINK_HELLO__INIT;
     Wire__Upward m = WIRE__UPWARD__INIT;
     h.major = WIRE_MAJOR;
@@ -386,8 +386,10 @@ static inline void sink_hello(struct world *w)
     h.results_port = 1;
     m.what_case = WIRE__UPWARD__WHAT_SINK_HELLO;
     m.sink_hello = &h;
-    upward(w, SINK, 900, 0, &m);
+    upward(w, peer, session, 0, &m);
 }
+
+static inline void sink_hello(struct world *w) { sink_hello_with(w, SINK, 900, 9); }
 
 static inline void registered(struct world *w)
 {

@@ -430,6 +430,21 @@ static void two_workers_of_one_name(void **state)
     EXPECT(w, "12: refused 0\n");
 }
 
+static void a_second_sink_is_refused_until_the_first_is_silent(void **state)
+{
+    struct world *w = *state;
+    sink_hello(w);
+    EXPECT(w, "sink welcome\n");
+    for (int i = 1; i < 10; i++) {
+        pass(w, NS_PER_S);
+        sink_hello_with(w, 91, 901, 8);
+        EXPECT(w, "91: refused 0\n");
+    }
+    pass(w, NS_PER_S);                         /* the refused hellos were no word of the first one */
+    sink_hello_with(w, 91, 901, 8);
+    EXPECT(w, "sink welcome\n");
+}
+
 static void another_protocol_is_refused_in_words(void **state)
 {
     struct world *w = *state;
@@ -591,6 +606,7 @@ int main(void)
         TEST(who_swallows_large_messages_comes_last),
         TEST(a_worker_whose_results_never_arrive_is_given_up),
         TEST(two_workers_of_one_name),
+        TEST(a_second_sink_is_refused_until_the_first_is_silent),
         TEST(another_protocol_is_refused_in_words),
         TEST(a_restart_asks_before_it_flies),
         TEST(what_the_sink_tells_of_is_released),
