@@ -590,24 +590,43 @@ static int audit_batch(const struct batch *b, struct why *why)
     return 0;
 }
 
+static int audit_worker(const struct ledger *l, const struct worker *w, struct why *why)
+{
+    uint64_t held = 0, by_care[CARES] = {0};
+    const struct flight *f;
+    TAILQ_FOREACH(f, &w->flights, at_worker) {
+        held += f->unended;
+        by_care[care_of(l, &f->past)] += f->unended;
+    }
+    if (held != w->held)
+        return why_set(why, "worker %s: holds %u by its counter, %" PRIu64 " by its flights", w->name, w->held, held);
+    if (by_care[CARE_SUSPECT] != w->suspects || by_care[CARE_LAST] != w->last)
+        return why_set(why, "worker %s: its tasks that were at lost workers are miscounted", w->name);
+    return 0;
+}
+
+/* Complete batches, too: a retry reads them. */
+static int audit_loading(const struct ledger *l, struct why *why)
+{
+    uint64_t batches = 0, by_want = 0;
+    for (const struct batch *b = l->by_id; b != NULL; b = b->hh.next)
+        batches += b->loading;
+    for (const struct want *want = l->wants; want != NULL; want = want->hh.next)
+        by_want += want->n_loading;
+    if (l->n_loading != batches || by_want != batches)
+        return why_set(why, "payloads of %" PRIu64 " batches are being read; of %u by the ledger's counter, of %" PRIu64 " by those of the wants",
+                       batches, l->n_loading, by_want);
+    return 0;
+}
+
 int ledger_audit(const struct ledger *l, struct why *why)
 {
     const struct batch *b;
     TAILQ_FOREACH(b, &l->open, open_link)
         if (audit_batch(b, why) < 0)
             return -1;
-    const struct worker *w;
-    for (w = l->by_session; w != NULL; w = w->hh.next) {
-        uint64_t held = 0, by_care[CARES] = {0};
-        const struct flight *f;
-        TAILQ_FOREACH(f, &w->flights, at_worker) {
-            held += f->unended;
-            by_care[care_of(l, &f->past)] += f->unended;
-        }
-        if (held != w->held)
-            return why_set(why, "worker %s: holds %u by its counter, %" PRIu64 " by its flights", w->name, w->held, held);
-        if (by_care[CARE_SUSPECT] != w->suspects || by_care[CARE_LAST] != w->last)
-            return why_set(why, "worker %s: its tasks that were at lost workers are miscounted", w->name);
-    }
-    return 0;
+    for (const struct worker *w = l->by_session; w != NULL; w = w->hh.next)
+        if (audit_worker(l, w, why) < 0)
+            return -1;
+    return audit_loading(l, why);
 }
