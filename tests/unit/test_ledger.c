@@ -268,6 +268,24 @@ static void a_cancel_is_journaled_then_told_then_answered(void **state)
     EXPECT(w, "");
 }
 
+static void a_cancel_after_the_end_counts_what_it_names(void **state)
+{
+    struct world *w = *state;
+    Wire__Options o = WIRE__OPTIONS__INIT;
+    cluster(w);
+    batch(w, &o, "abcdef");
+    recorded(w, 11, 0, 6, 1, WIRE__RESULT_KIND__IS_VERDICT, WIRE__VERDICT__OK, true);
+    tick(w);
+    committed(w);
+    w->trace[0] = '\0';
+    cancel(w, 3, 2);
+    committed(w);
+    EXPECT(w, "cancelled queued=0 running=0 finished=2 unreachable=0\n");
+    cancel(w, 0, 0);
+    committed(w);
+    EXPECT(w, "cancelled queued=0 running=0 finished=6 unreachable=0\n");
+}
+
 static void a_cancel_of_the_unreachable_is_answered_too(void **state)
 {
     struct world *w = *state;
@@ -600,6 +618,7 @@ int main(void)
         TEST(a_deadline_needs_no_worker),
         TEST(a_running_task_has_its_grace_and_is_then_judged),
         TEST(a_cancel_is_journaled_then_told_then_answered),
+        TEST(a_cancel_after_the_end_counts_what_it_names),
         TEST(a_cancel_of_the_unreachable_is_answered_too),
         TEST(a_failed_attempt_is_tried_again_after_its_backoff),
         TEST(a_silent_worker_is_lost_but_not_by_our_own_sleep),
