@@ -512,7 +512,7 @@ struct closing *put_closing(struct ledger *l, struct batch *b, uint64_t first, u
 {
     struct closing *c = calloc(1, sizeof *c);
     BUG_IF_NO_MEMORY(c);
-    c->number = l->epoch << 32 | l->next_number++;
+    c->number = l->epoch << 32 | l->next_closing++;     /* counted alone: of recalls there may be more than half a number holds */
     c->first = first;
     c->count = c->expected = count;
     c->verdict = verdict;

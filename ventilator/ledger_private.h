@@ -446,7 +446,7 @@ struct ledger {
     bool epoch_committed, draining, full, left;
     uint8_t sink_store[WIRE_ID];
     bool sink_store_known;
-    uint64_t next_batch, next_lane, next_number, next_worker, next_due;
+    uint64_t next_batch, next_lane, next_number, next_closing, next_worker, next_due;
 
     struct batch *by_id, *by_short, *by_number, *by_submission;
     TAILQ_HEAD(, batch) open;

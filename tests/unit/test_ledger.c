@@ -261,7 +261,7 @@ static void a_cancel_is_journaled_then_told_then_answered(void **state)
     tick(w);
     EXPECT(w, "");
     committed(w);
-    EXPECT(w, "closing #2 3+3 cancelled cancel\nL1 cancel 0 cancel\n");
+    EXPECT(w, "closing #1 3+3 cancelled cancel\nL1 cancel 0 cancel\n");
     confirmed(w, 11, 1, 1, 1, 2);
     EXPECT(w, "cancelled queued=4 running=2 finished=0 unreachable=0\n");
     tick(w);
@@ -299,7 +299,7 @@ static void a_cancel_of_the_unreachable_is_answered_too(void **state)
     pass(w, 2100 * MS);
     EXPECT(w, "cancelled queued=0 running=0 finished=0 unreachable=2\n");
     pass(w, 1 * NS_PER_S);
-    EXPECT(w, "closing #2 0+2 cancelled cancel_task\nL1 cancel 1 cancel_task silent\n");
+    EXPECT(w, "closing #1 0+2 cancelled cancel_task\nL1 cancel 1 cancel_task silent\n");
 }
 
 static void a_failed_attempt_is_tried_again_after_its_backoff(void **state)
