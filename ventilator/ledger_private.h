@@ -688,6 +688,7 @@ void crew_leave(struct ledger *l, struct worker *w);
 bool crew_fits(const struct crew *crew, const struct want *want);
 bool worker_can_run(const struct worker *w, const struct batch *b);
 bool some_worker_can(const struct ledger *l, const struct batch *b);        /* of those that are here */
+void lack_note(const struct ledger *l, const struct batch *b, char *out, size_t size);      /* why no worker can, for people */
 void stake_more(struct ledger *l, struct worker *w, struct want *want, uint32_t n);
 void stake_less(struct ledger *l, struct worker *w, const struct want *want, uint32_t n);
 void stakes_changed(struct ledger *l, struct worker *w);            /* or what else decides whether it has some to spare */

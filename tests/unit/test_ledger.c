@@ -440,6 +440,40 @@ static void a_worker_whose_results_never_arrive_is_given_up(void **state)
     assert_non_null(strstr(w->trace, "L1 assign 0+1 #1 left=0 'c'"));      /* … before something of it arrives */
 }
 
+/* What people are told of a new batch that needs these labels. */
+static const char *note_of(struct world *w, Wire__Options *o, Wire__Value **labels, size_t n, uint8_t seed)
+{
+    o->require = labels;
+    o->n_require = n;
+    submit(w, o, seed);
+    committed(w);
+    status(w);
+    w->trace[0] = '\0';
+    return w->note;
+}
+
+static void what_no_worker_has_is_named(void **state)
+{
+    struct world *w = *state;
+    Wire__Value b = WIRE__VALUE__INIT, c = WIRE__VALUE__INIT, gpu = WIRE__VALUE__INIT;
+    Wire__Value *all[] = {&b, &gpu, &c};
+    Wire__Options o = WIRE__OPTIONS__INIT;
+    b.key = c.key = (char *)(uintptr_t) "zone";
+    b.value = (char *)(uintptr_t) "b";
+    c.value = (char *)(uintptr_t) "c";
+    gpu.key = (char *)(uintptr_t) "gpu";
+    gpu.value = (char *)(uintptr_t) "1";
+    sink_hello(w);
+    assert_string_equal(note_of(w, &o, NULL, 0, 1), "no worker is connected: the tasks wait");
+    worker_hello_with(w, 11, "w1", 2, &all[0], 1, NULL, 0);
+    worker_hello_with(w, 12, "w2", 2, &all[1], 1, NULL, 0);
+    assert_string_equal(note_of(w, &o, all, 3, 2), "no present worker has the required label zone=c: the tasks wait");
+    assert_string_equal(note_of(w, &o, all, 2, 3), "no present worker takes ad-hoc commands (--allow-commands) and has all the required labels: the tasks wait");
+    assert_string_equal(note_of(w, &o, all, 1, 4), "");
+    o.handler = (char *)(uintptr_t) "thumb";
+    assert_string_equal(note_of(w, &o, all, 2, 5), "no present worker has the handler 'thumb': the tasks wait");
+}
+
 static void two_workers_of_one_name(void **state)
 {
     struct world *w = *state;
@@ -624,6 +658,7 @@ int main(void)
         TEST(a_silent_worker_is_lost_but_not_by_our_own_sleep),
         TEST(who_swallows_large_messages_comes_last),
         TEST(a_worker_whose_results_never_arrive_is_given_up),
+        TEST(what_no_worker_has_is_named),
         TEST(two_workers_of_one_name),
         TEST(a_second_sink_is_refused_until_the_first_is_silent),
         TEST(another_protocol_is_refused_in_words),
