@@ -474,6 +474,22 @@ static void what_no_worker_has_is_named(void **state)
     assert_string_equal(note_of(w, &o, all, 2, 5), "no present worker has the handler 'thumb': the tasks wait");
 }
 
+/* That no sink is here is not the reason. */
+static void who_requires_a_worker_is_refused_for_want_of_one(void **state)
+{
+    struct world *w = *state;
+    Wire__Options o = WIRE__OPTIONS__INIT;
+    o.require_worker = true;
+    submit(w, &o, 1);
+    assert_string_equal(w->refusal, "no worker is connected: nothing was submitted");
+    EXPECT(w, "refused 6 next=0\n");
+    worker_hello(w, 11, "w1", 2, NULL, 0);
+    w->trace[0] = '\0';
+    submit(w, &o, 1);
+    committed(w);
+    EXPECT(w, "submitted next=0 state=0\n");
+}
+
 static void two_workers_of_one_name(void **state)
 {
     struct world *w = *state;
@@ -659,6 +675,7 @@ int main(void)
         TEST(who_swallows_large_messages_comes_last),
         TEST(a_worker_whose_results_never_arrive_is_given_up),
         TEST(what_no_worker_has_is_named),
+        TEST(who_requires_a_worker_is_refused_for_want_of_one),
         TEST(two_workers_of_one_name),
         TEST(a_second_sink_is_refused_until_the_first_is_silent),
         TEST(another_protocol_is_refused_in_words),
