@@ -39,8 +39,7 @@ bool bit_get(const uint64_t *bits, uint32_t at)
     return (bits[at / 64] >> (at % 64)) & 1;
 }
 
-/* The bits of word w that lie in [from, to). */
-static uint64_t word_mask(uint32_t w, uint32_t from, uint32_t to)
+uint64_t word_mask(uint32_t w, uint32_t from, uint32_t to)
 {
     uint32_t low = w * 64, high = low + 64;
     uint64_t mask = ~UINT64_C(0);
@@ -467,9 +466,8 @@ uint32_t flight_end(struct ledger *l, struct flight *f, uint64_t first, uint32_t
     return n;
 }
 
-uint32_t flight_settle(struct ledger *l, struct flight *f, uint64_t first, uint32_t count)
+uint32_t flight_settle(struct flight *f, uint64_t first, uint32_t count)
 {
-    (void)l;
     uint32_t n = bits_fill(f->done, (uint32_t)(first - f->first), count);
     f->open -= n;
     f->batch->in_flight -= n;
@@ -528,9 +526,8 @@ struct closing *put_closing(struct ledger *l, struct batch *b, uint64_t first, u
     return c;
 }
 
-void drop_closing(struct ledger *l, struct batch *b, struct closing *c)
+void drop_closing(struct batch *b, struct closing *c)
 {
-    (void)l;
     b->in_closings -= c->expected;
     TAILQ_REMOVE(&b->closings, c, link);
     HASH_DEL(b->closing_by_number, c);

@@ -145,7 +145,7 @@ void close_flights_span(struct ledger *l, struct batch *b, uint64_t first, uint6
         Wire__Span span = WIRE__SPAN__INIT;
         span.first = at;
         span.count = n;
-        flight_settle(l, f, at, n);
+        flight_settle(f, at, n);
         close_span(l, b, at, n, v, r, sentence);
         worker_cancel(l, f->worker, b, &span, 1, r, true, 0);
         flight_prune(l, f);
@@ -191,7 +191,7 @@ static uint64_t settle_run(struct ledger *l, struct batch *b, uint64_t at, uint6
         uint32_t n = flight_open_run(f, &run);
         if (n > end - at)
             n = (uint32_t)(end - at);
-        flight_settle(l, f, at, n);
+        flight_settle(f, at, n);
         if (is_reporter(f, who))
             flight_end(l, f, at, n);
         else
@@ -236,7 +236,7 @@ static uint64_t settle_flights(struct ledger *l, struct batch *b, uint64_t first
         }
         if (n > end - at)
             n = (uint32_t)(end - at);
-        settled += flight_settle(l, f, at, n);
+        settled += flight_settle(f, at, n);
         worker_release_ended(l, f, at, n);
         stop_other(l, f, at, n);
         flight_prune(l, f);
@@ -393,7 +393,7 @@ static void record_closing(struct ledger *l, struct batch *b, const Wire__Record
     b->by_deadline += is_by_deadline(c->verdict, c->reason) ? r->closed : 0;
     b->settled += r->closed;
     l->counts.recorded += r->closed;
-    drop_closing(l, b, c);
+    drop_closing(b, c);
 }
 
 /* A result of a batch that is not here: its worker must not keep it for ever. */

@@ -270,7 +270,7 @@ static void on_records(struct ledger *l, const Wire__BatchRecords *m, struct sli
     struct closing *c, *next;
     TAILQ_FOREACH_SAFE(c, &b->closings, link, next)
         if (c->expected == 0 || c->recorded)
-            drop_closing(l, b, c);
+            drop_closing(b, c);
     if (b->recovery == RECOVER_ASK) {
         b->recovery = l->waiting_for_workers ? RECOVER_WORKERS : RECOVERED;
         cancels_recovered(l, b);

@@ -319,7 +319,7 @@ static void adopt(struct ledger *l, struct worker *w, const Wire__WorkerHello *h
             run.first = at;
             run.count = n;
             at += n;
-            flight_settle(l, f, run.first, run.count);
+            flight_settle(f, run.first, run.count);
             put_hole(l, owner, run.first, run.count, past);
         }
         touch(&touched, owner);
