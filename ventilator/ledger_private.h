@@ -744,7 +744,6 @@ void halt_recall(struct ledger *l, struct worker *w, struct batch *b);     /* ta
 bool is_halted(const struct batch *b);
 bool halt_lets_finish(const struct batch *b);               /* is halted, and what runs may go on */
 uint64_t halt_failures(const struct batch *b);
-bool is_by_deadline(Wire__Verdict verdict, Wire__Reason reason);           /* of the batch, not by an attempt's timeout */
 
 /* ---- ledger_sink.c ---- */
 void sink_upward(struct ledger *l, ledger_peer peer, const char *address, const Wire__Upward *m, struct slice body);

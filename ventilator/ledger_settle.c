@@ -285,14 +285,14 @@ static void count_verdicts(struct ledger *l, struct batch *b, const Wire__Record
     if (r->n_verdicts <= 1 && (r->n_reasons <= 1 || one != WIRE__VERDICT__DEADLINE_EXCEEDED)) {
         b->counts[one] += n;
         l->counts.verdicts[one] += n;
-        b->by_deadline += is_by_deadline(one, reason_at(r, 0)) ? n : 0;
+        b->by_deadline += wire_is_by_deadline(one, reason_at(r, 0)) ? n : 0;
         return;
     }
     for (uint64_t i = first - r->fence->first; n > 0; n--, i++) {
         Wire__Verdict v = r->n_verdicts > 1 ? r->verdicts[i] : one;
         b->counts[v]++;
         l->counts.verdicts[v]++;
-        b->by_deadline += is_by_deadline(v, reason_at(r, i));
+        b->by_deadline += wire_is_by_deadline(v, reason_at(r, i));
     }
 }
 
@@ -390,7 +390,7 @@ static void record_closing(struct ledger *l, struct batch *b, const Wire__Record
     }
     b->counts[c->verdict] += r->closed;
     l->counts.verdicts[c->verdict] += r->closed;
-    b->by_deadline += is_by_deadline(c->verdict, c->reason) ? r->closed : 0;
+    b->by_deadline += wire_is_by_deadline(c->verdict, c->reason) ? r->closed : 0;
     b->settled += r->closed;
     l->counts.recorded += r->closed;
     drop_closing(b, c);
