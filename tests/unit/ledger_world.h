@@ -49,6 +49,7 @@ struct world {
     int64_t retain, keep_keys;      /* of the next start */
     void (*on_reply)(struct world *w, const Wire__Reply *m);       /* has all replies, in place of the trace */
     uint64_t beat_answer;           /* number of the last answer to a heartbeat */
+    bool sink_unreachable;          /* its connection is closed */
 };
 
 static inline void say(struct world *w, const char *format, ...) __attribute__((format(printf, 2, 3)));
@@ -124,6 +125,8 @@ static inline int on_reply(void *arg, ledger_peer client, const Wire__Reply *m)
 static inline int on_down(void *arg, ledger_peer peer, const Wire__Downward *m)
 {
     struct world *w = arg;
+    if (peer == SINK && w->sink_unreachable)
+        return -EHOSTUNREACH;
     switch (m->what_case) {
     case WIRE__DOWNWARD__WHAT_WELCOME: say(w, "%u: welcome lane=%" PRIu64 " dropped=%zu\n", peer, m->welcome->lane_epoch & 0xFFFFFF, m->welcome->n_dropped); break;
     case WIRE__DOWNWARD__WHAT_SINK_WELCOME: say(w, "sink welcome\n"); break;

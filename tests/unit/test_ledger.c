@@ -513,6 +513,19 @@ static void a_second_sink_is_refused_until_the_first_is_silent(void **state)
     EXPECT(w, "sink welcome\n");
 }
 
+static void a_killed_sink_is_seen_at_the_next_beat(void **state)
+{
+    struct world *w = *state;
+    sink_hello(w);
+    pass(w, 5 * NS_PER_S);                     /* it says nothing, but its connection is there */
+    sink_hello_with(w, 91, 901, 8);
+    EXPECT(w, "sink welcome\n91: refused 0\n");
+    w->sink_unreachable = true;
+    pass(w, NS_PER_S);
+    sink_hello_with(w, 91, 901, 8);
+    EXPECT(w, "sink welcome\n");
+}
+
 static void another_protocol_is_refused_in_words(void **state)
 {
     struct world *w = *state;
@@ -678,6 +691,7 @@ int main(void)
         TEST(who_requires_a_worker_is_refused_for_want_of_one),
         TEST(two_workers_of_one_name),
         TEST(a_second_sink_is_refused_until_the_first_is_silent),
+        TEST(a_killed_sink_is_seen_at_the_next_beat),
         TEST(another_protocol_is_refused_in_words),
         TEST(a_restart_asks_before_it_flies),
         TEST(what_the_sink_tells_of_is_released),
