@@ -115,6 +115,7 @@ const char *wire_verdict_name(Wire__Verdict verdict);
 int wire_verdict_parse(const char *word, Wire__Verdict *ret);
 const char *wire_reason_name(Wire__Reason reason);       /* NULL for REASON_NONE */
 const char *wire_state_name(Wire__State state);
+bool wire_is_by_deadline(Wire__Verdict verdict, Wire__Reason reason);      /* of the batch, not by an attempt's timeout */
 
 /* W3C trace context. traceparent is 55 characters "00-<32 hex>-<16 hex>-<2 hex>", neither id all zero. */
 bool wire_traceparent_ok(const char *text);

@@ -57,6 +57,11 @@ const char *wire_verdict_name(Wire__Verdict verdict) { return NAME_OF(verdict_na
 const char *wire_reason_name(Wire__Reason reason) { return NAME_OF(reason_names, reason); }
 const char *wire_state_name(Wire__State state) { return NAME_OF(state_names, state); }
 
+bool wire_is_by_deadline(Wire__Verdict verdict, Wire__Reason reason)
+{
+    return verdict == WIRE__VERDICT__DEADLINE_EXCEEDED && (reason == WIRE__REASON__DEADLINE || reason == WIRE__REASON__MIN_RUNTIME);
+}
+
 int wire_verdict_parse(const char *word, Wire__Verdict *ret)
 {
     for (unsigned v = WIRE__VERDICT__OK; v < WIRE_VERDICTS; v++) {

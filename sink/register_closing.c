@@ -140,10 +140,8 @@ static void answer_closed(struct registry *self, const Wire__Closing *closing, u
 
 static void count_closed(struct batch *batch, const Wire__Closing *closing, uint64_t closed, struct answer *answer)
 {
-    bool by_deadline = closing->verdict == WIRE__VERDICT__DEADLINE_EXCEEDED
-                    && (closing->reason == WIRE__REASON__DEADLINE || closing->reason == WIRE__REASON__MIN_RUNTIME);
     answer->counts[closing->verdict] = closed;
-    answer->by_deadline = by_deadline ? closed : 0;
+    answer->by_deadline = wire_is_by_deadline(closing->verdict, closing->reason) ? closed : 0;
     answer->result.closed = closed;
     answer->result.all_fresh = closed == closing->span->count;
     batch->counts[closing->verdict] += closed;

@@ -15,12 +15,6 @@
 
 /* ---- counting ---- */
 
-static bool is_by_deadline(Wire__Verdict verdict, Wire__Reason reason)
-{
-    return verdict == WIRE__VERDICT__DEADLINE_EXCEEDED
-        && (reason == WIRE__REASON__DEADLINE || reason == WIRE__REASON__MIN_RUNTIME);
-}
-
 static size_t entry(size_t n, uint32_t i) { return n == 1 ? 0 : i; }
 
 static Wire__Reason reason_of(const Wire__Report *report, uint32_t i)
@@ -39,7 +33,7 @@ void report_count(const Wire__Report *report, const uint8_t *fresh, uint64_t cou
     uint64_t by_deadline = 0;
     if (!fresh && report->n_verdicts == 1 && report->n_reasons <= 1) {
         counts[report->verdicts[0]] += count;
-        by_deadline = is_by_deadline(report->verdicts[0], reason_of(report, 0)) ? count : 0;
+        by_deadline = wire_is_by_deadline(report->verdicts[0], reason_of(report, 0)) ? count : 0;
         *ret_by_deadline += by_deadline;
         return;
     }
@@ -48,7 +42,7 @@ void report_count(const Wire__Report *report, const uint8_t *fresh, uint64_t cou
             continue;
         Wire__Verdict verdict = report->verdicts[entry(report->n_verdicts, i)];
         counts[verdict]++;
-        by_deadline += is_by_deadline(verdict, reason_of(report, i));
+        by_deadline += wire_is_by_deadline(verdict, reason_of(report, i));
     }
     *ret_by_deadline += by_deadline;
 }

@@ -540,7 +540,7 @@ static void print_purged(struct question *self, const Wire__Reply *reply)
         printf("%" PRIu64 " purged, %" PRIu64 " passed over because they are not complete, %" PRIu64 " because workers hold attempts of them\n",
                r->batches, r->open, r->held);
     if (r->at_sink > 0)
-        cli_say(&self->cli, "the sink has %" PRIu64 " purged batch%s still to forget; it does so as soon as it is there", r->at_sink,
+        cli_say(&self->cli, "the sink has %" PRIu64 " purged batch%s still to forget; it does so as soon as it can", r->at_sink,
                 r->at_sink == 1 ? "" : "es");
 }
 

@@ -102,7 +102,7 @@ struct ledger *ledger_new(const struct ledger_config *config, const struct ledge
     l->config = *config;
     l->port = *ports;
     l->now = l->started = now;
-    l->next_batch = l->next_lane = l->next_number = l->next_worker = 1;
+    l->next_batch = l->next_lane = l->next_number = l->next_closing = l->next_worker = 1;
     TAILQ_INIT(&l->open);
     TAILQ_INIT(&l->pendings);
     TAILQ_INIT(&l->unanswered);

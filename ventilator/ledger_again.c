@@ -195,8 +195,7 @@ static void load_next(struct ledger *l, struct batch *from)
             break;
     if (c == NULL || from->loading)
         return;
-    from->loading = true;
-    l->n_loading++;
+    supply_loading(l, from, true);
     const Wire__Span *last = &c->tasks[c->n_tasks - 1];
     l->port.load(l->port.arg, from->number, c->tasks[0].first, last->first + last->count, LOAD_BYTES);
 }
@@ -205,8 +204,7 @@ void copies_loaded(struct ledger *l, struct batch *from, const struct ledger_fra
 {
     struct copy *c;
     struct why why = {""};
-    l->n_loading -= from->loading;
-    from->loading = false;
+    supply_loading(l, from, false);
     TAILQ_FOREACH(c, &l->copies, link)
         if (c->from == from->number)
             break;

@@ -48,7 +48,7 @@ static void batch_clear(struct ledger *l, struct batch *b)
         drop_waiting(l, w);
     struct closing *c, *c_next;
     TAILQ_FOREACH_SAFE(c, &b->closings, link, c_next)
-        drop_closing(l, b, c);
+        drop_closing(b, c);
     supply_drop_all(l, b);
     supply_loading(l, b, false);
     due_clear(l, &b->due);

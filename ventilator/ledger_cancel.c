@@ -166,12 +166,19 @@ static void close_its_queue(struct ledger *l, struct batch *b, struct cancel *c)
         c->queued += close_queued_span(l, b, c->tasks[i].first, c->tasks[i].count, WIRE__VERDICT__CANCELLED, c->reason, NULL);
 }
 
+/* How many tasks it is about. */
+static uint64_t count_all(const struct batch *b, const struct cancel *c)
+{
+    uint64_t all = c->n_tasks == 0 ? b->admitted : 0;
+    for (size_t i = 0; i < c->n_tasks; i++)
+        all += c->tasks[i].count;
+    return all;
+}
+
 /* What is neither queued, nor running, nor at a worker that has not confirmed, had ended before. How many are at those. */
 static uint64_t count_finished(const struct batch *b, struct cancel *c)
 {
-    uint64_t all = c->n_tasks == 0 ? b->admitted : 0, flying = 0;
-    for (size_t i = 0; i < c->n_tasks; i++)
-        all += c->tasks[i].count;
+    uint64_t all = count_all(b, c), flying = 0;
     for (size_t i = 0; i < c->n_asked; i++)
         flying += c->asked[i].tasks;
     uint64_t others = c->queued + c->running + flying;
@@ -183,7 +190,7 @@ void cancel_journaled(struct ledger *l, struct cancel *c)
 {
     struct batch *b = batch_by_number(l, c->batch);
     if (b == NULL || b->complete) {
-        c->finished = b != NULL ? b->settled : 0;
+        c->finished = b != NULL ? count_all(b, c) : 0;
         cancel_reply(l, c);
         cancel_free(l, c);
         return;

@@ -12,11 +12,6 @@
 
 #define PERCENT_LEAST 3u        /* failures before a percentage means anything */
 
-bool is_by_deadline(Wire__Verdict verdict, Wire__Reason reason)
-{
-    return verdict == WIRE__VERDICT__DEADLINE_EXCEEDED && (reason == WIRE__REASON__DEADLINE || reason == WIRE__REASON__MIN_RUNTIME);
-}
-
 uint64_t halt_failures(const struct batch *b)
 {
     uint64_t late = b->counts[WIRE__VERDICT__DEADLINE_EXCEEDED];

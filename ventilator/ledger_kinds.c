@@ -43,11 +43,19 @@ static bool has_label(const Wire__WorkerHello *h, const Wire__Value *want)
     return false;
 }
 
+static bool has_handler(const Wire__WorkerHello *h, const Wire__Options *o)
+{
+    if (o->handler[0] == '\0')
+        return h->commands;
+    for (size_t i = 0; i < h->n_handlers; i++)
+        if (strcmp(h->handlers[i], o->handler) == 0)
+            return true;
+    return false;
+}
+
 static bool does_fit(const Wire__WorkerHello *h, const Wire__Options *o)
 {
-    bool fits = o->handler[0] == '\0' && h->commands;
-    for (size_t i = 0; i < h->n_handlers && !fits; i++)
-        fits = o->handler[0] != '\0' && strcmp(h->handlers[i], o->handler) == 0;
+    bool fits = has_handler(h, o);
     for (size_t i = 0; i < o->n_require && fits; i++)
         fits = has_label(h, o->require[i]);
     return fits;
@@ -210,6 +218,42 @@ bool some_worker_can(const struct ledger *l, const struct batch *b)
         if (crew_fits(crew, b->want))
             return true;
     return false;
+}
+
+/* A label that the batch requires and that nobody has; NULL: each of them somebody has. */
+static const Wire__Value *lacking_label(const struct ledger *l, const struct batch *b)
+{
+    for (size_t i = 0; i < b->options->n_require; i++) {
+        const struct worker *w = l->by_session;
+        while (w != NULL && !has_label(w->hello, b->options->require[i]))
+            w = w->hh.next;
+        if (w == NULL)
+            return b->options->require[i];
+    }
+    return NULL;
+}
+
+static bool is_handler_lacking(const struct ledger *l, const struct batch *b)
+{
+    const struct worker *w = l->by_session;
+    while (w != NULL && !has_handler(w->hello, b->options))
+        w = w->hh.next;
+    return w == NULL;
+}
+
+void lack_note(const struct ledger *l, const struct batch *b, char *out, size_t size)
+{
+    const Wire__Value *label = lacking_label(l, b);
+    const char *handler = b->options->handler;
+    bool has_parts = !is_handler_lacking(l, b);         /* somebody has the handler, others have the labels */
+    if (l->by_session == NULL)
+        snprintf(out, size, "no worker is connected");
+    else if (label != NULL)
+        snprintf(out, size, "no present worker has the required label %s=%s", label->key, label->value);
+    else if (handler[0] == '\0')
+        snprintf(out, size, "no present worker takes ad-hoc commands (--allow-commands)%s", has_parts ? " and has all the required labels" : "");
+    else
+        snprintf(out, size, "no present worker has the handler '%s'%s", handler, has_parts ? " and all the required labels" : "");
 }
 
 /* ---- stakes ---- */

@@ -178,7 +178,7 @@ static void unload(struct ledger *l, struct flight *f, const struct past *lost)
         bool ended = bit_get(f->ended, (uint32_t)(at - f->first));
         while (same < n && bit_get(f->ended, (uint32_t)(at + same - f->first)) == ended)
             same++;
-        flight_settle(l, f, at, (uint32_t)same);        /* they leave the flight */
+        flight_settle(f, at, (uint32_t)same);        /* they leave the flight */
         requeue(l, f->batch, at, same, ended ? as_it_was : *lost);
         at += same;
     }

@@ -39,8 +39,7 @@ bool bit_get(const uint64_t *bits, uint32_t at)
     return (bits[at / 64] >> (at % 64)) & 1;
 }
 
-/* The bits of word w that lie in [from, to). */
-static uint64_t word_mask(uint32_t w, uint32_t from, uint32_t to)
+uint64_t word_mask(uint32_t w, uint32_t from, uint32_t to)
 {
     uint32_t low = w * 64, high = low + 64;
     uint64_t mask = ~UINT64_C(0);
@@ -467,9 +466,8 @@ uint32_t flight_end(struct ledger *l, struct flight *f, uint64_t first, uint32_t
     return n;
 }
 
-uint32_t flight_settle(struct ledger *l, struct flight *f, uint64_t first, uint32_t count)
+uint32_t flight_settle(struct flight *f, uint64_t first, uint32_t count)
 {
-    (void)l;
     uint32_t n = bits_fill(f->done, (uint32_t)(first - f->first), count);
     f->open -= n;
     f->batch->in_flight -= n;
@@ -512,7 +510,7 @@ struct closing *put_closing(struct ledger *l, struct batch *b, uint64_t first, u
 {
     struct closing *c = calloc(1, sizeof *c);
     BUG_IF_NO_MEMORY(c);
-    c->number = l->epoch << 32 | l->next_number++;
+    c->number = l->epoch << 32 | l->next_closing++;     /* counted alone: of recalls there may be more than half a number holds */
     c->first = first;
     c->count = c->expected = count;
     c->verdict = verdict;
@@ -528,9 +526,8 @@ struct closing *put_closing(struct ledger *l, struct batch *b, uint64_t first, u
     return c;
 }
 
-void drop_closing(struct ledger *l, struct batch *b, struct closing *c)
+void drop_closing(struct batch *b, struct closing *c)
 {
-    (void)l;
     b->in_closings -= c->expected;
     TAILQ_REMOVE(&b->closings, c, link);
     HASH_DEL(b->closing_by_number, c);
@@ -590,24 +587,43 @@ static int audit_batch(const struct batch *b, struct why *why)
     return 0;
 }
 
+static int audit_worker(const struct ledger *l, const struct worker *w, struct why *why)
+{
+    uint64_t held = 0, by_care[CARES] = {0};
+    const struct flight *f;
+    TAILQ_FOREACH(f, &w->flights, at_worker) {
+        held += f->unended;
+        by_care[care_of(l, &f->past)] += f->unended;
+    }
+    if (held != w->held)
+        return why_set(why, "worker %s: holds %u by its counter, %" PRIu64 " by its flights", w->name, w->held, held);
+    if (by_care[CARE_SUSPECT] != w->suspects || by_care[CARE_LAST] != w->last)
+        return why_set(why, "worker %s: its tasks that were at lost workers are miscounted", w->name);
+    return 0;
+}
+
+/* Complete batches, too: a retry reads them. */
+static int audit_loading(const struct ledger *l, struct why *why)
+{
+    uint64_t batches = 0, by_want = 0;
+    for (const struct batch *b = l->by_id; b != NULL; b = b->hh.next)
+        batches += b->loading;
+    for (const struct want *want = l->wants; want != NULL; want = want->hh.next)
+        by_want += want->n_loading;
+    if (l->n_loading != batches || by_want != batches)
+        return why_set(why, "payloads of %" PRIu64 " batches are being read; of %u by the ledger's counter, of %" PRIu64 " by those of the wants",
+                       batches, l->n_loading, by_want);
+    return 0;
+}
+
 int ledger_audit(const struct ledger *l, struct why *why)
 {
     const struct batch *b;
     TAILQ_FOREACH(b, &l->open, open_link)
         if (audit_batch(b, why) < 0)
             return -1;
-    const struct worker *w;
-    for (w = l->by_session; w != NULL; w = w->hh.next) {
-        uint64_t held = 0, by_care[CARES] = {0};
-        const struct flight *f;
-        TAILQ_FOREACH(f, &w->flights, at_worker) {
-            held += f->unended;
-            by_care[care_of(l, &f->past)] += f->unended;
-        }
-        if (held != w->held)
-            return why_set(why, "worker %s: holds %u by its counter, %" PRIu64 " by its flights", w->name, w->held, held);
-        if (by_care[CARE_SUSPECT] != w->suspects || by_care[CARE_LAST] != w->last)
-            return why_set(why, "worker %s: its tasks that were at lost workers are miscounted", w->name);
-    }
-    return 0;
+    for (const struct worker *w = l->by_session; w != NULL; w = w->hh.next)
+        if (audit_worker(l, w, why) < 0)
+            return -1;
+    return audit_loading(l, why);
 }

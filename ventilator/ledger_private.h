@@ -450,7 +450,7 @@ struct ledger {
     bool epoch_committed, draining, full, left;
     uint8_t sink_store[WIRE_ID];
     bool sink_store_known;
-    uint64_t next_batch, next_lane, next_number, next_worker, next_due;
+    uint64_t next_batch, next_lane, next_number, next_closing, next_worker, next_due;
 
     struct batch *by_id, *by_short, *by_number, *by_submission;
     TAILQ_HEAD(, batch) open;
@@ -531,6 +531,7 @@ struct span_list {
 };
 void span_add(struct span_list *list, uint64_t first, uint64_t count);
 bool bit_get(const uint64_t *bits, uint32_t at);
+uint64_t word_mask(uint32_t w, uint32_t from, uint32_t to);         /* the bits of word w that lie in [from, to) */
 void flight_began(const struct ledger *l, struct flight *f, uint64_t first, uint32_t count);    /* reported to run */
 bool flight_waits(const struct flight *f);                          /* some of it has not started, as far as is known */
 uint32_t bits_fill(uint64_t *bits, uint32_t from, uint32_t n);      /* sets; how many were 0 */
@@ -553,7 +554,7 @@ struct flight *put_flight(struct ledger *l, struct batch *b, struct worker *w, u
  * before and behind is freed when nothing of it is open or unended: f is not to be used afterwards. */
 struct flight *flight_carve(struct ledger *l, struct flight *f, uint64_t first, uint32_t count);
 uint32_t flight_end(struct ledger *l, struct flight *f, uint64_t first, uint32_t count);   /* gives run credit back */
-uint32_t flight_settle(struct ledger *l, struct flight *f, uint64_t first, uint32_t count);
+uint32_t flight_settle(struct flight *f, uint64_t first, uint32_t count);
 void flight_prune(struct ledger *l, struct flight *f);              /* frees it when nothing of it is left */
 void flight_drop(struct ledger *l, struct flight *f);               /* frees it; its open tasks must be put elsewhere */
 /* A run [*first, *first + result) of tasks of f that are not done, at or after *first; 0: none. */
@@ -561,7 +562,7 @@ uint32_t flight_open_run(const struct flight *f, uint64_t *first);
 struct closing *put_closing(struct ledger *l, struct batch *b, uint64_t first, uint64_t count, Wire__Verdict verdict,
                             Wire__Reason reason, const char *sentence);
 struct closing *closing_at(struct batch *b, uint64_t index);        /* those of a batch do not overlap; NULL: none */
-void drop_closing(struct ledger *l, struct batch *b, struct closing *c);
+void drop_closing(struct batch *b, struct closing *c);
 
 /* ---- ledger_batch.c ---- */
 struct batch *batch_new(struct ledger *l, uint64_t number, const uint8_t *id, const Wire__Options *options);
@@ -678,6 +679,7 @@ void owed_judge(struct ledger *l, struct worker *w);                           /
 
 /* ---- ledger_dispatch.c ---- */
 void dispatch(struct ledger *l);
+void look_again(struct ledger *l, void *unused);            /* of a due that is there only for the dispatch that follows */
 /* Gives w some tasks of b; the one of CARE_LAST that is next, or some of all others. false: b's payloads have to be read first. */
 bool assign(struct ledger *l, struct worker *w, struct batch *b, bool last);
 bool batch_may_fly(const struct ledger *l, const struct batch *b);      /* nothing but room may be missing */
@@ -698,6 +700,7 @@ void crew_leave(struct ledger *l, struct worker *w);
 bool crew_fits(const struct crew *crew, const struct want *want);
 bool worker_can_run(const struct worker *w, const struct batch *b);
 bool some_worker_can(const struct ledger *l, const struct batch *b);        /* of those that are here */
+void lack_note(const struct ledger *l, const struct batch *b, char *out, size_t size);      /* why no worker can, for people */
 void stake_more(struct ledger *l, struct worker *w, struct want *want, uint32_t n);
 void stake_less(struct ledger *l, struct worker *w, const struct want *want, uint32_t n);
 void stakes_changed(struct ledger *l, struct worker *w);            /* or what else decides whether it has some to spare */
@@ -751,7 +754,6 @@ void halt_recall(struct ledger *l, struct worker *w, struct batch *b);     /* ta
 bool is_halted(const struct batch *b);
 bool halt_lets_finish(const struct batch *b);               /* is halted, and what runs may go on */
 uint64_t halt_failures(const struct batch *b);
-bool is_by_deadline(Wire__Verdict verdict, Wire__Reason reason);           /* of the batch, not by an attempt's timeout */
 
 /* ---- ledger_sink.c ---- */
 void sink_upward(struct ledger *l, ledger_peer peer, const char *address, const Wire__Upward *m, struct slice body);

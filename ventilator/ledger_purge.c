@@ -416,7 +416,8 @@ void purge_answer(struct ledger *l, struct pending *p)
     purged.short_id = p->purge.short_id;
     purged.open = p->purge.open;
     purged.held = p->purge.held;
-    purged.at_sink = l->purges.n_unanswered;
+    /* A sink that is here hears of what was just purged in this turn. Who asks once more wants to know whether it is gone. */
+    purged.at_sink = l->sink_present && p->upto > 0 ? 0 : l->purges.n_unanswered;
     answer(l, p->client, p->request, &purged);
 }
 

@@ -97,11 +97,6 @@ static struct worker *least_held(const struct ledger *l, const struct batch *b)
     return best;
 }
 
-static void look_again(struct ledger *l, void *unused)
-{
-    (void)l, (void)unused;      /* the dispatch that follows does */
-}
-
 void quarantine_reserve(struct ledger *l)
 {
     struct worker *w;

@@ -45,28 +45,6 @@ void rate_sample(struct ledger *l)
 
 /* ---- words ---- */
 
-static const char *missing_label(const struct worker *w, const struct batch *b)
-{
-    for (size_t i = 0; i < b->options->n_require; i++) {
-        const Wire__Value *r = b->options->require[i];
-        bool has = false;
-        for (size_t j = 0; j < w->hello->n_labels && !has; j++)
-            has = strcmp(w->hello->labels[j]->key, r->key) == 0 && strcmp(w->hello->labels[j]->value, r->value) == 0;
-        if (!has)
-            return r->key;
-    }
-    return NULL;
-}
-
-/* A label that they lack; NULL: none. */
-static const char *lacking_label(const struct ledger *l, const struct batch *b)
-{
-    const char *label = NULL;
-    for (const struct worker *w = l->by_session; w != NULL && label == NULL; w = w->hh.next)
-        label = missing_label(w, b);
-    return label;
-}
-
 static bool all_cut_off(const struct ledger *l, const struct batch *b)
 {
     for (const struct worker *w = l->by_session; w != NULL; w = w->hh.next)
@@ -78,7 +56,7 @@ static bool all_cut_off(const struct ledger *l, const struct batch *b)
 /* The one thing that people should know when a batch does not run; empty when all is well. */
 void batch_note(struct ledger *l, const struct batch *b, char *out, size_t size)
 {
-    const char *label = NULL;
+    char lack[WIRE_SENTENCE];
     out[0] = '\0';
     if (is_halted(b))
         snprintf(out, size, "%s", b->cancel_sentence != NULL ? b->cancel_sentence : "halted");
@@ -86,7 +64,7 @@ void batch_note(struct ledger *l, const struct batch *b, char *out, size_t size)
         return;
     bool able = some_worker_can(l, b);
     if (!able)
-        label = lacking_label(l, b);
+        lack_note(l, b, lack, sizeof lack);
     if (b->damage != NULL)
         snprintf(out, size, "its tasks can't be read from the journal: %s", b->damage);
     else if (l->full)
@@ -97,14 +75,8 @@ void batch_note(struct ledger *l, const struct batch *b, char *out, size_t size)
         snprintf(out, size, "no sink is connected: results can't be recorded, and new batches don't start");
     else if (l->sink_full)
         snprintf(out, size, "the disk of the sink is full: results wait until there is room");
-    else if (l->by_session == NULL)
-        snprintf(out, size, "no worker is connected: the tasks wait");
-    else if (!able && label != NULL)
-        snprintf(out, size, "no present worker has the required label '%s': the tasks wait", label);
-    else if (!able && b->options->handler[0] == '\0')
-        snprintf(out, size, "no present worker takes ad-hoc commands (--allow-commands): the tasks wait");
     else if (!able)
-        snprintf(out, size, "no present worker has the handler '%s': the tasks wait", b->options->handler);
+        snprintf(out, size, "%s: the tasks wait", lack);
     else if (all_cut_off(l, b))
         snprintf(out, size, "no result of the workers that could run it reaches the sink: the tasks wait (see 'ventilator workers')");
     else if (b->recovery == RECOVER_ASK)

@@ -234,9 +234,10 @@ void request_submit(struct ledger *l, ledger_peer peer, uint64_t request, const 
         return;
     }
     if (b->options->require_worker && !some_worker_can(l, b)) {
-        char sentence[WIRE_SENTENCE];
-        batch_note(l, b, sentence, sizeof sentence);
-        reply_refused(l, peer, request, WIRE__REFUSED_CODE__NO_WORKER, sentence);
+        char lack[WIRE_SENTENCE];
+        lack_note(l, b, lack, sizeof lack);
+        why_set(&why, "%s: nothing was submitted", lack);
+        reply_refused(l, peer, request, WIRE__REFUSED_CODE__NO_WORKER, why.text);
         unmake_batch(l, b);
         return;
     }

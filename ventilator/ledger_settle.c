@@ -145,7 +145,7 @@ void close_flights_span(struct ledger *l, struct batch *b, uint64_t first, uint6
         Wire__Span span = WIRE__SPAN__INIT;
         span.first = at;
         span.count = n;
-        flight_settle(l, f, at, n);
+        flight_settle(f, at, n);
         close_span(l, b, at, n, v, r, sentence);
         worker_cancel(l, f->worker, b, &span, 1, r, true, 0);
         flight_prune(l, f);
@@ -191,7 +191,7 @@ static uint64_t settle_run(struct ledger *l, struct batch *b, uint64_t at, uint6
         uint32_t n = flight_open_run(f, &run);
         if (n > end - at)
             n = (uint32_t)(end - at);
-        flight_settle(l, f, at, n);
+        flight_settle(f, at, n);
         if (is_reporter(f, who))
             flight_end(l, f, at, n);
         else
@@ -236,7 +236,7 @@ static uint64_t settle_flights(struct ledger *l, struct batch *b, uint64_t first
         }
         if (n > end - at)
             n = (uint32_t)(end - at);
-        settled += flight_settle(l, f, at, n);
+        settled += flight_settle(f, at, n);
         release_ended(l, f, at, n);
         stop_other(l, f, at, n);
         flight_prune(l, f);
@@ -285,14 +285,14 @@ static void count_verdicts(struct ledger *l, struct batch *b, const Wire__Record
     if (r->n_verdicts <= 1 && (r->n_reasons <= 1 || one != WIRE__VERDICT__DEADLINE_EXCEEDED)) {
         b->counts[one] += n;
         l->counts.verdicts[one] += n;
-        b->by_deadline += is_by_deadline(one, reason_at(r, 0)) ? n : 0;
+        b->by_deadline += wire_is_by_deadline(one, reason_at(r, 0)) ? n : 0;
         return;
     }
     for (uint64_t i = first - r->fence->first; n > 0; n--, i++) {
         Wire__Verdict v = r->n_verdicts > 1 ? r->verdicts[i] : one;
         b->counts[v]++;
         l->counts.verdicts[v]++;
-        b->by_deadline += is_by_deadline(v, reason_at(r, i));
+        b->by_deadline += wire_is_by_deadline(v, reason_at(r, i));
     }
 }
 
@@ -390,10 +390,10 @@ static void record_closing(struct ledger *l, struct batch *b, const Wire__Record
     }
     b->counts[c->verdict] += r->closed;
     l->counts.verdicts[c->verdict] += r->closed;
-    b->by_deadline += is_by_deadline(c->verdict, c->reason) ? r->closed : 0;
+    b->by_deadline += wire_is_by_deadline(c->verdict, c->reason) ? r->closed : 0;
     b->settled += r->closed;
     l->counts.recorded += r->closed;
-    drop_closing(l, b, c);
+    drop_closing(b, c);
 }
 
 /* A result of a batch that is not here: its worker must not keep it for ever. */

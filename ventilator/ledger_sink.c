@@ -70,13 +70,24 @@ void sink_gone(struct ledger *l, const char *reason)
     note(l, LOG_WARN, "sink_gone", "reason=\"%s\"", reason);
 }
 
+/* Nothing is sent to a sink that has nothing to do: that its connection closed is seen only by sending something. */
+static int probe_sink(struct ledger *l)
+{
+    Wire__HeartbeatAnswer a = WIRE__HEARTBEAT_ANSWER__INIT;
+    Wire__Downward m = WIRE__DOWNWARD__INIT;
+    m.what_case = WIRE__DOWNWARD__WHAT_HEARTBEAT;
+    m.heartbeat = &a;
+    return tell_sink(l, &m);
+}
+
 static void sink_due(struct ledger *l, void *unused)
 {
     (void)unused;
-    if (mono_since(l->now, l->sink_heard) >= l->config.silence)
+    int64_t silent = mono_since(l->now, l->sink_heard);
+    if (silent >= l->config.silence)
         sink_gone(l, "silent");
-    else
-        due_set(l, &l->sink_due, mono_add(l->sink_heard, l->config.silence), sink_due, NULL);
+    else if (silent < 2 * l->config.heartbeat || probe_sink(l) == 0)
+        due_set(l, &l->sink_due, mono_min(mono_add(l->sink_heard, l->config.silence), mono_add(l->now, l->config.heartbeat)), sink_due, NULL);
 }
 
 int sink_forget(struct ledger *l, const uint8_t id[WIRE_ID])
@@ -270,7 +281,7 @@ static void on_records(struct ledger *l, const Wire__BatchRecords *m, struct sli
     struct closing *c, *next;
     TAILQ_FOREACH_SAFE(c, &b->closings, link, next)
         if (c->expected == 0 || c->recorded)
-            drop_closing(l, b, c);
+            drop_closing(b, c);
     if (b->recovery == RECOVER_ASK) {
         b->recovery = l->waiting_for_workers ? RECOVER_WORKERS : RECOVERED;
         cancels_recovered(l, b);
@@ -388,7 +399,7 @@ static void on_hello(struct ledger *l, ledger_peer peer, const char *address, ui
     sink_fill_place(l, &place, hosts, results, queries);
     l->port.sink_place(l->port.arg, &place);
     tell_workers(l);
-    due_set(l, &l->sink_due, mono_add(l->now, l->config.silence), sink_due, NULL);
+    sink_due(l, NULL);
     note(l, LOG_INFO, "sink_hello", "address=%s results=%u query=%u", address, h->results_port, h->query_port);
     struct batch *b, *next;
     TAILQ_FOREACH_SAFE(b, &l->open, open_link, next) {
@@ -433,7 +444,6 @@ static void on_heartbeat(struct ledger *l, const Wire__Heartbeat *h)
 
 void sink_upward(struct ledger *l, ledger_peer peer, const char *address, const Wire__Upward *m, struct slice body)
 {
-    l->sink_heard = l->now;
     if (m->what_case == WIRE__UPWARD__WHAT_SINK_HELLO) {
         on_hello(l, peer, address, m->session, m->sink_hello);
         return;
@@ -442,6 +452,7 @@ void sink_upward(struct ledger *l, ledger_peer peer, const char *address, const 
         worker_say_hello(l, peer);
         return;
     }
+    l->sink_heard = l->now;
     switch (m->what_case) {
     case WIRE__UPWARD__WHAT_HEARTBEAT:  on_heartbeat(l, m->heartbeat); break;
     case WIRE__UPWARD__WHAT_REGISTERED: on_registered(l, m->registered); break;

@@ -62,13 +62,6 @@ static void walk_batches(struct walk *walk)
 
 /* ---- what flies ---- */
 
-/* The bits of a word of a flight's bitmaps that stand for its tasks. */
-static uint64_t word_mask(const struct flight *f, uint32_t word)
-{
-    uint32_t left = f->count - word * 64;
-    return left >= 64 ? UINT64_MAX : (UINT64_C(1) << left) - 1;
-}
-
 static mono_t began_at(const struct flight *f, uint32_t at)
 {
     if (f->began != NULL && f->began[at] > 0)
@@ -118,7 +111,7 @@ static void walk_flight(struct walk *walk, const struct flight *f, struct survey
 {
     bool all_stop = is_stopping(f->batch);
     for (uint32_t word = 0; word * 64 < f->count; word++) {
-        uint64_t ended = f->ended[word], done = f->done[word], all = word_mask(f, word);
+        uint64_t ended = f->ended[word], done = f->done[word], all = word_mask(word, 0, f->count);
         uint64_t running = f->started[word] & ~ended & all, stops = all_stop ? running : running & done;
         w->phases[SURVEY_RUNNING] += (uint64_t)__builtin_popcountll(running & ~stops);
         w->phases[SURVEY_STOPPING] += (uint64_t)__builtin_popcountll(stops);

@@ -308,7 +308,7 @@ static void adopt(struct ledger *l, struct worker *w, const Wire__WorkerHello *h
             run.first = at;
             run.count = n;
             at += n;
-            flight_settle(l, f, run.first, run.count);
+            flight_settle(f, run.first, run.count);
             put_hole(l, owner, run.first, run.count, past);
         }
         touch(&touched, owner);
@@ -515,8 +515,8 @@ static void part_started(struct ledger *l, struct batch *b, struct flight *f, ui
 
 static void part_finished(struct ledger *l, struct batch *b, struct flight *f, uint64_t first, uint32_t count, void *arg)
 {
-    uint32_t *n = arg;
-    *n += flight_end(l, f, first, count);
+    (void)arg;
+    flight_end(l, f, first, count);
     flight_prune(l, f);
     if (b->options->max_running > 0 && !b->complete)
         batch_ready(l, b);
@@ -550,9 +550,11 @@ static void part_returned(struct ledger *l, struct batch *b, struct flight *f, u
 
 static void on_finished(struct ledger *l, struct worker *w, const Wire__Finished *m)
 {
-    uint32_t n = 0;
-    for (size_t i = 0; i < m->n_fences; i++)
-        each_part(l, w, m->fences[i], part_finished, &n);
+    uint64_t n = 0;             /* also what the sink has told of already, which doesn't fly any more: its time is in the report */
+    for (size_t i = 0; i < m->n_fences; i++) {
+        each_part(l, w, m->fences[i], part_finished, NULL);
+        n += m->fences[i]->count;
+    }
     w->finished += n;
     w->progress = l->now;
     w->run_us += m->run_us;
@@ -561,7 +563,7 @@ static void on_finished(struct ledger *l, struct worker *w, const Wire__Finished
         return;
     /* Of all attempts, not of all reports: a single one that was seen from outside must not hide a thousand tiny ones. */
     w->seen_ns = w->seen_ns * 7 / 8 + (double)us_to_ns(m->run_us);
-    w->seen = w->seen * 7 / 8 + n;
+    w->seen = w->seen * 7 / 8 + (double)n;
     double each = w->seen_ns / w->seen;
     w->service = each < (double)INT64_MAX / 2 ? (int64_t)each + 1 : INT64_MAX / 2;     /* 0 would say that nothing is known */
     w->swallows = false;
@@ -704,14 +706,11 @@ void worker_upward(struct ledger *l, ledger_peer peer, const char *address, cons
         l->counts.stale_messages++;
         return;
     }
-    uint32_t unused = 0;
     switch (m->what_case) {
-    case WIRE__UPWARD__WHAT_OPENED:
-        on_opened(l, w);
-        break;
+    case WIRE__UPWARD__WHAT_OPENED:    on_opened(l, w); break;
     case WIRE__UPWARD__WHAT_STARTED:
         for (size_t i = 0; i < m->started->n_fences; i++)
-            each_part(l, w, m->started->fences[i], part_started, &unused);
+            each_part(l, w, m->started->fences[i], part_started, NULL);
         break;
     case WIRE__UPWARD__WHAT_FINISHED:  on_finished(l, w, m->finished); break;
     case WIRE__UPWARD__WHAT_RETURNED:  on_returned(l, w, m->returned); break;

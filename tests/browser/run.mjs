@@ -122,7 +122,7 @@ test("failures are told, whatever they are called", async ({ cluster }) => {
 
 test("what waits says why", async ({ cluster }) => {
   const page = await open(cluster.url), batch = await cluster.cli("submit", "--require", "gpu=yes", "--range", "1-5", "--", "true");
-  await row(page, batch).locator(".row-note", { hasText: "no present worker has the required label 'gpu'" }).waitFor();
+  await row(page, batch).locator(".row-note", { hasText: "no present worker has the required label gpu=yes" }).waitFor();
   await row(page, batch).getByRole("button", { name: /^Explain/ }).click();
   await page.locator("#story li", { hasText: "gpu" }).first().waitFor();
   await page.keyboard.press("Escape");

@@ -14,6 +14,7 @@ test_purge_one() {
     assert_exit 0 ventilator wait "$batch"
     assert_exit 0 ventilator purge "$batch"
     assert_eq "answer" "$(cat "$T/out")" "$batch is purged"
+    [ ! -s "$T/err" ] || fail "the sink is here, and hears of it at once: $(cat "$T/err")"
     assert_exit 0 ventilator purge "$batch"
     assert_eq "the same again" "$(cat "$T/out")" "$batch is purged already"
     local command

@@ -72,9 +72,9 @@ test_a_handler_that_nobody_has_is_told_at_once() {
     assert_contains <(status_of "$batch" note) "no present worker has the handler 'unknown'"
     assert_exit 0 ventilator explain "$batch" 0
     assert_contains "$T/out" "no present worker has the handler 'unknown'"
-    assert_refused 4 "unknown handler" ventilator submit --require-worker --handler unknown ::: 1
+    assert_refused 4 "unknown nothing was submitted" ventilator submit --require-worker --handler unknown ::: 1
     batch=$(submit --require zone=moon --handler known ::: 1)
-    assert_contains <(status_of "$batch" note) "required label 'zone'"
+    assert_contains <(status_of "$batch" note) "required label zone=moon"
     start_worker w2 --label zone=moon --handler known='true'
     assert_exit 0 ventilator wait "$batch"
 }

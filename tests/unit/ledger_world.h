@@ -49,6 +49,7 @@ struct world {
     int64_t retain, keep_keys;      /* of the next start */
     void (*on_reply)(struct world *w, const Wire__Reply *m);       /* has all replies, in place of the trace */
     uint64_t beat_answer;           /* number of the last answer to a heartbeat */
+    bool sink_unreachable;          /* its connection is closed */
 };
 
 static inline void say(struct world *w, const char *format, ...) __attribute__((format(printf, 2, 3)));
@@ -124,6 +125,8 @@ static inline int on_reply(void *arg, ledger_peer client, const Wire__Reply *m)
 static inline int on_down(void *arg, ledger_peer peer, const Wire__Downward *m)
 {
     struct world *w = arg;
+    if (peer == SINK && w->sink_unreachable)
+        return -EHOSTUNREACH;
     switch (m->what_case) {
     case WIRE__DOWNWARD__WHAT_WELCOME: say(w, "%u: welcome lane=%" PRIu64 " dropped=%zu\n", peer, m->welcome->lane_epoch & 0xFFFFFF, m->welcome->n_dropped); break;
     case WIRE__DOWNWARD__WHAT_SINK_WELCOME: say(w, "sink welcome\n"); break;
@@ -376,9 +379,9 @@ static inline void upward(struct world *w, ledger_peer peer, uint64_t session, u
     ledger_upward(w->ledger, w->now, peer, "", m, (struct slice){0});
 }
 
-static inline void sink_hello(struct world *w)
+static inline void sink_hello_with(struct world *w, ledger_peer peer, uint64_t session, uint8_t folder)
 {
-    uint8_t store[WIRE_ID] = {9};
+    uint8_t store[WIRE_ID] = {folder};
     Wire__SinkHello h = WIRE__SINK_HELLO__INIT;
     Wire__Upward m = WIRE__UPWARD__INIT;
     h.major = WIRE_MAJOR;
@@ -386,8 +389,10 @@ static inline void sink_hello(struct world *w)
     h.results_port = 1;
     m.what_case = WIRE__UPWARD__WHAT_SINK_HELLO;
     m.sink_hello = &h;
-    upward(w, SINK, 900, 0, &m);
+    upward(w, peer, session, 0, &m);
 }
+
+static inline void sink_hello(struct world *w) { sink_hello_with(w, SINK, 900, 9); }
 
 static inline void registered(struct world *w)
 {

@@ -263,11 +263,29 @@ static void a_cancel_is_journaled_then_told_then_answered(void **state)
     tick(w);
     EXPECT(w, "");
     committed(w);
-    EXPECT(w, "closing #2 3+3 cancelled cancel\nL1 cancel 0 cancel\n");
+    EXPECT(w, "closing #1 3+3 cancelled cancel\nL1 cancel 0 cancel\n");
     confirmed(w, 11, 1, 1, 1, 2);
     EXPECT(w, "cancelled queued=4 running=2 finished=0 unreachable=0\n");
     tick(w);
     EXPECT(w, "");
+}
+
+static void a_cancel_after_the_end_counts_what_it_names(void **state)
+{
+    struct world *w = *state;
+    Wire__Options o = WIRE__OPTIONS__INIT;
+    cluster(w);
+    batch(w, &o, "abcdef");
+    recorded(w, 11, 0, 6, 1, WIRE__RESULT_KIND__IS_VERDICT, WIRE__VERDICT__OK, true);
+    tick(w);
+    committed(w);
+    w->trace[0] = '\0';
+    cancel(w, 3, 2);
+    committed(w);
+    EXPECT(w, "cancelled queued=0 running=0 finished=2 unreachable=0\n");
+    cancel(w, 0, 0);
+    committed(w);
+    EXPECT(w, "cancelled queued=0 running=0 finished=6 unreachable=0\n");
 }
 
 static void a_cancel_of_the_unreachable_is_answered_too(void **state)
@@ -283,7 +301,7 @@ static void a_cancel_of_the_unreachable_is_answered_too(void **state)
     pass(w, 2100 * MS);
     EXPECT(w, "cancelled queued=0 running=0 finished=0 unreachable=2\n");
     pass(w, 1 * NS_PER_S);
-    EXPECT(w, "closing #2 0+2 cancelled cancel_task\nL1 cancel 1 cancel_task silent\n");
+    EXPECT(w, "closing #1 0+2 cancelled cancel_task\nL1 cancel 1 cancel_task silent\n");
 }
 
 static void a_failed_attempt_is_tried_again_after_its_backoff(void **state)
@@ -425,12 +443,90 @@ static void a_worker_whose_results_never_arrive_is_given_up(void **state)
     assert_non_null(strstr(w->trace, "L1 assign 0+1 #1 left=0 'c'"));      /* … before something of it arrives */
 }
 
+/* What people are told of a new batch that needs these labels. */
+static const char *note_of(struct world *w, Wire__Options *o, Wire__Value **labels, size_t n, uint8_t seed)
+{
+    o->require = labels;
+    o->n_require = n;
+    submit(w, o, seed);
+    committed(w);
+    status(w);
+    w->trace[0] = '\0';
+    return w->note;
+}
+
+static void what_no_worker_has_is_named(void **state)
+{
+    struct world *w = *state;
+    Wire__Value b = WIRE__VALUE__INIT, c = WIRE__VALUE__INIT, gpu = WIRE__VALUE__INIT;
+    Wire__Value *all[] = {&b, &gpu, &c};
+    Wire__Options o = WIRE__OPTIONS__INIT;
+    b.key = c.key = (char *)(uintptr_t) "zone";
+    b.value = (char *)(uintptr_t) "b";
+    c.value = (char *)(uintptr_t) "c";
+    gpu.key = (char *)(uintptr_t) "gpu";
+    gpu.value = (char *)(uintptr_t) "1";
+    sink_hello(w);
+    assert_string_equal(note_of(w, &o, NULL, 0, 1), "no worker is connected: the tasks wait");
+    worker_hello_with(w, 11, "w1", 2, &all[0], 1, NULL, 0);
+    worker_hello_with(w, 12, "w2", 2, &all[1], 1, NULL, 0);
+    assert_string_equal(note_of(w, &o, all, 3, 2), "no present worker has the required label zone=c: the tasks wait");
+    assert_string_equal(note_of(w, &o, all, 2, 3), "no present worker takes ad-hoc commands (--allow-commands) and has all the required labels: the tasks wait");
+    assert_string_equal(note_of(w, &o, all, 1, 4), "");
+    o.handler = (char *)(uintptr_t) "thumb";
+    assert_string_equal(note_of(w, &o, all, 2, 5), "no present worker has the handler 'thumb': the tasks wait");
+}
+
+/* That no sink is here is not the reason. */
+static void who_requires_a_worker_is_refused_for_want_of_one(void **state)
+{
+    struct world *w = *state;
+    Wire__Options o = WIRE__OPTIONS__INIT;
+    o.require_worker = true;
+    submit(w, &o, 1);
+    assert_string_equal(w->refusal, "no worker is connected: nothing was submitted");
+    EXPECT(w, "refused 6 next=0\n");
+    worker_hello(w, 11, "w1", 2, NULL, 0);
+    w->trace[0] = '\0';
+    submit(w, &o, 1);
+    committed(w);
+    EXPECT(w, "submitted next=0 state=0\n");
+}
+
 static void two_workers_of_one_name(void **state)
 {
     struct world *w = *state;
     cluster(w);
     worker_hello(w, 12, "w1", 2, NULL, 0);
     EXPECT(w, "12: refused 0\n");
+}
+
+static void a_second_sink_is_refused_until_the_first_is_silent(void **state)
+{
+    struct world *w = *state;
+    sink_hello(w);
+    EXPECT(w, "sink welcome\n");
+    for (int i = 1; i < 10; i++) {
+        pass(w, NS_PER_S);
+        sink_hello_with(w, 91, 901, 8);
+        EXPECT(w, "91: refused 0\n");
+    }
+    pass(w, NS_PER_S);                         /* the refused hellos were no word of the first one */
+    sink_hello_with(w, 91, 901, 8);
+    EXPECT(w, "sink welcome\n");
+}
+
+static void a_killed_sink_is_seen_at_the_next_beat(void **state)
+{
+    struct world *w = *state;
+    sink_hello(w);
+    pass(w, 5 * NS_PER_S);                     /* it says nothing, but its connection is there */
+    sink_hello_with(w, 91, 901, 8);
+    EXPECT(w, "sink welcome\n91: refused 0\n");
+    w->sink_unreachable = true;
+    pass(w, NS_PER_S);
+    sink_hello_with(w, 91, 901, 8);
+    EXPECT(w, "sink welcome\n");
 }
 
 static void another_protocol_is_refused_in_words(void **state)
@@ -623,12 +719,17 @@ int main(void)
         TEST(a_deadline_needs_no_worker),
         TEST(a_running_task_has_its_grace_and_is_then_judged),
         TEST(a_cancel_is_journaled_then_told_then_answered),
+        TEST(a_cancel_after_the_end_counts_what_it_names),
         TEST(a_cancel_of_the_unreachable_is_answered_too),
         TEST(a_failed_attempt_is_tried_again_after_its_backoff),
         TEST(a_silent_worker_is_lost_but_not_by_our_own_sleep),
         TEST(who_swallows_large_messages_comes_last),
         TEST(a_worker_whose_results_never_arrive_is_given_up),
+        TEST(what_no_worker_has_is_named),
+        TEST(who_requires_a_worker_is_refused_for_want_of_one),
         TEST(two_workers_of_one_name),
+        TEST(a_second_sink_is_refused_until_the_first_is_silent),
+        TEST(a_killed_sink_is_seen_at_the_next_beat),
         TEST(another_protocol_is_refused_in_words),
         TEST(a_restart_asks_before_it_flies),
         TEST(what_the_sink_tells_of_is_released),

@@ -205,6 +205,7 @@ static void a_purge_meanwhile_is_told(void **state)
     m.purge = &purge;
     request(w, &m, "");
     assert_non_null(strstr(w->trace, "refused 1"));
+    audit(w);                                   /* nothing is being read any more, for no batch of the same kind */
     frames(w, 0, "ab", NULL);                   /* nobody waits for them any more */
     committed(w);
 }

@@ -161,7 +161,7 @@ static void a_reservation_ends_when_nothing_is_left_to_fly_alone(void **state)
     forget(w);
     cancel(w, 0, 3);
     committed(w);
-    EXPECT(w, "closing #3 0+3 cancelled cancel_task\ncancelled queued=3 running=0 finished=0 unreachable=0\n");
+    EXPECT(w, "closing #1 0+3 cancelled cancel_task\ncancelled queued=3 running=0 finished=0 unreachable=0\n");
     ends(w, &q, 3, 1, 1);                     /* and w2 has work again */
     EXPECT(w, "L2 assign 6+1 #1 left=0 'g'\nL2 release 3+1\n");
 }

@@ -117,7 +117,7 @@ static void a_purge_is_journaled_then_answered_then_told_to_the_sink(void **stat
     assert_false(has_row(w, "batch/") || has_row(w, "tally/"));
     assert_true(has_row(w, "purged/"));
     committed(w);
-    EXPECT(w, "purged 1 open=0 held=0 at_sink=1\nforget\n");
+    EXPECT(w, "purged 1 open=0 held=0 at_sink=0\nforget\n");
     forgotten(w);
     forgotten(w);                             /* again, and of a batch that nobody knows */
     forgotten_id(w, (const uint8_t *)"not-a-batch-here");
@@ -149,7 +149,7 @@ static void what_is_not_over_is_not_purged(void **state)
     finished(w, 11, 1, 0, 2, 1);
     purge(w, w->short_id, 0);
     committed(w);
-    EXPECT(w, "remove frames of b1\npurged 1 open=0 held=0 at_sink=1\nforget\n");
+    EXPECT(w, "remove frames of b1\npurged 1 open=0 held=0 at_sink=0\nforget\n");
     purge(w, "zzzz", 0);
     EXPECT(w, "refused 1 next=0\n");
 }
@@ -162,7 +162,7 @@ static void what_was_purged_is_called_so(void **state)
     w->trace[0] = '\0';
     purge(w, w->short_id, 0);
     committed(w);
-    EXPECT(w, "purged 1 open=0 held=0 at_sink=1\nforget\n");      /* a range has no frames */
+    EXPECT(w, "purged 1 open=0 held=0 at_sink=0\nforget\n");      /* a range has no frames */
     for (int pass_no = 0; pass_no < 2; pass_no++) {
         status(w);
         EXPECT(w, "refused 1 next=0\n");
@@ -282,7 +282,7 @@ static void the_sink_is_not_flooded(void **state)
     pass(w, 100 * MS);
     EXPECT(w, "");
     committed(w);
-    assert_non_null(strstr(w->trace, "purged 300 open=1 held=0 at_sink=300\n"));
+    assert_non_null(strstr(w->trace, "purged 300 open=1 held=0 at_sink=0\n"));
     size_t told = 0;
     for (const char *at = w->trace; (at = strstr(at, "forget")) != NULL; at++)
         told++;
@@ -313,7 +313,7 @@ static void a_purge_is_answered_when_its_last_step_has_nothing_to_do(void **stat
     w->trace[0] = '\0';
     cancel(w, 0, 0);                          /* somebody asks about the last of them: it is held */
     pass(w, 100 * MS);
-    EXPECT(w, "purged 256 open=0 held=1 at_sink=256\n");
+    EXPECT(w, "purged 256 open=0 held=1 at_sink=0\n");
 }
 
 static void a_full_disk_is_purged(void **state)
@@ -326,7 +326,7 @@ static void a_full_disk_is_purged(void **state)
     EXPECT(w, "refused 4 next=0\n");
     purge(w, w->short_id, 0);
     committed(w);
-    EXPECT(w, "remove frames of b1\npurged 1 open=0 held=0 at_sink=1\nforget\n");
+    EXPECT(w, "remove frames of b1\npurged 1 open=0 held=0 at_sink=0\nforget\n");
 }
 
 /* ---- retention ---- */
@@ -601,7 +601,7 @@ static void a_closing_is_recorded_between_two_parts(void **state)
     cancel(w, 0, 0);
     w->trace[0] = '\0';
     committed(w);
-    EXPECT(w, "closing #2 0+8 cancelled cancel\ncancelled queued=8 running=0 finished=0 unreachable=0\n");
+    EXPECT(w, "closing #1 0+8 cancelled cancel\ncancelled queued=8 running=0 finished=0 unreachable=0\n");
     recorded_closing(w, 77, 1);               /* of before a restart: nobody knows which task that was */
     EXPECT(w, "ask\n");
     records_part(w, 0, 4, "1000", 1, 0);
@@ -611,7 +611,7 @@ static void a_closing_is_recorded_between_two_parts(void **state)
     EXPECT(w, "ask\n");
     records_part(w, 0, 4, "1000", 2, 0);
     EXPECT(w, "ask from 4\n");
-    recorded_closing(w, 2, 6);                /* the closing itself */
+    recorded_closing(w, 1, 6);                /* the closing itself */
     audit(w);
     EXPECT(w, "");
     records_part(w, 4, 0, "1111", 2, 6);
@@ -633,7 +633,7 @@ static void a_closing_is_recorded_after_the_last_part(void **state)
     w->trace[0] = '\0';
     status(w);
     EXPECT(w, "status 2 total=8 queued=6 running=0 ok=2 failed=0 deadline=0 cancelled=0 lost=0 dup=0 retried=0\n");
-    recorded_closing(w, 2, 6);
+    recorded_closing(w, 1, 6);
     status(w);
     EXPECT(w, "status 3 total=8 queued=0 running=0 ok=2 failed=0 deadline=0 cancelled=6 lost=0 dup=0 retried=0\n");
 }

@@ -115,6 +115,34 @@ static void a_recall_that_is_not_answered_keeps_none_from_others(void **state)
     EXPECT(w, "");                            /* there is nobody else to be asked */
 }
 
+static void show_workers(struct world *w, const Wire__Reply *m)
+{
+    assert_int_equal(m->what_case, WIRE__REPLY__WHAT_WORKERS);
+    const Wire__WorkerStatus *s = m->workers->workers[0];
+    say(w, "finished=%" PRIu64 " service=%" PRIu64 "\n", s->finished, s->service_us);
+}
+
+/* The sink's word and the worker's race: whichever comes first, each attempt counts once, and its time is its own. */
+static void what_is_recorded_before_its_report_counts(void **state)
+{
+    struct world *w = *state;
+    Wire__Options o = WIRE__OPTIONS__INIT;
+    Wire__Workers workers = WIRE__WORKERS__INIT;
+    Wire__Request m = WIRE__REQUEST__INIT;
+    cluster(w);
+    batch(w, &o, "abcdefghij");
+    recorded(w, 11, 0, 1, 1, WIRE__RESULT_KIND__IS_VERDICT, WIRE__VERDICT__OK, true);
+    finished_quickly(w, 11, 1, 0, 2);
+    recorded(w, 11, 1, 9, 1, WIRE__RESULT_KIND__IS_VERDICT, WIRE__VERDICT__OK, true);
+    finished_quickly(w, 11, 1, 2, 8);
+    w->trace[0] = '\0';
+    w->on_reply = show_workers;
+    m.what_case = WIRE__REQUEST__WHAT_WORKERS;
+    m.workers = &workers;
+    request(w, &m, "");
+    EXPECT(w, "finished=10 service=100\n");
+}
+
 static void frames_hold_what_is_worth_their_way(void **state)
 {
     struct world *w = *state;
@@ -144,6 +172,7 @@ int main(void)
         TEST(long_tasks_are_recalled_at_once),
         TEST(what_runs_is_not_asked_back),
         TEST(a_recall_that_is_not_answered_keeps_none_from_others),
+        TEST(what_is_recorded_before_its_report_counts),
         TEST(frames_hold_what_is_worth_their_way),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -340,7 +340,7 @@ static void a_cancel_in_a_recovery_is_answered_after_it(void **state)
     assert_non_null(strstr(w->trace, "L1 cancel 0 cancel\n"));
     forget(w);
     records(w, 0, 2, 0, 0, 0);                /* 0 and 1 had ended before */
-    assert_non_null(strstr(w->trace, "closing #2 3+5 cancelled cancel\ncancelled queued=5 running=1 finished=2 unreachable=0\n"));
+    assert_non_null(strstr(w->trace, "closing #1 3+5 cancelled cancel\ncancelled queued=5 running=1 finished=2 unreachable=0\n"));
 }
 
 static void what_waits_is_closed_in_few_rows(void **state)
@@ -361,7 +361,7 @@ static void what_waits_is_closed_in_few_rows(void **state)
     forget(w);
     cancel(w, 0, 0);
     committed(w);
-    EXPECT(w, "closing #2 0+5 cancelled cancel\nL1 cancel 0 cancel\n");
+    EXPECT(w, "closing #1 0+5 cancelled cancel\nL1 cancel 0 cancel\n");
 }
 
 /* ---- a sink that purged it ---- */
