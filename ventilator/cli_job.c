@@ -219,7 +219,7 @@ static void begin_following(struct job *self, const Wire__Submitted *s)
 {
     struct why why;
     struct follow_config config = {.cli = &self->cli, .batch = self->id, .short_id = self->short_id, .place = s->sink,
-                                   .follow = true, .results = true, .code_by_end = true, .files = self->files, .log = self->log,
+                                   .follow = true, .complete = s->state == WIRE__STATE__COMPLETE, .results = true, .code_by_end = true, .files = self->files, .log = self->log,
                                    .admitted = wall_now().ns - (int64_t)s->age_us * NS_PER_US, .from_the_start = s->next_index == 0};
     if (self->spec.kind == ITEMS_WORDS) {
         config.items = self->spec.words;

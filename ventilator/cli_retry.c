@@ -142,7 +142,7 @@ static void on_stream_failed(void *arg, enum client_end how, const char *sentenc
 static void pick(struct retry *self)
 {
     struct why why;
-    struct stream_config config = {.batch = self->old, .heads_only = true, .credit = CREDIT, .begun = on_begun, .ready = on_ready,
+    struct stream_config config = {.batch = self->old, .recorded_as = self->old_short, .heads_only = true, .credit = CREDIT, .begun = on_begun, .ready = on_ready,
                                    .failed = on_stream_failed, .arg = self};
     self->hook = (struct loop_hook){.turn = pump, .arg = self};
     loop_add_hook(self->cli.loop, &self->hook);

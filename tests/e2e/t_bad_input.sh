@@ -166,3 +166,26 @@ test_help_and_version() {
     assert_contains "$T/out" "--deadline"
     assert_contains "$T/out" "TARMAC_DEADLINE"
 }
+
+# A complete batch, and a sink with another folder: what was recorded is elsewhere, and nobody waits for it.
+test_a_sink_without_the_records_of_a_batch() {
+    local batch words
+    start_cluster 1
+    batch=$(submit -- echo {} ::: a b c)
+    assert_exit 0 ventilator wait "$batch"
+    stop sink TERM 0
+    start_sink --data "$T/data-other"
+    wait_for 10 "the ventilator to say so" grep -q 'sink_other_store' "$T/ventilator.err"
+    words="no records of batch $batch"
+    assert_refused 4 "$words" ventilator results "$batch"
+    assert_refused 4 "$words" ventilator results "$batch" --follow
+    assert_refused 4 "$words" ventilator wait "$batch"
+    assert_refused 4 "$words" ventilator retry "$batch"
+    assert_exit 4 ventilator explain "$batch" 1
+    assert_contains "$T/err" "no records of batch $batch"
+    still_working
+    stop sink TERM 0
+    start_sink
+    assert_exit 0 ventilator results "$batch"
+    assert_eq "results of the sink that has them" "$(sort "$T/out" | paste -sd' ')" "a b c"
+}
