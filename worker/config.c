@@ -341,7 +341,7 @@ void worker_config_clean_environment(const struct worker_config *self)
 {
     static const char *const of_attempts[] = {
         "TARMAC_BATCH", "TARMAC_INDEX", "TARMAC_ATTEMPT", "TARMAC_KEY", "TARMAC_SLOT", "TARMAC_BUDGET_MS", "TARMAC_TRACE_ID",
-        "TARMAC_PARENT", "TARMAC_KEYED", "TRACEPARENT", "TRACESTATE",
+        "TARMAC_VALUES", "TARMAC_PARENT", "TARMAC_KEYED", "TRACEPARENT", "TRACESTATE",
     };
     char name[64];
     for (size_t i = 0; i < sizeof of_attempts / sizeof *of_attempts; i++)
