@@ -13,9 +13,8 @@
 /* ---- submit ---- */
 
 static const struct option_spec *const submit_tables[] = {
-    cli_handler_options, cli_batch_options, cli_items_options, cli_wait_options, cli_format_options, cli_verdict_options,
-    cli_follow_options,
-    cli_connection_options, NULL,
+    cli_handler_options, cli_require_options, cli_batch_options, cli_items_options, cli_wait_options, cli_format_options,
+    cli_verdict_options, cli_follow_options, cli_connection_options, NULL,
 };
 
 const struct command_spec submit_command = {

@@ -8,6 +8,8 @@ still_working() {
 
 test_unknown_flag() {
     assert_refused 2 "--no-such" ventilator run --no-such -- true ::: 1
+    assert_refused 2 "--require" ventilator run --require zone=a -- true ::: 1
+    assert_refused 2 "--require-worker" ventilator run --require-worker -- true ::: 1
     assert_refused 2 "--no-such" ventilator serve --no-such
     assert_refused 2 "--no-such" "$BIN/worker" --no-such
     assert_refused 2 "--no-such" "$BIN/sink" --no-such
