@@ -158,6 +158,8 @@ static void on_cancelled(void *arg, const Wire__Reply *reply)
 {
     struct job *self = arg;
     (void)reply;    /* Refused or not: a batch that has ended is what was wanted. */
+    snprintf(self->advice, sizeof self->advice, "batch %s is cancelled: 'ventilator wait %s' says how it ended", self->short_id,
+             self->short_id);
     if (self->failed[0] != '\0')
         cli_fail(&self->cli, self->failed_code, self->failed);
 }
@@ -174,6 +176,8 @@ static void cancel(struct job *self, const char *reason)
     m.what_case = WIRE__REQUEST__WHAT_CANCEL;
     m.cancel = &cancel;
     self->cancelled = true;
+    snprintf(self->advice, sizeof self->advice, "the cancel of batch %s has no answer yet: see 'ventilator status %s'", self->short_id,
+             self->short_id);
     bar_cancelling(self->cli.bar);
     if (!client_request(self->cli.client, &m, on_cancelled, self))
         cli_fail(&self->cli, CLI_NOT_OK, "there is no memory left");

@@ -334,7 +334,14 @@ static void on_status(void *arg, const Wire__Reply *reply)
     pick(self);
 }
 
-static void on_cancelled(void *arg, const Wire__Reply *reply) { (void)arg, (void)reply; }
+static void on_cancelled(void *arg, const Wire__Reply *reply)
+{
+    struct retry *self = arg;
+    (void)reply;
+    snprintf(self->advice, sizeof self->advice, "batch %s is cancelled: 'ventilator wait %s' says how it ended", self->short_id,
+             self->short_id);
+    self->cli.advice = self->advice;
+}
 
 static void on_signal(void *arg, int number)
 {

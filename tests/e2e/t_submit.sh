@@ -247,3 +247,16 @@ test_a_ventilator_that_stays_away() {
     batch=$(sed -n "s/.*'ventilator wait \([a-z0-9]*\)'.*/\1/p" "$T/waiter.err")
     assert_exit 0 ventilator wait "$batch"
 }
+
+test_interrupt_with_the_sink_away() {
+    start_cluster 1
+    start submit "$BIN/ventilator" submit --wait --grace 60s --reconnect-timeout 1s -- sh -c 'trap "" TERM; : >"$0"; while :; do sleep 608; done' {} ::: "$T/started"
+    wait_for 10 "the command to start" test -e "$T/started"
+    kill -INT "${PIDS[submit]}"
+    wait_for 10 "the batch to be cancelled" eval '[ "$(ventilator list --json | jq -r .state)" = cancelling ]'
+    stop sink TERM 0
+    ended submit 3 20
+    assert_contains "$T/submit.err" "cancel"
+    ! grep -q "goes on without us" "$T/submit.err" || fail "it was cancelled: $(cat "$T/submit.err")"
+    grep -Eq "is cancelled: 'ventilator wait|has no answer yet: see 'ventilator status" "$T/submit.err" || fail "no advice: $(cat "$T/submit.err")"
+}
