@@ -57,7 +57,8 @@ static const struct command_spec command = {
                "It prints one line, \"ready results=ENDPOINT query=ENDPOINT\", when it serves. It doesn't wait for the ventilator. "
                "On SIGTERM or SIGINT it takes in what is on the way, commits it and leaves; a second signal ends it at once, and "
                "nothing that was recorded is lost by that.\n\n"
-               "Exit codes: 0 stopped, 2 usage, 5 address or data folder in use, 6 disk, 7 a bug of ours.",
+               "Exit codes: 0 stopped, 2 usage, 5 an address or the data folder is in use, or there are no memory "
+               "or descriptors to begin with, 6 disk, 7 a bug of ours.",
     .tables = tables,
 };
 

@@ -476,7 +476,7 @@ static int open_ledger(struct serve *s)
     while (config.session == 0);
     s->ledger = ledger_new(&config, &ports, mono_now());
     if (s->ledger == NULL)
-        return fail(s, EXIT_DISK, "no memory to begin with");
+        return fail(s, EXIT_BUSY, "no memory to begin with");
     if (store_load(s->store, "", restore_record, s, &s->why) < 0)
         return fail(s, EXIT_DISK, s->why.text);
     return 0;
@@ -673,7 +673,7 @@ int serve_main(int argc, char **argv)
     int rest;
     bool dashes;
     if (s == NULL)
-        return EXIT_BUG;
+        return EXIT_BUSY;
     enum options_result result = options_parse(&serve_command, argc, argv, &s->config, &rest, &dashes, &why);
     int code = EXIT_STOPPED;
     if (result == OPTIONS_HELP) {

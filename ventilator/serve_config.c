@@ -82,7 +82,8 @@ const struct command_spec serve_command = {
     .summary = "Runs the daemon that takes batches in, hands tasks out and knows when a batch is complete.",
     .details = "Prints one line that begins with 'ready' and has its addresses when it serves. SIGTERM or SIGINT: stops taking and "
                "handing out, says goodbye to its workers (who keep what they have), keeps the queue on disk and leaves with 0; a second "
-               "signal: at once. Exit codes: 2 usage, 5 an address or the data folder is in use, 6 disk.",
+               "signal: at once. Exit codes: 2 usage, 5 an address or the data folder is in use, or there are no "
+               "memory or descriptors to begin with, 6 disk, 7 a bug of ours.",
     .tables = tables,
 };
 

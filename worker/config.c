@@ -91,7 +91,8 @@ static const char details[] =
     "{#} for its number, {%} for the slot; without {} the item is the last argument.\n\n"
     "SIGTERM or SIGINT: gives back what has not started, lets what runs finish within --shutdown-timeout, and leaves "
     "when its last result is safe. A second one: leaves at once, and ends everything that runs.\n\n"
-    "Exit codes: 0 stopped, 1 stopped with results that were not released, 2 usage, 7 a bug of ours.";
+    "Exit codes: 0 stopped, 1 stopped with results that were not released, 2 usage, "
+    "5 no memory or descriptors to begin with, 7 a bug of ours.";
 
 static const struct command_spec command = {
     .program = "worker",

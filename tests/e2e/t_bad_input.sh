@@ -99,6 +99,14 @@ test_port_in_use() {
         --results-listen "$RESULTS" --query-listen tcp://127.0.0.1:0
 }
 
+# A sanitizer needs descriptors of its own.
+test_plain_no_descriptors_to_begin_with() {
+    few() { sh -c 'ulimit -n 4; exec "$@"' few "$@"; }
+    assert_refused 5 "descriptors" few "$BIN/ventilator" serve --data "$T/v" --http off
+    assert_refused 5 "loop" few "$BIN/sink" --data "$T/s"
+    assert_refused 5 "loop" few "$BIN/worker"
+}
+
 test_data_folder_in_use() {
     start_ventilator
     start_sink
