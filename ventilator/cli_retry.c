@@ -293,7 +293,8 @@ static void on_submitted(void *arg, const Wire__Reply *reply)
     if (s->note[0] != '\0')
         cli_say(&self->cli, "%s", s->note);
     if (self->options.wait) {
-        cli_say(&self->cli, "batch %s: %" PRIu64 " tasks of batch %s", self->short_id, self->chosen, self->old_short);
+        cli_say(&self->cli, "batch %s: %" PRIu64 " task%s of batch %s", self->short_id, self->chosen, self->chosen == 1 ? "" : "s",
+                self->old_short);
         begin_following(self, s);
     } else {
         puts(self->short_id);

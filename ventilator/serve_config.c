@@ -1,5 +1,6 @@
 #include "ventilator/serve_config.h"
 
+#include <inttypes.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <string.h>
@@ -99,15 +100,28 @@ static int check_listen(const char *flag, const char *text, unsigned port, bool 
     return 0;
 }
 
+static int check_durations(const struct serve_config *c, struct why *why)
+{
+    const struct { const char *flag; int64_t ns; } all[] = {{"--heartbeat", c->heartbeat}, {"--loss-grace", c->loss_grace}};
+    char given[32], beat[32];
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        if (all[i].ns <= 0)
+            return why_set(why, "%s %s: accepted is a time above 0, such as 1s", all[i].flag, format_duration(all[i].ns, given));
+    if (c->silence <= c->heartbeat)
+        return why_set(why, "--silence %s: accepted is a time longer than --heartbeat, which is %s", format_duration(c->silence, given),
+                       format_duration(c->heartbeat, beat));
+    return 0;
+}
+
 int serve_config_check(struct serve_config *c, struct why *why)
 {
     bool open = c->insecure || c->keys != NULL;
     if (strcmp(c->http, "off") != 0 && http_check(c->http, c->http_token, why) < 0)
         return -1;
     if (c->max_payload > 64u * 1024 * 1024)
-        return why_set(why, "--max-payload: at most 64M");
-    if (c->heartbeat <= 0 || c->loss_grace <= 0 || c->silence <= c->heartbeat)
-        return why_set(why, "--heartbeat, --loss-grace and --silence must be above 0, and --silence longer than --heartbeat");
+        return why_set(why, "--max-payload %" PRIu64 ": accepted is at most 64M", c->max_payload);
+    if (check_durations(c, why) < 0)
+        return -1;
     if (check_listen("--listen", c->listen, 5555, open, c->listen_endpoint, sizeof c->listen_endpoint, why) < 0
         || check_listen("--workers-listen", c->workers_listen, 5556, open, c->workers_endpoint, sizeof c->workers_endpoint, why) < 0)
         return -1;

@@ -95,8 +95,9 @@ static const char *describe_end(struct shell_slot *slot, const struct keeper_end
 {
     char limit[64];
     if (end->how == KEEPER_NOT_STARTED)
-        snprintf(out, size, "worker %s can't start %s: %s; it must be a program in the worker's PATH",
-                 slot->shell->config->name, end->sentence ? end->sentence : slot->program, strerror(end->code));
+        snprintf(out, size, "worker %s can't start %s: %s%s", slot->shell->config->name,
+                 end->sentence ? end->sentence : slot->program, strerror(end->code),
+                 end->code == ENOENT ? "; it must be a program in the worker's PATH" : "");
     else if (end->limit >= 0)
         snprintf(out, size, "it reached its %s", limit_describe((enum limit_kind)end->limit, slot->limits.of[end->limit], limit, sizeof limit));
     else if (end->how == KEEPER_FAULT)

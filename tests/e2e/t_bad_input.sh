@@ -99,6 +99,13 @@ test_port_in_use() {
         --results-listen "$RESULTS" --query-listen tcp://127.0.0.1:0
 }
 
+test_serve_names_the_duration_and_its_value() {
+    assert_refused 2 "--heartbeat 0s" ventilator serve --heartbeat 0s
+    assert_refused 2 "--loss-grace 0s" ventilator serve --loss-grace 0s
+    assert_refused 2 "--silence --heartbeat 500ms 1s" ventilator serve --silence 500ms
+    assert_refused 2 "--max-payload 68157440 64M" ventilator serve --max-payload 65M
+}
+
 # A sanitizer needs descriptors of its own.
 test_plain_no_descriptors_to_begin_with() {
     few() { sh -c 'ulimit -n 4; exec "$@"' few "$@"; }

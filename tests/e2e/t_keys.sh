@@ -36,6 +36,8 @@ is_refused() { says "$1" '_refuses .*reason='; }
 batch_is() { [ "$(status_of "$1" state)" = "$2" ]; }
 
 test_keygen_keeps_what_is_there() {
+    assert_exit 0 ventilator keygen "$T/said"
+    assert_contains "$T/out" "keys of the ventilator"
     local before
     assert_exit 0 ventilator keygen "$T/keys"
     assert_eq "folders made" "$(grep -c '^made' "$T/out")" 4

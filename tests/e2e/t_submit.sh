@@ -260,3 +260,21 @@ test_interrupt_with_the_sink_away() {
     ! grep -q "goes on without us" "$T/submit.err" || fail "it was cancelled: $(cat "$T/submit.err")"
     grep -Eq "is cancelled: 'ventilator wait|has no answer yet: see 'ventilator status" "$T/submit.err" || fail "no advice: $(cat "$T/submit.err")"
 }
+
+test_one_task_is_one_task() {
+    local batch
+    start_cluster 1
+    echo "no program" >"$T/text"
+    batch=$(submit -- "$T/text")
+    assert_exit 1 ventilator wait "$batch"
+    assert_exit 0 ventilator status "$batch"
+    assert_contains "$T/out" ", 1 task"
+    ! grep -q "1 tasks" "$T/out" || fail "status says: $(cat "$T/out")"
+    assert_exit 0 ventilator explain "$batch"
+    assert_contains "$T/out" ": 1 task,"
+    assert_exit 0 ventilator results "$batch" --format json
+    assert_contains "$T/out" "can't start"
+    ! grep -q PATH "$T/out" || fail "it was found, and can't be run: $(cat "$T/out")"
+    assert_exit 1 ventilator submit --wait --format json -- no-such-program
+    assert_contains "$T/out" "in the worker's PATH"
+}
