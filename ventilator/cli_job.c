@@ -234,6 +234,14 @@ static void begin_following(struct job *self, const Wire__Submitted *s)
         cli_fail(&self->cli, CLI_NOT_OK, why.text);
 }
 
+/* Of a range that is still open nothing tells whether it was there: its tasks come with the batch. */
+static bool was_there(const struct job *self, const Wire__Submitted *s)
+{
+    bool is_range = self->spec.kind == ITEMS_RANGE;
+    return s->state == WIRE__STATE__COMPLETE || s->state == WIRE__STATE__CANCELLING
+           || (!is_range && (s->next_index > 0 || s->state != WIRE__STATE__OPEN));
+}
+
 static void on_known(void *arg, const Wire__Submitted *s)
 {
     struct job *self = arg;
@@ -242,6 +250,7 @@ static void on_known(void *arg, const Wire__Submitted *s)
     self->known = true;
     memcpy(self->id, s->batch.data, WIRE_ID);
     snprintf(self->short_id, sizeof self->short_id, "%s", s->short_id);
+    self->continued = self->options.key && was_there(self, s);
     advise(self, false);
     if (s->note[0] != '\0' && self->say_id)
         cli_say(&self->cli, "%s", s->note);
@@ -265,6 +274,9 @@ static void on_accepted(void *arg)
     struct job *self = arg;
     if (!self->say_id)
         return;
+    if (self->continued)
+        cli_say(&self->cli, "batch %s of --key %.200s was there already: it keeps the options that it was made with", self->short_id,
+                self->options.key);
     if (self->wait) {
         cli_say(&self->cli, "batch %s", self->short_id);
         return;
