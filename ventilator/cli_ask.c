@@ -227,6 +227,7 @@ static const struct option_spec *const json_tables[] = {json_options, cli_connec
 const struct command_spec status_command = {
     .program = "ventilator", .name = "status", .arguments = "[options] [BATCH]",
     .summary = "Counts the tasks of a batch by state; without one, all batches and the system.",
+    .details = "Running are all tasks that a worker has: also those that wait there for a slot, so they may be more than there are slots.",
     .tables = json_tables,
 };
 
