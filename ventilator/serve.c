@@ -7,7 +7,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <inttypes.h>
 #include <poll.h>
 #include <signal.h>
@@ -24,6 +23,7 @@
 #include "common/log.h"
 #include "common/net.h"
 #include "common/notify.h"
+#include "common/remove_tree.h"
 #include "common/store.h"
 #include "ventilator/audit.h"
 #include "ventilator/http.h"
@@ -596,18 +596,11 @@ static void say_ready(struct serve *s)
     notify_ready(s->notify);
 }
 
-static int remove_entry(const char *path, const struct stat *st, int type, struct FTW *ftw)
-{
-    (void)st, (void)type, (void)ftw;
-    remove(path);
-    return 0;
-}
-
 /* The sink and the worker of a run leave at the same time, and may be writing still. */
 static void remove_dir(const char *dir)
 {
     for (int i = 0; i < 100; i++) {
-        nftw(dir, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
+        remove_tree(dir);
         if (access(dir, F_OK) < 0)
             return;
         poll(NULL, 0, 20);
