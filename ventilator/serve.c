@@ -487,7 +487,8 @@ static int open_sockets(struct serve *s)
     struct why why = {""};
     int lanes = s->config.lanes.from > 0 ? (int)(s->config.lanes.to - s->config.lanes.from + 1) : LANES;
     struct net_config config = {.max_sockets = lanes + OTHER_SOCKETS, .max_message = WIRE_MESSAGE};
-    struct net_callbacks clients = {.message = on_client, .arg = s}, workers = {.message = on_worker, .arg = s}, sink = {.up = on_sink_up, .refused = on_sink_refused, .arg = s};
+    struct net_callbacks clients = {.message = on_client, .arg = s}, workers = {.message = on_worker, .arg = s};
+    struct net_callbacks sink = {.up = on_sink_up, .refused = on_sink_refused, .arg = s};
     struct net_access for_clients = {.port = "clients", .admits = ROLE_BIT(ROLE_CLIENT)};
     struct net_access for_workers = {.port = "workers", .admits = ROLE_BIT(ROLE_WORKER) | ROLE_BIT(ROLE_SINK)};
     if (s->config.keys != NULL && (config.keys = net_keys_read(s->config.keys, ROLE_VENTILATOR, &why)) == NULL)

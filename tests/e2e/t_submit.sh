@@ -265,7 +265,7 @@ test_one_task_is_one_task() {
     local batch
     start_cluster 1
     echo "no program" >"$T/text"
-    batch=$(submit -- "$T/text")
+    batch=$(submit -- "$T/text" {} ::: x)
     assert_exit 1 ventilator wait "$batch"
     assert_exit 0 ventilator status "$batch"
     assert_contains "$T/out" ", 1 task"
@@ -275,6 +275,6 @@ test_one_task_is_one_task() {
     assert_exit 0 ventilator results "$batch" --format json
     assert_contains "$T/out" "can't start"
     ! grep -q PATH "$T/out" || fail "it was found, and can't be run: $(cat "$T/out")"
-    assert_exit 1 ventilator submit --wait --format json -- no-such-program
+    assert_exit 1 ventilator submit --wait --format json -- no-such-program {} ::: x
     assert_contains "$T/out" "in the worker's PATH"
 }
