@@ -150,7 +150,7 @@ static void long_names_stay_apart(void **state)
     tower_sample(tower, w->ledger, w->now);
     char *text = metrics_render(&http, &len);
     for (unsigned i = 0; i < 2; i++) {
-        char series[WIRE_NAME + 64];
+        char series[3 * WIRE_NAME];
         snprintf(series, sizeof series, "tarmac_worker_slots{worker=\"%s\"} 1\n", names[i]);
         assert_non_null(strstr(text, series));
     }
