@@ -50,6 +50,9 @@
 #define WIRE_TRACE       512u                   /* tracestate */
 #define WIRE_VERDICTS    7u                     /* entries of a table by Verdict */
 
+/* The flags of one task in a Report. */
+enum { WIRE_OUTPUT_TRUNCATED = 1, WIRE_ERRORS_TRUNCATED = 2, WIRE_SWEPT = 4, WIRE_EXIT_CODE = 8 };
+
 /* An arena for unpacking: memory is taken from it and given back all at once. Reused message after message. */
 struct wire_arena;
 struct wire_arena *wire_arena_new(void);

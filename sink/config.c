@@ -13,31 +13,31 @@
 
 static const struct option_spec sink_options[] = {
     {.name = "ventilator", .type = OPT_STRING, .offset = AT(ventilator_text), .value = "ENDPOINT", .preset = "tcp://127.0.0.1:5556",
-     .env = "TARMAC_VENTILATOR_WORKERS", .help = "where the ventilator listens for workers and sinks; the port may be left out"},
+     .env = "TARMAC_VENTILATOR_WORKERS", .help = "Where the ventilator listens for workers and sinks; the port may be left out."},
     {.name = "data", .type = OPT_STRING, .offset = AT(data), .value = "DIR", .preset = "./tarmac-sink",
-     .help = "folder of the results; made if it is missing"},
+     .help = "Folder of the results; made if it is missing."},
     {.name = "results-listen", .type = OPT_STRING, .offset = AT(results_text), .value = "ENDPOINT", .preset = "tcp://127.0.0.1:5557",
-     .help = "where workers bring results"},
+     .help = "Where workers bring results."},
     {.name = "query-listen", .type = OPT_STRING, .offset = AT(query_text), .value = "ENDPOINT", .preset = "tcp://127.0.0.1:5558",
-     .help = "where clients ask for results"},
+     .help = "Where clients ask for results."},
     {.name = "advertise", .type = OPT_STRING, .offset = AT(advertise), .value = "HOST", .preset = "",
-     .help = "the host by which workers and clients reach this sink; they try the ventilator's host and this sink's address after it"},
+     .help = "The host by which workers and clients reach this sink; they try the ventilator's host and this sink's address after it."},
     {.name = "trace-file", .type = OPT_STRING, .offset = AT(trace_file), .value = "FILE", .preset = "",
-     .help = "one span for each recorded attempt goes to the end of this file, as a line of OTLP JSON; SIGHUP opens it again"},
+     .help = "One span for each recorded attempt goes to the end of this file, as a line of OTLP JSON; SIGHUP opens it again."},
     {.name = NULL},
 };
 
 static const struct option_spec common_options[] = {
     {.name = "log-format", .type = OPT_CHOICE, .offset = AT(log_format), .value = "FORMAT", .preset = "text", .choices = "text|json",
-     .help = "how log lines are written to standard error"},
+     .help = "How log lines are written to standard error."},
     {.name = "log-level", .type = OPT_CHOICE, .offset = AT(log_level), .value = "LEVEL", .preset = "info", .choices = "error|warn|info|debug",
-     .help = "the least important lines that are written"},
+     .help = "The least important lines that are written."},
     {.name = "health-file", .type = OPT_STRING, .offset = AT(health_file), .value = "FILE", .preset = "",
-     .help = "a file, best in memory, that says every second how it is; 'ventilator doctor --health-file' reads it"},
+     .help = "A file, best in memory, that says every second how it is; 'ventilator doctor --health-file' reads it."},
     {.name = "keys", .type = OPT_STRING, .offset = AT(keys), .value = "DIR", .preset = "",
-     .help = "the sink's folder of what 'ventilator keygen' made: everything is encrypted, and only keys that it lists are let in"},
+     .help = "The sink's folder of what 'ventilator keygen' made: everything is encrypted, and only keys that it lists are let in."},
     {.name = "insecure", .type = OPT_FLAG, .offset = AT(insecure),
-     .help = "listen on other interfaces than loopback without keys: whoever reaches the ports can read and write results"},
+     .help = "Listen on other interfaces than loopback without keys: whoever reaches the ports can read and write results."},
     {.name = NULL},
 };
 
@@ -57,7 +57,8 @@ static const struct command_spec command = {
                "It prints one line, \"ready results=ENDPOINT query=ENDPOINT\", when it serves. It doesn't wait for the ventilator. "
                "On SIGTERM or SIGINT it takes in what is on the way, commits it and leaves; a second signal ends it at once, and "
                "nothing that was recorded is lost by that.\n\n"
-               "Exit codes: 0 stopped, 2 usage, 5 address or data folder in use, 6 disk, 7 a bug of ours.",
+               "Exit codes: 0 stopped, 2 usage, 5 an address or the data folder is in use, or there are no memory "
+               "or descriptors to begin with, 6 disk, 7 a bug of ours.",
     .tables = tables,
 };
 
@@ -78,7 +79,8 @@ static int check_safety(const struct config *config, struct why *why)
     for (size_t i = 0; i < sizeof listens / sizeof *listens; i++)
         if (!config->insecure && config->keys[0] == '\0' && !net_endpoint_is_loopback(listens[i].endpoint))
             return why_set(why, "--%s %s: without keys whoever reaches this port can read and write results; make keys with "
-                           "'ventilator keygen DIR' and give --keys DIR/sink, or listen on 127.0.0.1, or say --insecure if the network is yours", listens[i].flag, listens[i].endpoint);
+                           "'ventilator keygen DIR' and give --keys DIR/sink, or listen on 127.0.0.1, or say --insecure if the "
+                           "network is yours", listens[i].flag, listens[i].endpoint);
     return 0;
 }
 

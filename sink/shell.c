@@ -502,11 +502,11 @@ static int bind_sockets(struct shell *self)
         return EXIT_USAGE;
     self->net = net_new(self->loop, &config, &self->why);
     if (!self->net)
-        return EXIT_USAGE;
+        return EXIT_BUSY;
     if (open_intake(self, self->config.results, &self->why) == 0)
         self->query = net_open_for(self->net, NET_ROUTER, self->config.query, &for_queries, &query, &self->why);
     if (!self->query)
-        return errno == EADDRINUSE ? EXIT_BUSY : EXIT_USAGE;
+        return EXIT_BUSY;
     /* Nothing is read before the register is whole. */
     net_pause(self->results, true);
     net_pause(self->query, true);
@@ -560,7 +560,7 @@ static int begin(struct shell *self)
     if (signal(SIGPIPE, SIG_IGN) == SIG_ERR || !(self->loop = loop_new()) || !(self->arena = wire_arena_new())
         || loop_signals(self->loop, signals, n_signals, on_signal, self) < 0) {
         why_set(&self->why, "no event loop: %s", strerror(errno));
-        return EXIT_USAGE;
+        return EXIT_BUSY;
     }
     self->left = (struct loop_watch){.fd = (int)self->config.leave_with, .ready = on_left, .arg = self};
     if (self->left.fd >= 0
@@ -586,10 +586,10 @@ static int start(struct shell *self)
     if (code != 0)
         return code;
     if (make_register(self) < 0 || make_streams(self) < 0)
-        return EXIT_USAGE;
+        return EXIT_BUSY;
     if (restore(self) < 0)
         return EXIT_DISK;
-    return dial(self) < 0 ? EXIT_USAGE : 0;
+    return dial(self) < 0 ? EXIT_BUSY : 0;
 }
 
 /* ---- running ---- */

@@ -148,7 +148,7 @@ static void put_attributes(struct line *l, const char *short_id, const Wire__Rep
     put_attribute(l, "tarmac.verdict", wire_verdict_name(verdict));
     if (reason != NULL)
         put_attribute(l, "tarmac.reason", reason);
-    if (flags & 8u)
+    if (flags & WIRE_EXIT_CODE)
         put_number(l, "tarmac.exit_code", wire_i32(report->codes, report->n_codes, i));
     if (signal != 0)
         put_number(l, "tarmac.signal", signal);

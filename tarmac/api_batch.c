@@ -40,6 +40,7 @@ struct tarmac_batch {
     size_t n_queued, queued_bytes;
     uint64_t n_added;
     bool known, sealed, over;
+    bool complete;                       /* when it was opened by its id */
     tarmac_failure failure;              /* of the submission, once it is over */
     mono_t turned;
 
@@ -280,6 +281,7 @@ static void on_status(void *arg, const Wire__Reply *reply)
         return;
     memcpy(self->id, reply->status->batches[0]->batch.data, WIRE_ID);
     snprintf(self->short_id, sizeof self->short_id, "%s", reply->status->batches[0]->short_id);
+    self->complete = reply->status->batches[0]->state == WIRE__STATE__COMPLETE;
     self->known = true;
 }
 
@@ -347,7 +349,7 @@ static int open_reader(tarmac_batch *self, struct reader *reader, bool end_only,
 {
     struct why why;
     struct stream_config config = {
-        .batch = self->id, .follow = true, .end_only = end_only, .credit = CREDIT,
+        .batch = self->id, .recorded_as = self->complete ? self->short_id : NULL, .follow = true, .end_only = end_only, .credit = CREDIT,
         .begun = on_begun, .ready = on_stream_ready, .failed = on_stream_failed, .arg = reader,
     };
     reader->stream = stream_new(self->client->client, &config, &why);

@@ -111,6 +111,9 @@ struct stream_config {
     bool ordered, follow;
     bool heads_only;                     /* no output and errors */
     bool end_only;                       /* no tasks either, just how it ends */
+    /* The batch's short id, when some of it is on record for certain: a sink that doesn't know it is none to wait for, but
+     * one with other records, and the stream fails. NULL: the sink may hear of it yet. Copied. */
+    const char *recorded_as;
     uint64_t credit;                     /* bytes that may be on their way or waiting here */
     uint64_t from_index;                 /* ordered: begin here */
     const Wire__SinkPlace *place;        /* where the sink was last known; NULL: asked for. Copied */
@@ -133,7 +136,7 @@ enum stream_result {
  * doesn't take holds the sink back. */
 enum stream_result stream_next(struct stream *self, struct stream_task *ret);
 /* The counts at the end: valid once stream_next has said STREAM_END. A batch of which the sink has heard nothing
- * yet, unless it is followed, ends so at once. `sentence`: why it ended early, if it did. */
+ * yet, unless it is followed or known to be on record, ends so at once. `sentence`: why it ended early, if it did. */
 const Wire__StreamEnd *stream_end(const struct stream *self);
 
 #endif

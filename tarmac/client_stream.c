@@ -40,6 +40,7 @@ struct stream {
     struct stream_config config;
     uint8_t batch[WIRE_ID];
     char ref[33];
+    char recorded_as[64];                      /* "": the sink may hear of it yet */
     char *candidates[CANDIDATES_MOST];
     size_t n_candidates, candidate;
     struct net_socket *socket;
@@ -229,7 +230,7 @@ static void subscribe(struct stream *self)
     s.ref = self->ref;
     s.ordered = self->config.ordered;
     s.follow = self->config.follow;
-    s.wait = self->config.follow;
+    s.wait = self->config.follow && self->recorded_as[0] == '\0';
     s.heads_only = self->config.heads_only;
     s.after = self->config.ordered ? 0 : self->last_number;
     s.from_index = self->config.ordered ? self->next_index : 0;
@@ -308,10 +309,19 @@ static void take_end(struct stream *self, const Wire__StreamEnd *end)
     self->config.ready(self->config.arg);
 }
 
+static void fail_without_records(struct stream *self)
+{
+    struct why why;
+    why_set(&why, "the sink has no records of batch %s; start it with the data folder that has them", self->recorded_as);
+    fail(self, CLIENT_REFUSED, why.text);
+}
+
 static void take_refusal(struct stream *self, const Wire__Refused *refused)
 {
     Wire__StreamEnd nothing = WIRE__STREAM_END__INIT;
-    if (refused->code == WIRE__REFUSED_CODE__UNKNOWN_BATCH && !self->config.follow)
+    if (refused->code == WIRE__REFUSED_CODE__UNKNOWN_BATCH && self->recorded_as[0] != '\0')
+        fail_without_records(self);
+    else if (refused->code == WIRE__REFUSED_CODE__UNKNOWN_BATCH && !self->config.follow)
         take_end(self, &nothing);    /* The ventilator has it; the sink has not heard of it yet. */
     else if (refused->code == WIRE__REFUSED_CODE__NOT_NOW)
         ask_again_later(self);
@@ -533,11 +543,11 @@ static void describe_report(struct stream *self, struct row *row, struct stream_
         .reason = r->n_reasons == 0 ? WIRE__REASON__REASON_NONE : r->reasons[r->n_reasons == 1 ? 0 : i],
         .attempts = r->fence->attempt,
         .worker = r->worker,
-        .has_code = (flags & 8) != 0,
+        .has_code = (flags & WIRE_EXIT_CODE) != 0,
         .code = wire_i32(r->codes, r->n_codes, i),
         .signal = wire_u32(r->signals, r->n_signals, i),
-        .output_cut = (flags & 1) != 0,
-        .errors_cut = (flags & 2) != 0,
+        .output_cut = (flags & WIRE_OUTPUT_TRUNCATED) != 0,
+        .errors_cut = (flags & WIRE_ERRORS_TRUNCATED) != 0,
         .queued_us = wire_u64(r->queued_us, r->n_queued_us, i),
         .run_us = wire_u64(r->run_us, r->n_run_us, i),
         .slot = wire_u32(r->slots, r->n_slots, i),
@@ -664,6 +674,8 @@ struct stream *stream_new(struct client *client, const struct stream_config *con
     if (config->place)
         take_place(self, config->place);
     self->config.place = NULL;
+    snprintf(self->recorded_as, sizeof self->recorded_as, "%s", config->recorded_as ? config->recorded_as : "");
+    self->config.recorded_as = self->recorded_as;
     if (!self->arena || loop_timer_set(client->loop, &self->tell, mono_now()) < 0) {
         why_set(why, "there is no memory left");
         stream_destroy(&self);

@@ -50,8 +50,9 @@ struct cli_options {
 
 /* ---- options (cli_options.c) ---- */
 
-extern const struct option_spec cli_connection_options[], cli_handler_options[], cli_batch_options[], cli_items_options[], cli_format_options[], cli_verdict_options[],
-    cli_wait_options[], cli_follow_options[];
+/* cli_require_options: which workers may run a batch; `run` has one alone, without labels. */
+extern const struct option_spec cli_connection_options[], cli_handler_options[], cli_require_options[], cli_batch_options[],
+    cli_items_options[], cli_format_options[], cli_verdict_options[], cli_wait_options[], cli_follow_options[];
 
 /* The words of a command line, and the items behind `:::`. Lent from argv. */
 struct cli_words {

@@ -140,8 +140,8 @@ static void print_count(const char *name, uint64_t value)
 static void print_batch_text(const Wire__BatchStatus *s)
 {
     char text[32];
-    printf("batch %s%s%s%s: %s, %" PRIu64 " tasks%s\n", s->short_id, s->name[0] ? " \"" : "", s->name, s->name[0] ? "\"" : "",
-           wire_state_name(s->state), s->total, s->state == WIRE__STATE__OPEN ? " so far" : "");
+    printf("batch %s%s%s%s: %s, %" PRIu64 " task%s%s\n", s->short_id, s->name[0] ? " \"" : "", s->name, s->name[0] ? "\"" : "",
+           wire_state_name(s->state), s->total, s->total == 1 ? "" : "s", s->state == WIRE__STATE__OPEN ? " so far" : "");
     print_count("queued", s->queued);
     print_count("running", s->running);
     print_count("ok", s->ok);
@@ -227,6 +227,7 @@ static const struct option_spec *const json_tables[] = {json_options, cli_connec
 const struct command_spec status_command = {
     .program = "ventilator", .name = "status", .arguments = "[options] [BATCH]",
     .summary = "Counts the tasks of a batch by state; without one, all batches and the system.",
+    .details = "Running are all tasks that a worker has: also those that wait there for a slot, so they may be more than there are slots.",
     .tables = json_tables,
 };
 
@@ -384,7 +385,8 @@ const struct command_spec seal_command = {
 static void print_sealed(struct question *self, const Wire__Reply *reply)
 {
     (void)self;
-    printf("%s with %" PRIu64 " tasks\n", wire_state_name(reply->admitted->state), reply->admitted->next_index);
+    uint64_t tasks = reply->admitted->next_index;
+    printf("%s with %" PRIu64 " task%s\n", wire_state_name(reply->admitted->state), tasks, tasks == 1 ? "" : "s");
 }
 
 int seal_main(int argc, char **argv)

@@ -3,7 +3,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <inttypes.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -15,6 +14,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "common/remove_tree.h"
 #include "common/spawn.h"
 #include "ventilator/cli.h"
 
@@ -312,15 +312,6 @@ void cluster_stop(struct cluster *self)
     loop_timer_clear(self->loop, &self->force);
 }
 
-static int remove_entry(const char *path, const struct stat *st, int type, struct FTW *ftw)
-{
-    (void)st;
-    (void)type;
-    (void)ftw;
-    remove(path);
-    return 0;
-}
-
 void cluster_destroy(struct cluster **self_p)
 {
     struct cluster *self = *self_p;
@@ -339,7 +330,7 @@ void cluster_destroy(struct cluster **self_p)
             close(p->log);
     }
     if (self->dir[0] != '\0' && !left)
-        nftw(self->dir, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
+        remove_tree(self->dir);
     for (int i = 0; i < 2; i++)
         if (self->leave[i] >= 0)
             close(self->leave[i]);

@@ -197,7 +197,7 @@ static void take_worker(struct visit *self, const Wire__WorkerStatus *w)
     snprintf(name, sizeof name, "worker %.100s", w->name);
     if (w->program[0] != '\0')
         check_program(self, name, w->program);
-    if (strcmp(w->state, "silent") == 0 || strcmp(w->state, "lost") == 0)
+    if (strcmp(w->state, "silent") == 0 || strcmp(w->state, "away") == 0)
         doctor_say(self->doctor, FINDING_FAIL, "worker %s at %s is %s: nothing was heard of it for %.1f s; look whether it runs and reaches the ventilator",
                    w->name, w->address, w->state, (double)w->silent_us / 1e6);
     else if (strcmp(w->state, "opening") == 0)

@@ -21,7 +21,8 @@ struct explaining {
     struct cli_options options;
     struct stream *stream;
     struct loop_hook hook;
-    bool hooked;
+    bool hooked, told;                   /* told: the record was there */
+    const char *ref;
     uint64_t index;
 };
 
@@ -58,10 +59,16 @@ static bool pump(void *arg)
     if (self->cli.over || !self->stream)
         return false;
     enum stream_result r = stream_next(self->stream, &task);
-    if (r == STREAM_TASK && task.index == self->index)
+    if (r == STREAM_TASK && task.index == self->index) {
+        self->told = true;
         print_task(&task);
-    if (r != STREAM_WAIT)
+    }
+    if (r == STREAM_WAIT)
+        return false;
+    if (self->told)
         end(self);
+    else
+        cli_fail(&self->cli, CLI_REFUSED, "the sink has no record of this task; start it with the data folder that has it");
     return false;
 }
 
@@ -76,7 +83,7 @@ static void on_failed(void *arg, enum client_end how, const char *sentence)
 static void read_record(struct explaining *self, const uint8_t batch[WIRE_ID])
 {
     struct why why;
-    struct stream_config config = {.batch = batch, .ordered = true, .heads_only = true, .credit = CREDIT, .from_index = self->index,
+    struct stream_config config = {.batch = batch, .recorded_as = self->ref, .ordered = true, .heads_only = true, .credit = CREDIT, .from_index = self->index,
                                    .begun = on_begun, .ready = on_ready, .failed = on_failed, .arg = self};
     self->hook = (struct loop_hook){.turn = pump, .arg = self};
     loop_add_hook(self->cli.loop, &self->hook);
@@ -115,7 +122,7 @@ static int explain(struct explaining *self, char *const *arguments)
     Wire__Explain explain = WIRE__EXPLAIN__INIT;
     Wire__Number index = WIRE__NUMBER__INIT;
     Wire__Request m = WIRE__REQUEST__INIT;
-    explain.ref = arguments[0];
+    self->ref = explain.ref = arguments[0];
     if (arguments[1]) {
         if (parse_u64(arguments[1], 0, WIRE_TASKS, &index.n, &why) < 0) {
             fprintf(stderr, "ventilator: index '%.40s': %s\n", arguments[1], why.text);

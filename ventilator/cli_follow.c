@@ -95,6 +95,12 @@ static void finish(struct follow *self)
         cli_fail(self->cli, CLI_REFUSED, end->sentence);
         return;
     }
+    if (self->config.complete && !end->complete) {
+        struct why why;
+        why_set(&why, "the sink's records of batch %s are not complete: ask again, or start it with the data folder that has them", self->short_id);
+        cli_fail(self->cli, CLI_REFUSED, why.text);
+        return;
+    }
     int code = self->config.code_by_end ? cli_exit_code(end) : CLI_OK;
     cli_end(self->cli, code != CLI_OK ? code : self->config.least_code);
 }
@@ -218,6 +224,7 @@ struct follow *follow_new(const struct follow_config *config, struct why *why)
     loop_add_hook(self->cli->loop, &self->hook);
     struct stream_config stream = {
         .batch = config->batch, .follow = config->follow, .place = config->place, .credit = CREDIT,
+        .recorded_as = config->complete ? config->short_id : NULL,
         .ordered = config->results && self->cli->options->ordered,
         .heads_only = (self->format == FORMAT_NONE || !config->results) && !config->files, .end_only = !config->results && !self->log,
         .begun = on_begun, .ready = on_ready, .progress = on_progress, .failed = on_failed, .arg = self,

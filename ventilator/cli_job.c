@@ -158,6 +158,8 @@ static void on_cancelled(void *arg, const Wire__Reply *reply)
 {
     struct job *self = arg;
     (void)reply;    /* Refused or not: a batch that has ended is what was wanted. */
+    snprintf(self->advice, sizeof self->advice, "batch %s is cancelled: 'ventilator wait %s' says how it ended", self->short_id,
+             self->short_id);
     if (self->failed[0] != '\0')
         cli_fail(&self->cli, self->failed_code, self->failed);
 }
@@ -174,6 +176,8 @@ static void cancel(struct job *self, const char *reason)
     m.what_case = WIRE__REQUEST__WHAT_CANCEL;
     m.cancel = &cancel;
     self->cancelled = true;
+    snprintf(self->advice, sizeof self->advice, "the cancel of batch %s has no answer yet: see 'ventilator status %s'", self->short_id,
+             self->short_id);
     bar_cancelling(self->cli.bar);
     if (!client_request(self->cli.client, &m, on_cancelled, self))
         cli_fail(&self->cli, CLI_NOT_OK, "there is no memory left");
@@ -219,7 +223,7 @@ static void begin_following(struct job *self, const Wire__Submitted *s)
 {
     struct why why;
     struct follow_config config = {.cli = &self->cli, .batch = self->id, .short_id = self->short_id, .place = s->sink,
-                                   .follow = true, .results = true, .code_by_end = true, .files = self->files, .log = self->log,
+                                   .follow = true, .complete = s->state == WIRE__STATE__COMPLETE, .results = true, .code_by_end = true, .files = self->files, .log = self->log,
                                    .admitted = wall_now().ns - (int64_t)s->age_us * NS_PER_US, .from_the_start = s->next_index == 0};
     if (self->spec.kind == ITEMS_WORDS) {
         config.items = self->spec.words;
@@ -230,6 +234,14 @@ static void begin_following(struct job *self, const Wire__Submitted *s)
         cli_fail(&self->cli, CLI_NOT_OK, why.text);
 }
 
+/* Of a range that is still open nothing tells whether it was there: its tasks come with the batch. */
+static bool was_there(const struct job *self, const Wire__Submitted *s)
+{
+    bool is_range = self->spec.kind == ITEMS_RANGE;
+    return s->state == WIRE__STATE__COMPLETE || s->state == WIRE__STATE__CANCELLING
+           || (!is_range && (s->next_index > 0 || s->state != WIRE__STATE__OPEN));
+}
+
 static void on_known(void *arg, const Wire__Submitted *s)
 {
     struct job *self = arg;
@@ -238,6 +250,7 @@ static void on_known(void *arg, const Wire__Submitted *s)
     self->known = true;
     memcpy(self->id, s->batch.data, WIRE_ID);
     snprintf(self->short_id, sizeof self->short_id, "%s", s->short_id);
+    self->continued = self->options.key && was_there(self, s);
     advise(self, false);
     if (s->note[0] != '\0' && self->say_id)
         cli_say(&self->cli, "%s", s->note);
@@ -261,6 +274,9 @@ static void on_accepted(void *arg)
     struct job *self = arg;
     if (!self->say_id)
         return;
+    if (self->continued)
+        cli_say(&self->cli, "batch %s of --key %.200s was there already: it keeps the options that it was made with", self->short_id,
+                self->options.key);
     if (self->wait) {
         cli_say(&self->cli, "batch %s", self->short_id);
         return;

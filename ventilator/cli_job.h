@@ -19,6 +19,7 @@ struct job {
     struct submission *submission;
     struct follow *follow;
     bool prepared, wait, say_id, known, cancelled;
+    bool continued;                      /* its --key is that of a batch that was there */
     bool waiting;                        /* the ventilator took nothing for a while, and that was said */
     uint8_t id[WIRE_ID];
     char short_id[256];

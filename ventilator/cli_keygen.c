@@ -204,21 +204,32 @@ static int finish(const struct place *place, struct why *why)
     return rename(begun, key) == 0 ? 0 : why_set(why, "%.200s: can't be made: %s", key, strerror(errno));
 }
 
+/* "worker w1"; the first of each role is named as what it is. */
+static void describe_owner(const struct place *place, char *out, size_t size)
+{
+    const char *role = net_role_name(place->role);
+    if (strcmp(role, place->name) == 0)
+        snprintf(out, size, "the %s", role);
+    else
+        snprintf(out, size, "%s %s", role, place->name);
+}
+
 static void tell(const struct place *place, enum state state)
 {
-    const char *word = net_role_name(place->role);
+    char whose[320];
+    describe_owner(place, whose, sizeof whose);
     switch (state) {
     case MADE:
-        printf("made     %s: keys of %s %s\n", place->dir, word, place->name);
+        printf("made     %s: keys of %s\n", place->dir, whose);
         return;
     case THERE:
-        printf("kept     %s: has the keys of %s %s already\n", place->dir, word, place->name);
+        printf("kept     %s: has the keys of %s already\n", place->dir, whose);
         return;
     case ELSEWHERE:
-        printf("kept     %s: has no own.key, and the key of %s %s is known to the others; it is where you took it\n", place->dir, word, place->name);
+        printf("kept     %s: has no own.key, and the key of %s is known to the others; it is where you took it\n", place->dir, whose);
         return;
     case REVOKED:
-        printf("revoked  %s: the key of %s %s stays revoked; remove this folder to have new ones made\n", place->dir, word, place->name);
+        printf("revoked  %s: the key of %s stays revoked; remove this folder to have new ones made\n", place->dir, whose);
         return;
     }
 }

@@ -52,10 +52,6 @@ const struct option_spec cli_batch_options[] = {
      .help = "Share among batches of one priority."},
     {.name = "max-running", .type = OPT_U64, .offset = AT(max_running), .value = "N", .preset = "0",
      .help = "At most so many attempts at a time; 0: as many as there is room for."},
-    {.name = "require", .type = OPT_STRINGS, .offset = AT(require), .value = "KEY=VALUE",
-     .help = "A label that a worker must have."},
-    {.name = "require-worker", .type = OPT_FLAG, .offset = AT(require_worker),
-     .help = "Refuse the batch when no present worker could run it, instead of keeping it for one."},
     {.name = "value", .type = OPT_STRINGS, .offset = AT(values), .value = "KEY=VALUE",
      .help = "A value that travels with each task; handlers see TARMAC_VALUE_<KEY>."},
     {.name = "traceparent", .type = OPT_STRING, .offset = AT(traceparent), .value = "TP",
@@ -99,6 +95,14 @@ const struct option_spec cli_format_options[] = {
      .help = "Write each task's standard output to a file in DIR, and its standard error, if any, to one that ends in .err."},
     {.name = "out-name", .type = OPT_STRING, .offset = AT(out_name), .value = "TEMPLATE", .preset = "{#}.out",
      .help = "Names of these files: {} {.} {/} {/.} stand for the value 'file' (see --files) and its parts, {#} for index + 1. Where two tasks would have the same, the later one gets its number into it."},
+    {.name = NULL},
+};
+
+const struct option_spec cli_require_options[] = {
+    {.name = "require", .type = OPT_STRINGS, .offset = AT(require), .value = "KEY=VALUE",
+     .help = "A label that a worker must have."},
+    {.name = "require-worker", .type = OPT_FLAG, .offset = AT(require_worker),
+     .help = "Refuse the batch when no present worker could run it, instead of keeping it for one."},
     {.name = NULL},
 };
 

@@ -110,6 +110,7 @@ struct follow_config {
     const char *short_id;
     const Wire__SinkPlace *place;        /* may be NULL */
     bool follow;                         /* until it is complete */
+    bool complete;                       /* it is: the sink must have its records */
     bool results;                        /* print them */
     bool code_by_end;                    /* the exit code tells how the batch ended; else 0 */
     int least_code;                      /* the exit code when every task is ok */

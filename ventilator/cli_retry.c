@@ -142,7 +142,7 @@ static void on_stream_failed(void *arg, enum client_end how, const char *sentenc
 static void pick(struct retry *self)
 {
     struct why why;
-    struct stream_config config = {.batch = self->old, .heads_only = true, .credit = CREDIT, .begun = on_begun, .ready = on_ready,
+    struct stream_config config = {.batch = self->old, .recorded_as = self->old_short, .heads_only = true, .credit = CREDIT, .begun = on_begun, .ready = on_ready,
                                    .failed = on_stream_failed, .arg = self};
     self->hook = (struct loop_hook){.turn = pump, .arg = self};
     loop_add_hook(self->cli.loop, &self->hook);
@@ -293,7 +293,8 @@ static void on_submitted(void *arg, const Wire__Reply *reply)
     if (s->note[0] != '\0')
         cli_say(&self->cli, "%s", s->note);
     if (self->options.wait) {
-        cli_say(&self->cli, "batch %s: %" PRIu64 " tasks of batch %s", self->short_id, self->chosen, self->old_short);
+        cli_say(&self->cli, "batch %s: %" PRIu64 " task%s of batch %s", self->short_id, self->chosen, self->chosen == 1 ? "" : "s",
+                self->old_short);
         begin_following(self, s);
     } else {
         puts(self->short_id);
@@ -334,7 +335,14 @@ static void on_status(void *arg, const Wire__Reply *reply)
     pick(self);
 }
 
-static void on_cancelled(void *arg, const Wire__Reply *reply) { (void)arg, (void)reply; }
+static void on_cancelled(void *arg, const Wire__Reply *reply)
+{
+    struct retry *self = arg;
+    (void)reply;
+    snprintf(self->advice, sizeof self->advice, "batch %s is cancelled: 'ventilator wait %s' says how it ended", self->short_id,
+             self->short_id);
+    self->cli.advice = self->advice;
+}
 
 static void on_signal(void *arg, int number)
 {

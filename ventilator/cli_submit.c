@@ -13,9 +13,8 @@
 /* ---- submit ---- */
 
 static const struct option_spec *const submit_tables[] = {
-    cli_handler_options, cli_batch_options, cli_items_options, cli_wait_options, cli_format_options, cli_verdict_options,
-    cli_follow_options,
-    cli_connection_options, NULL,
+    cli_handler_options, cli_require_options, cli_batch_options, cli_items_options, cli_wait_options, cli_format_options,
+    cli_verdict_options, cli_follow_options, cli_connection_options, NULL,
 };
 
 const struct command_spec submit_command = {
@@ -123,7 +122,8 @@ static void on_status(void *arg, const Wire__Reply *reply)
     }
     const Wire__BatchStatus *s = reply->status->batches[0];
     struct follow_config config = {.cli = &self->cli, .batch = s->batch.data, .short_id = s->short_id,
-                                   .follow = self->wait || self->options.follow, .results = !self->wait,
+                                   .follow = self->wait || self->options.follow, .complete = s->state == WIRE__STATE__COMPLETE,
+                                   .results = !self->wait,
                                    .code_by_end = self->wait, .files = self->files, .log = self->log,
                                    .admitted = wall_now().ns - (int64_t)s->age_us * NS_PER_US};
     self->follow = follow_new(&config, &why);

@@ -209,7 +209,7 @@ SHOW(worker_name, r) { WORKER; snprintf(f->text, sizeof f->text, "%s", r->name);
 SHOW(worker_state, r)
 {
     WORKER;
-    bool bad = strcmp(r->state, "silent") == 0 || strcmp(r->state, "lost") == 0 || strcmp(r->state, "cut_off") == 0;
+    bool bad = strcmp(r->state, "silent") == 0 || strcmp(r->state, "away") == 0 || strcmp(r->state, "cut_off") == 0;
     snprintf(f->text, sizeof f->text, "%s", r->state);
     f->style = bad ? STYLE_BAD : strcmp(r->state, "ready") == 0 ? STYLE_GOOD : STYLE_WARN;
 }

@@ -15,8 +15,8 @@ struct lanes *lanes_new(struct net *net, const struct lane_range *range, const c
                         void (*up)(void *arg, uint64_t lane, bool is_up), void *arg);
 void lanes_destroy(struct lanes **self_p);
 
-/* Opens a lane under this number, for this key and no other (NULL: there are no keys). 0 and its port (or endpoint, for ipc; lent until the next call); -EADDRINUSE: no port
- * of the range is free; -EMFILE and so on: the socket could not be had. */
+/* Opens a lane under this number, for this key and no other (NULL: there are no keys). 0 and its port (or endpoint, for ipc; lent
+ * until the next call); -EADDRINUSE: no port of the range is free; -EMFILE and so on: the socket could not be had. */
 int lanes_open(struct lanes *self, uint64_t lane, const struct net_identity *who, uint32_t *ret_port, const char **ret_endpoint);
 struct net_socket *lanes_socket(struct lanes *self, uint64_t lane);      /* NULL: closed */
 void lanes_close(struct lanes *self, uint64_t lane);

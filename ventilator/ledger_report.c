@@ -299,7 +299,7 @@ void reply_list(struct ledger *l, ledger_peer client, uint64_t request, const Wi
 const char *worker_state_name(const struct ledger *l, const struct worker *w)
 {
     if (w->state == WORKER_AWAY)
-        return "lost";
+        return "away";
     if (w->state == WORKER_OPENING)
         return "opening";
     if (mono_since(l->now, w->heard) > 3 * l->config.heartbeat)
@@ -477,8 +477,8 @@ void reply_explain(struct ledger *l, ledger_peer client, uint64_t request, const
     }
     struct story s = {.n = 0};
     char text[WIRE_SENTENCE];
-    tell(&s, "batch %s is %s: %" PRIu64 " tasks, %" PRIu64 " queued, %" PRIu64 " at workers, %" PRIu64 " ended", b->short_id,
-         wire_state_name(batch_state(b)), b->admitted, b->complete ? 0 : batch_queued(b) + HASH_COUNT(b->waitings) + b->in_closings,
+    tell(&s, "batch %s is %s: %" PRIu64 " task%s, %" PRIu64 " queued, %" PRIu64 " at workers, %" PRIu64 " ended", b->short_id,
+         wire_state_name(batch_state(b)), b->admitted, b->admitted == 1 ? "" : "s", b->complete ? 0 : batch_queued(b) + HASH_COUNT(b->waitings) + b->in_closings,
          b->in_flight, b->settled);
     if (!mono_is_never(b->deadline) && !b->complete)
         tell(&s, "deadline in %.3f s", (double)mono_since(b->deadline, l->now) / 1e9);

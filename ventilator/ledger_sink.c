@@ -379,6 +379,8 @@ static void on_hello(struct ledger *l, ledger_peer peer, const char *address, ui
     l->sink_version++;
     snprintf(l->sink_address, sizeof l->sink_address, "%s", address);
     if (!l->sink_store_known || memcmp(l->sink_store, h->store.data, WIRE_ID) != 0) {
+        if (l->sink_store_known)
+            note(l, LOG_WARN, "sink_other_store", "address=%s", address);    /* what is on record is in the folder of the one before */
         memcpy(l->sink_store, h->store.data, WIRE_ID);
         l->sink_store_known = true;
         state_journal(l);

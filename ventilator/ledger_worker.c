@@ -468,7 +468,7 @@ static void on_hello(struct ledger *l, ledger_peer peer, const char *address, ui
     int rc = l->port.lane_open(l->port.arg, lane, &w->lane_port, &endpoint);
     if (rc < 0) {
         free(room);
-        note(l, LOG_ERROR, "no_lane", "worker=%s error=%d", w->shown, -rc);
+        note(l, LOG_ERROR, "no_lane", "worker=%s error=\"%s\"", w->shown, strerror(-rc));
         refuse_peer(l, peer, WIRE__REFUSED_CODE__NOT_NOW, "the ventilator has no free port for another lane; give it a larger range (--lanes)");
         go_away(l, w, "no port for its lane");
         return;

@@ -7,7 +7,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <inttypes.h>
 #include <poll.h>
 #include <signal.h>
@@ -24,6 +23,7 @@
 #include "common/log.h"
 #include "common/net.h"
 #include "common/notify.h"
+#include "common/remove_tree.h"
 #include "common/store.h"
 #include "ventilator/audit.h"
 #include "ventilator/http.h"
@@ -476,7 +476,7 @@ static int open_ledger(struct serve *s)
     while (config.session == 0);
     s->ledger = ledger_new(&config, &ports, mono_now());
     if (s->ledger == NULL)
-        return fail(s, EXIT_DISK, "no memory to begin with");
+        return fail(s, EXIT_BUSY, "no memory to begin with");
     if (store_load(s->store, "", restore_record, s, &s->why) < 0)
         return fail(s, EXIT_DISK, s->why.text);
     return 0;
@@ -487,7 +487,8 @@ static int open_sockets(struct serve *s)
     struct why why = {""};
     int lanes = s->config.lanes.from > 0 ? (int)(s->config.lanes.to - s->config.lanes.from + 1) : LANES;
     struct net_config config = {.max_sockets = lanes + OTHER_SOCKETS, .max_message = WIRE_MESSAGE};
-    struct net_callbacks clients = {.message = on_client, .arg = s}, workers = {.message = on_worker, .arg = s}, sink = {.up = on_sink_up, .refused = on_sink_refused, .arg = s};
+    struct net_callbacks clients = {.message = on_client, .arg = s}, workers = {.message = on_worker, .arg = s};
+    struct net_callbacks sink = {.up = on_sink_up, .refused = on_sink_refused, .arg = s};
     struct net_access for_clients = {.port = "clients", .admits = ROLE_BIT(ROLE_CLIENT)};
     struct net_access for_workers = {.port = "workers", .admits = ROLE_BIT(ROLE_WORKER) | ROLE_BIT(ROLE_SINK)};
     if (s->config.keys != NULL && (config.keys = net_keys_read(s->config.keys, ROLE_VENTILATOR, &why)) == NULL)
@@ -596,18 +597,11 @@ static void say_ready(struct serve *s)
     notify_ready(s->notify);
 }
 
-static int remove_entry(const char *path, const struct stat *st, int type, struct FTW *ftw)
-{
-    (void)st, (void)type, (void)ftw;
-    remove(path);
-    return 0;
-}
-
 /* The sink and the worker of a run leave at the same time, and may be writing still. */
 static void remove_dir(const char *dir)
 {
     for (int i = 0; i < 100; i++) {
-        nftw(dir, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
+        remove_tree(dir);
         if (access(dir, F_OK) < 0)
             return;
         poll(NULL, 0, 20);
@@ -673,7 +667,7 @@ int serve_main(int argc, char **argv)
     int rest;
     bool dashes;
     if (s == NULL)
-        return EXIT_BUG;
+        return EXIT_BUSY;
     enum options_result result = options_parse(&serve_command, argc, argv, &s->config, &rest, &dashes, &why);
     int code = EXIT_STOPPED;
     if (result == OPTIONS_HELP) {

@@ -178,7 +178,7 @@ static struct tower_stand *stand_of(struct tower *self, const struct survey_work
         return stand;
     stand->number = w->number;
     stand->dirty = true;
-    snprintf(stand->name, sizeof stand->name, "%.63s", w->name);
+    snprintf(stand->name, sizeof stand->name, "%s", w->name);
     HASH_ADD(hh, self->stands, number, sizeof stand->number, stand);
     if (stand->hh.tbl != NULL)
         return stand;

@@ -62,7 +62,7 @@ struct tower_batch {                /* what is kept of a batch */
 struct tower_stand {                /* a worker */
     UT_hash_handle hh;
     uint64_t number, seen;
-    char name[64];
+    char name[WIRE_NAME + 1];       /* whole: series and paths are told apart by it */
     const char *state;
     uint32_t slots;
     uint64_t phases[SURVEY_PHASES];

@@ -72,7 +72,7 @@ static int copy_handlers(struct agent_config *to, const struct agent_config *fro
     to->handlers = handlers;
     for (size_t i = 0; handlers && i < from->n_handlers; i++) {
         to->n_handlers++;
-        handlers[i] = (struct agent_handler){.kind = from->handlers[i].kind, .pipe = from->handlers[i].pipe, .bundles = from->handlers[i].bundles};
+        handlers[i] = (struct agent_handler){.kind = from->handlers[i].kind, .bundles = from->handlers[i].bundles};
         handlers[i].name = strdup(from->handlers[i].name);
         handlers[i].command = (const char *const *)words_copy(from->handlers[i].command);
         if (!handlers[i].name || !handlers[i].command)

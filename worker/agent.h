@@ -30,7 +30,6 @@ struct agent_handler {
     const char *name;
     enum agent_handler_kind kind;
     const char *const *command;      /* template words, NULL-terminated; of a plugin: those of its host */
-    bool pipe;                       /* always to standard input */
     bool bundles;                    /* takes many tasks at once; see struct agent_run. A batch's own command always does */
 };
 

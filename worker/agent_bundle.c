@@ -75,7 +75,7 @@ static void fill_part(const struct slot *slot, const struct agent_part *part, st
         .verdict = ok ? WIRE__VERDICT__OK : WIRE__VERDICT__FAILED,
         .reason = ok ? WIRE__REASON__REASON_NONE : part->signalled ? WIRE__REASON__SIGNAL : WIRE__REASON__EXIT_CODE,
         .code = part->signalled ? 0 : part->code, .signal = part->signalled ? (uint32_t)part->code : 0,
-        .flags = (part->signalled ? 0U : FLAG_EXIT_CODE) | (part->swept ? FLAG_SWEPT : 0U) | (part->output_truncated ? FLAG_OUTPUT_TRUNCATED : 0U),
+        .flags = (part->signalled ? 0U : WIRE_EXIT_CODE) | (part->swept ? WIRE_SWEPT : 0U) | (part->output_truncated ? WIRE_OUTPUT_TRUNCATED : 0U),
         .slot = slot->number + 1, .run_us = part->run_ns / NS_PER_US,
         .sentence = part->sentence ? agent_report_sentence(part->sentence) : NULL,
     };
@@ -87,7 +87,7 @@ static size_t said_by(const struct agent_part *part) { return (size_t)part->outp
 static void fill_said(const struct agent_part *part, struct slice outputs, size_t at, bool complete, struct outcome *out)
 {
     if (!complete) {
-        out->flags |= (part->output_len > 0 ? FLAG_OUTPUT_TRUNCATED : 0U) | (part->errors_len > 0 ? FLAG_ERRORS_TRUNCATED : 0U);
+        out->flags |= (part->output_len > 0 ? WIRE_OUTPUT_TRUNCATED : 0U) | (part->errors_len > 0 ? WIRE_ERRORS_TRUNCATED : 0U);
         return;
     }
     out->output = slice_keep(slice_cut(outputs, at, part->output_len));

@@ -206,8 +206,6 @@ struct outcome {
     struct slice output, errors;              /* until the report is sealed */
 };
 
-enum { FLAG_OUTPUT_TRUNCATED = 1, FLAG_ERRORS_TRUNCATED = 2, FLAG_SWEPT = 4, FLAG_EXIT_CODE = 8 };
-
 #define RESEND_LEVELS 5                       /* 5, 10, 20, 40 and 60 s */
 enum { REPORT_UNSENT = RESEND_LEVELS, REPORT_OPEN, REPORT_LISTS };
 

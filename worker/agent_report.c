@@ -108,7 +108,7 @@ static void seal_copied(struct report *report)
     for (uint32_t i = 0; i < report->n_outcomes; i++) {
         struct outcome *outcome = &report->outcomes[i];
         if (!body) {
-            outcome->flags |= (outcome->output_len ? FLAG_OUTPUT_TRUNCATED : 0) | (outcome->errors_len ? FLAG_ERRORS_TRUNCATED : 0);
+            outcome->flags |= (outcome->output_len ? WIRE_OUTPUT_TRUNCATED : 0) | (outcome->errors_len ? WIRE_ERRORS_TRUNCATED : 0);
             outcome->output_len = outcome->errors_len = 0;
             continue;
         }

@@ -288,9 +288,9 @@ static void take_output(const struct agent_end *end, struct outcome *out)
     out->output = slice_keep(output);
     out->errors = slice_keep(errors);
     if (end->output_truncated || out->output.len < end->output.len)
-        out->flags |= FLAG_OUTPUT_TRUNCATED;
+        out->flags |= WIRE_OUTPUT_TRUNCATED;
     if (end->errors_truncated || out->errors.len < end->errors.len)
-        out->flags |= FLAG_ERRORS_TRUNCATED;
+        out->flags |= WIRE_ERRORS_TRUNCATED;
     out->output_len = (uint32_t)out->output.len;
     out->errors_len = (uint32_t)out->errors.len;
 }
@@ -301,7 +301,7 @@ static void fill_outcome(struct slot *slot, const struct agent_end *end, struct 
     take_output(end, out);
     out->code = end->how == AGENT_EXITED ? end->code : 0;
     out->signal = end->how == AGENT_SIGNALLED ? (uint32_t)end->code : 0;
-    out->flags |= (end->swept ? FLAG_SWEPT : 0) | (end->how == AGENT_EXITED ? FLAG_EXIT_CODE : 0);
+    out->flags |= (end->swept ? WIRE_SWEPT : 0) | (end->how == AGENT_EXITED ? WIRE_EXIT_CODE : 0);
     out->slot = slot->number + 1;
     out->run_us = end->run_ns > 0 ? (uint64_t)(end->run_ns / NS_PER_US) : 0;
     out->queued_us = (uint64_t)(mono_since(slot->started, slot->admitted) / NS_PER_US);

@@ -371,7 +371,7 @@ int worker_command_make(struct worker_command *self, const struct agent_run *run
     const struct handler *persistent = find_persistent(self, run);
     if (persistent)
         return make_persistent(self, run, persistent, ret, why);
-    bool pipe = run->options->pipe || (run->handler && run->handler->pipe);
+    bool pipe = run->options->pipe;
     struct template *template = find_template(self, run, pipe, why);
     if (!template)
         return -EINVAL;

@@ -13,7 +13,8 @@ struct worker_command;
 struct worker_command *worker_command_new(const struct agent_handler *handlers, size_t n, const char *submit_to);
 void worker_command_destroy(struct worker_command **self_p);
 
-/* For a persistent handler *ret has a task, without what is of its setup. Fills *ret, lent until the next call. 0; or -EINVAL, -E2BIG, -ENOMEM with why: the attempt can't be started. */
+/* For a persistent handler *ret has a task, without what is of its setup. Fills *ret, lent until the next call. 0; or -EINVAL,
+ * -E2BIG, -ENOMEM with why: the attempt can't be started. */
 int worker_command_make(struct worker_command *self, const struct agent_run *run, struct keeper_run *ret, struct why *why);
 
 #endif

@@ -91,7 +91,8 @@ static const char details[] =
     "{#} for its number, {%} for the slot; without {} the item is the last argument.\n\n"
     "SIGTERM or SIGINT: gives back what has not started, lets what runs finish within --shutdown-timeout, and leaves "
     "when its last result is safe. A second one: leaves at once, and ends everything that runs.\n\n"
-    "Exit codes: 0 stopped, 1 stopped with results that were not released, 2 usage, 7 a bug of ours.";
+    "Exit codes: 0 stopped, 1 stopped with results that were not released, 2 usage, "
+    "5 no memory or descriptors to begin with, 7 a bug of ours.";
 
 static const struct command_spec command = {
     .program = "worker",
@@ -341,7 +342,7 @@ void worker_config_clean_environment(const struct worker_config *self)
 {
     static const char *const of_attempts[] = {
         "TARMAC_BATCH", "TARMAC_INDEX", "TARMAC_ATTEMPT", "TARMAC_KEY", "TARMAC_SLOT", "TARMAC_BUDGET_MS", "TARMAC_TRACE_ID",
-        "TARMAC_PARENT", "TARMAC_KEYED", "TRACEPARENT", "TRACESTATE",
+        "TARMAC_VALUES", "TARMAC_PARENT", "TARMAC_KEYED", "TRACEPARENT", "TRACESTATE",
     };
     char name[64];
     for (size_t i = 0; i < sizeof of_attempts / sizeof *of_attempts; i++)

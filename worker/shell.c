@@ -95,8 +95,9 @@ static const char *describe_end(struct shell_slot *slot, const struct keeper_end
 {
     char limit[64];
     if (end->how == KEEPER_NOT_STARTED)
-        snprintf(out, size, "worker %s can't start %s: %s; it must be a program in the worker's PATH",
-                 slot->shell->config->name, end->sentence ? end->sentence : slot->program, strerror(end->code));
+        snprintf(out, size, "worker %s can't start %s: %s%s", slot->shell->config->name,
+                 end->sentence ? end->sentence : slot->program, strerror(end->code),
+                 end->code == ENOENT ? "; it must be a program in the worker's PATH" : "");
     else if (end->limit >= 0)
         snprintf(out, size, "it reached its %s", limit_describe((enum limit_kind)end->limit, slot->limits.of[end->limit], limit, sizeof limit));
     else if (end->how == KEEPER_FAULT)
@@ -446,6 +447,7 @@ static bool is_serving(void *arg, char text[NOTIFY_TEXT])
     return serving;
 }
 
+/* 0, or the exit code with why. */
 static int dial(struct worker_shell *self, struct why *why)
 {
     const struct net_config config = {.max_sockets = SOCKETS, .max_message = WIRE_MESSAGE,
@@ -453,24 +455,38 @@ static int dial(struct worker_shell *self, struct why *why)
     const struct link_places places = {.ventilator = self->config->ventilator, .sink = self->config->sink};
     const struct link_slots slots = {.arg = self, .run = port_run, .stop = port_stop, .split = port_split, .leave = port_leave};
     if (self->config->keys[0] != '\0' && !config.keys)
-        return -1;
+        return EXIT_USAGE;
     self->net = net_new(self->loop, &config, why);
     if (!self->net)
-        return -1;
+        return EXIT_BUSY;
     uint64_t session = 0;
     while (session == 0)
         BUG_IF(getrandom(&session, sizeof session, 0) != (ssize_t)sizeof session);     /* so few bytes come whole */
     const struct agent_config agent = worker_config_of_agent(self->config, session);
     self->link = worker_link_new(self->loop, self->net, &places, &agent, &slots, why);
     if (!self->link)
-        return -1;
+        return EXIT_BUSY;
     self->agent = worker_link_agent(self->link);
     return 0;
 }
 
-struct worker_shell *worker_shell_new(struct loop *loop, const struct worker_config *config, struct why *why)
+/* 0, or the exit code with why. */
+static int prepare(struct worker_shell *self, struct why *why)
+{
+    const struct notify_source source = {.serving = is_serving, .arg = self};
+    self->notify = notify_new(self->loop, self->config->health_file, &source, why);
+    if (!self->notify || shell_groups_open(&self->groups, self->config, why) < 0)
+        return EXIT_USAGE;
+    if (make_slots(self, why) < 0)
+        return EXIT_BUSY;
+    try_plugins(self);
+    return dial(self, why);
+}
+
+struct worker_shell *worker_shell_new(struct loop *loop, const struct worker_config *config, int *ret_code, struct why *why)
 {
     struct worker_shell *self = calloc(1, sizeof *self);
+    *ret_code = EXIT_BUSY;
     if (!self) {
         why_set(why, "no memory to begin with");
         return NULL;
@@ -481,14 +497,7 @@ struct worker_shell *worker_shell_new(struct loop *loop, const struct worker_con
     self->waiting = (struct loop_timer){.fire = say_waiting, .arg = self};
     self->hook = (struct loop_hook){.turn = on_turn, .arg = self};
     self->groups = (struct cgroup_home){.lock = -1, .control_lock = {-1, -1}};
-    const struct notify_source source = {.serving = is_serving, .arg = self};
-    self->notify = notify_new(loop, config->health_file, &source, why);
-    if (!self->notify || shell_groups_open(&self->groups, config, why) < 0 || make_slots(self, why) < 0) {
-        worker_shell_destroy(&self);
-        return NULL;
-    }
-    try_plugins(self);
-    if (dial(self, why) < 0) {
+    if ((*ret_code = prepare(self, why)) != 0) {
         worker_shell_destroy(&self);
         return NULL;
     }
@@ -574,15 +583,17 @@ static int work(const struct worker_config *config, struct why *why)
     struct worker_shell *shell = NULL;
     struct loop *loop = loop_new();
     struct leave leave = {.loop = loop, .shell = &shell};
-    int code = EXIT_BUG, error;
+    int code = EXIT_BUSY, error;
     if (!loop || (error = loop_signals(loop, signals, sizeof signals / sizeof *signals, on_signal, &shell)) < 0) {
         why_set(why, "no event loop: %s", strerror(loop ? -error : errno));
         goto end;
     }
-    if (watch_leave(&leave, config->leave_with, why) < 0 || !(shell = worker_shell_new(loop, config, why))) {
+    if (watch_leave(&leave, config->leave_with, why) < 0) {
         code = EXIT_USAGE;
         goto end;
     }
+    if (!(shell = worker_shell_new(loop, config, &code, why)))
+        goto end;
     error = loop_run(loop);
     code = worker_shell_exit_code(shell);
     if (error < 0)

@@ -9,8 +9,8 @@
 struct worker_shell;
 
 /* Begins to work in this loop: dials the ventilator. `config` is lent for the shell's life. When everything is done, the
- * loop is stopped. NULL: why. */
-struct worker_shell *worker_shell_new(struct loop *loop, const struct worker_config *config, struct why *why);
+ * loop is stopped. NULL: why, and the exit code. */
+struct worker_shell *worker_shell_new(struct loop *loop, const struct worker_config *config, int *ret_code, struct why *why);
 /* Ends everything that still runs, and waits a little for it to be gone. The loop must not run. */
 void worker_shell_destroy(struct worker_shell **self_p);
 

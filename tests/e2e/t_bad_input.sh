@@ -8,6 +8,8 @@ still_working() {
 
 test_unknown_flag() {
     assert_refused 2 "--no-such" ventilator run --no-such -- true ::: 1
+    assert_refused 2 "--require" ventilator run --require zone=a -- true ::: 1
+    assert_refused 2 "--require-worker" ventilator run --require-worker -- true ::: 1
     assert_refused 2 "--no-such" ventilator serve --no-such
     assert_refused 2 "--no-such" "$BIN/worker" --no-such
     assert_refused 2 "--no-such" "$BIN/sink" --no-such
@@ -97,6 +99,21 @@ test_port_in_use() {
         --results-listen "$RESULTS" --query-listen tcp://127.0.0.1:0
 }
 
+test_serve_names_the_duration_and_its_value() {
+    assert_refused 2 "--heartbeat 0s" ventilator serve --heartbeat 0s
+    assert_refused 2 "--loss-grace 0s" ventilator serve --loss-grace 0s
+    assert_refused 2 "--silence --heartbeat 500ms 1s" ventilator serve --silence 500ms
+    assert_refused 2 "--max-payload 68157440 64M" ventilator serve --max-payload 65M
+}
+
+# A sanitizer needs descriptors of its own.
+test_plain_no_descriptors_to_begin_with() {
+    few() { sh -c 'ulimit -n 4; exec "$@"' few "$@"; }
+    assert_refused 5 "descriptors" few "$BIN/ventilator" serve --data "$T/v" --http off
+    assert_refused 5 "loop" few "$BIN/sink" --data "$T/s"
+    assert_refused 5 "loop" few "$BIN/worker"
+}
+
 test_data_folder_in_use() {
     start_ventilator
     start_sink
@@ -165,4 +182,27 @@ test_help_and_version() {
     assert_exit 0 ventilator submit --help
     assert_contains "$T/out" "--deadline"
     assert_contains "$T/out" "TARMAC_DEADLINE"
+}
+
+# A complete batch, and a sink with another folder: what was recorded is elsewhere, and nobody waits for it.
+test_a_sink_without_the_records_of_a_batch() {
+    local batch words
+    start_cluster 1
+    batch=$(submit -- echo {} ::: a b c)
+    assert_exit 0 ventilator wait "$batch"
+    stop sink TERM 0
+    start_sink --data "$T/data-other"
+    wait_for 10 "the ventilator to say so" grep -q 'sink_other_store' "$T/ventilator.err"
+    words="no records of batch $batch"
+    assert_refused 4 "$words" ventilator results "$batch"
+    assert_refused 4 "$words" ventilator results "$batch" --follow
+    assert_refused 4 "$words" ventilator wait "$batch"
+    assert_refused 4 "$words" ventilator retry "$batch"
+    assert_exit 4 ventilator explain "$batch" 1
+    assert_contains "$T/err" "no records of batch $batch"
+    still_working
+    stop sink TERM 0
+    start_sink
+    assert_exit 0 ventilator results "$batch"
+    assert_eq "results of the sink that has them" "$(sort "$T/out" | paste -sd' ')" "a b c"
 }

@@ -38,6 +38,7 @@ batch_is() { [ "$(status_of "$1" state)" = "$2" ]; }
 test_keygen_keeps_what_is_there() {
     local before
     assert_exit 0 ventilator keygen "$T/keys"
+    assert_contains "$T/out" "keys of the ventilator"
     assert_eq "folders made" "$(grep -c '^made' "$T/out")" 4
     assert_eq "modes" "$(stat -c %a "$T"/keys/*/own.key | sort -u)" 600
     assert_eq "modes of folders" "$(stat -c %a "$T"/keys/* | sort -u)" 700

@@ -60,7 +60,9 @@ test_same_key_is_the_same_batch() {
     start_cluster 1
     local first second
     first=$(submit --key nightly-7 -- echo {} ::: 1 2)
-    second=$(submit --key nightly-7 -- echo {} ::: 1 2)
+    [ ! -s "$T/submit.err" ] || fail "a new key says: $(cat "$T/submit.err")"
+    second=$(submit --key nightly-7 --timeout 9s -- echo {} ::: 1 2)
+    assert_contains "$T/submit.err" "batch $first of --key nightly-7 was there already"
     assert_eq "second id" "$second" "$first"
     assert_exit 0 ventilator wait "$first"
     assert_eq "total" "$(status_of "$first" total)" 2

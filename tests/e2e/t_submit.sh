@@ -247,3 +247,34 @@ test_a_ventilator_that_stays_away() {
     batch=$(sed -n "s/.*'ventilator wait \([a-z0-9]*\)'.*/\1/p" "$T/waiter.err")
     assert_exit 0 ventilator wait "$batch"
 }
+
+test_interrupt_with_the_sink_away() {
+    start_cluster 1
+    start submit "$BIN/ventilator" submit --wait --grace 60s --reconnect-timeout 1s -- sh -c 'trap "" TERM; : >"$0"; while :; do sleep 608; done' {} ::: "$T/started"
+    wait_for 10 "the command to start" test -e "$T/started"
+    kill -INT "${PIDS[submit]}"
+    wait_for 10 "the batch to be cancelled" eval '[ "$(ventilator list --json | jq -r .state)" = cancelling ]'
+    stop sink TERM 0
+    ended submit 3 20
+    assert_contains "$T/submit.err" "cancel"
+    ! grep -q "goes on without us" "$T/submit.err" || fail "it was cancelled: $(cat "$T/submit.err")"
+    grep -Eq "is cancelled: 'ventilator wait|has no answer yet: see 'ventilator status" "$T/submit.err" || fail "no advice: $(cat "$T/submit.err")"
+}
+
+test_one_task_is_one_task() {
+    local batch
+    start_cluster 1
+    echo "no program" >"$T/text"
+    batch=$(submit -- "$T/text" {} ::: x)
+    assert_exit 1 ventilator wait "$batch"
+    assert_exit 0 ventilator status "$batch"
+    assert_contains "$T/out" ", 1 task"
+    ! grep -q "1 tasks" "$T/out" || fail "status says: $(cat "$T/out")"
+    assert_exit 0 ventilator explain "$batch"
+    assert_contains "$T/out" ": 1 task,"
+    assert_exit 0 ventilator results "$batch" --format json
+    assert_contains "$T/out" "can't start"
+    ! grep -q PATH "$T/out" || fail "it was found, and can't be run: $(cat "$T/out")"
+    assert_exit 1 ventilator submit --wait --format json -- no-such-program {} ::: x
+    assert_contains "$T/out" "in the worker's PATH"
+}

@@ -54,6 +54,7 @@ struct world {
     struct net_socket *sink;
     int subscriptions;
     uint64_t after, from_index, credit_given, end_at_credit;
+    bool waits;                      /* the last subscription did, for an unknown batch */
     void (*serve)(struct world *w, net_peer peer, uint64_t id);
 
     /* What our callbacks were told. */

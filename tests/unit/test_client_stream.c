@@ -126,6 +126,7 @@ static void on_query(void *arg, struct net_socket *socket, const struct net_mess
         w->subscriptions++;
         w->after = m->subscribe->after;
         w->from_index = m->subscribe->from_index;
+        w->waits = m->subscribe->wait;
         w->serve(w, message->peer, m->id);
         break;
     case WIRE__QUERY__WHAT_CREDIT:
@@ -296,6 +297,31 @@ static void a_refused_stream(void **state)
     assert_string_equal(w->sentence, "no such thing");
 }
 
+static void serve_unknown(struct world *w, net_peer peer, uint64_t id)
+{
+    Wire__Refused r = WIRE__REFUSED__INIT;
+    assert_false(w->waits);
+    r.code = WIRE__REFUSED_CODE__UNKNOWN_BATCH;
+    r.sentence = (char *)(uintptr_t)"the sink has no batch of this name";
+    answer(w, peer, id, WIRE__ANSWER__WHAT_REFUSED, &r, (struct slice){0});
+}
+
+/* What is on record can't come yet: a sink that doesn't know it has other records. */
+static void records_that_are_elsewhere(void **state)
+{
+    struct world *w = *state;
+    struct why why = {""};
+    struct stream_config config = {.batch = batch_id, .recorded_as = "b7k2", .follow = true, .credit = 1000, .begun = on_begun,
+                                   .ready = on_ready, .failed = on_failed, .arg = w};
+    w->serve = serve_unknown;
+    open_sink(w);
+    connect_to(w, w->clients, BOUND, BOUND);
+    w->stream = stream_new(w->client, &config, &why);
+    run(w);
+    assert_int_equal(w->end, CLIENT_REFUSED);
+    assert_non_null(strstr(w->sentence, "no records of batch b7k2"));
+}
+
 static void no_sink_anywhere(void **state)
 {
     struct world *w = *state;
@@ -315,7 +341,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(rows_become_tasks), TEST(a_stream_goes_on), TEST(overlapping_rows_are_put_in_order),
-        TEST(credit_comes_back), TEST(a_refused_stream), TEST(no_sink_anywhere),
+        TEST(credit_comes_back), TEST(a_refused_stream), TEST(records_that_are_elsewhere), TEST(no_sink_anywhere),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -131,6 +131,33 @@ static void samples_become_histories(void **state)
     tower_destroy(&tower);
 }
 
+/* Names of 255 bytes that differ in the last one: two stands, two series, two paths. */
+static void long_names_stay_apart(void **state)
+{
+    struct world *w = *state;
+    char names[2][WIRE_NAME + 1];
+    size_t len;
+    cluster(w);
+    struct tower *tower = tower_new(w->now);
+    struct http http = {.tower = tower, .config = {.program = "ventilator test"}, .ports = {.ledger = w->ledger}};
+    for (unsigned i = 0; i < 2; i++) {
+        memset(names[i], 'n', WIRE_NAME);
+        names[i][WIRE_NAME - 1] = (char)('a' + i);
+        names[i][WIRE_NAME] = '\0';
+        worker_hello(w, 12 + i, names[i], 1, NULL, 0);
+    }
+    w->trace[0] = '\0';
+    tower_sample(tower, w->ledger, w->now);
+    char *text = metrics_render(&http, &len);
+    for (unsigned i = 0; i < 2; i++) {
+        char series[3 * WIRE_NAME];
+        snprintf(series, sizeof series, "tarmac_worker_slots{worker=\"%s\"} 1\n", names[i]);
+        assert_non_null(strstr(text, series));
+    }
+    free(text);
+    tower_destroy(&tower);
+}
+
 static void oldest_come_first(void **state)
 {
     struct world *w = *state;
@@ -260,7 +287,7 @@ int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
-        TEST(attempts_move_through_their_phases), TEST(samples_become_histories), TEST(oldest_come_first), TEST(events_are_bounded),
+        TEST(attempts_move_through_their_phases), TEST(samples_become_histories), TEST(long_names_stay_apart), TEST(oldest_come_first), TEST(events_are_bounded),
         TEST(metrics_have_each_family_once), TEST(foreign_text_is_shown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -408,12 +408,13 @@ static void the_environment_is_the_attempts_own(void **state)
     setenv("TARMAC_VENTILATOR_WORKERS", "tcp://x", 1);
     setenv("TARMAC_VALUE_OLD", "1", 1);
     setenv("TARMAC_VALUE_OLDER", "1", 1);
+    setenv("TARMAC_VALUES", "{\"old\":\"1\"}", 1);
     setenv("TARMAC_BATCH", "b", 1);
     setenv("TRACEPARENT", "x", 1);
     setenv("TARMAC_SOMETHING_ELSE", "1", 1);
     worker_config_clean_environment(&(struct worker_config){0});
     static const char *const gone[] = {"TARMAC_SLOTS", "TARMAC_VENTILATOR_WORKERS", "TARMAC_VALUE_OLD", "TARMAC_VALUE_OLDER",
-                                       "TARMAC_BATCH", "TRACEPARENT"};
+                                       "TARMAC_VALUES", "TARMAC_BATCH", "TRACEPARENT"};
     for (size_t i = 0; i < sizeof gone / sizeof *gone; i++)
         assert_null(getenv(gone[i]));
     assert_non_null(getenv("TARMAC_SOMETHING_ELSE"));

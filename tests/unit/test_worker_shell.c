@@ -253,7 +253,8 @@ static int setup(void **state)
     w->config.slots = 2;
     w->config.allow_commands = true;
     w->config.shutdown_timeout = 30 * NS_PER_S;
-    w->shell = worker_shell_new(w->loop, &w->config, &why);
+    int code;
+    w->shell = worker_shell_new(w->loop, &w->config, &code, &why);
     if (!w->shell)
         fail_msg("%s", why.text);
     wait_until(w, is_open);

@@ -51,7 +51,7 @@ function spotsOf(cell, grid) {
   return spots;
 }
 
-const BAD = new Set(["silent", "cut_off", "lost"]);
+const BAD = new Set(["silent", "cut_off", "away"]);
 
 function outline(field, pen, cell, radius) {
   const c = field.colour, s = cell.stand, bad = BAD.has(s.state);
