@@ -266,10 +266,12 @@ static void adopt_holding(struct ledger *l, struct worker *w, const Wire__Holdin
         struct past past;
         uint64_t n = queued_run(b, at, end - at, &past);
         struct flight *f = n == 0 ? flight_at(b, at) : NULL;
-        /* What was cancelled meanwhile must not start: the new lease comes with the welcome, the lane's cancel after it. */
-        bool unwanted = n > 0 && holding->state == WIRE__HOLDING_STATE__QUEUED && (b->cancelled || batch_task_cancelled(b, at));
+        /* What was cancelled meanwhile, or is too late, must not start: the new lease comes with the welcome, the lane's cancel after it;
+         * and a worker that stood still reads how much time was left when it was assigned. */
+        bool none = b->cancelled || b->too_late || mono_reached(l->now, b->deadline);
+        bool unwanted = n > 0 && holding->state == WIRE__HOLDING_STATE__QUEUED && (none || batch_task_cancelled(b, at));
         if (unwanted) {
-            n = b->cancelled ? n : 1;
+            n = none ? n : 1;
             drop_holding(d, fence, at, n);
         } else if (n > 0 && fence->attempt >= past.attempts) {
             n = b->n_cancelled_tasks > 0 && holding->state == WIRE__HOLDING_STATE__QUEUED ? 1 : n;

@@ -343,6 +343,30 @@ static void a_cancel_in_a_recovery_is_answered_after_it(void **state)
     assert_non_null(strstr(w->trace, "closing #1 3+5 cancelled cancel\ncancelled queued=5 running=1 finished=2 unreachable=0\n"));
 }
 
+/* A worker that stood still reads a lane that is long broken, and counts the time it was given from then on. */
+static void what_is_too_late_is_not_adopted_to_start(void **state)
+{
+    struct world *w = *state;
+    Wire__Micros left = WIRE__MICROS__INIT;
+    Wire__Options o = WIRE__OPTIONS__INIT;
+    left.us = 3000000;
+    o.deadline = &left;
+    cluster(w);
+    batch(w, &o, "abcdefgh");
+    restart(w);
+    sink_hello(w);
+    registered(w);
+    pass(w, 4 * NS_PER_S);                    /* the sink hasn't told yet what is recorded: nothing of it is closed */
+    forget(w);
+    holds(w, 11, "w1", 1, 2, 1, 1, WIRE__HOLDING_STATE__QUEUED);
+    assert_non_null(strstr(w->trace, "11: welcome lane=1 dropped=1\n"));
+    holds(w, 12, "w2", 2, 3, 1, 1, WIRE__HOLDING_STATE__RUNNING);
+    assert_non_null(strstr(w->trace, "12: welcome lane=2 dropped=0\n"));
+    forget(w);
+    records(w, 0, 2, 0, 0, 0);
+    assert_non_null(strstr(w->trace, "closing #1 2+1 deadline_exceeded deadline\n"));
+}
+
 static void what_waits_is_closed_in_few_rows(void **state)
 {
     struct world *w = *state;
@@ -466,6 +490,7 @@ int main(void)
         TEST(a_large_payload_on_a_slow_line_is_waited_for),
         TEST(a_cancel_is_not_answered_while_a_lease_may_last),
         TEST(a_cancel_in_a_recovery_is_answered_after_it),
+        TEST(what_is_too_late_is_not_adopted_to_start),
         TEST(what_waits_is_closed_in_few_rows),
         TEST(a_batch_that_the_sink_purged_is_said_so),
         TEST(late_results_are_counted_and_not_forgotten),
