@@ -1,5 +1,6 @@
 /* The clock of the ledger: what is due, what waits for its flush, and the tick. */
 #include "ventilator/ledger_private.h"
+#include "ventilator/ledger_release.h"
 
 #include <inttypes.h>
 #include <stdarg.h>

@@ -1,5 +1,6 @@
 /* Batches: making and finding them, what the journal keeps of them, and when they are complete. */
 #include "ventilator/ledger_private.h"
+#include "ventilator/ledger_release.h"
 
 #include <inttypes.h>
 #include <stdio.h>

@@ -10,7 +10,7 @@
  *   ledger_worker.c    hello to goodbye of workers, and their lanes
  *   ledger_loss.c      what a lost worker held: queued again, or judged
  *   ledger_retry.c     tries: what is on record, and when the next one comes
- *   ledger_owed.c      workers whose results don't reach the sink
+ *   ledger_owed.c      workers whose results don't reach the sink; ledger_release.c: results that they may forget
  *   ledger_dispatch.c  which task goes to which worker, and how many
  *   ledger_kinds.c     what batches want, and the workers that can run the same
  *   ledger_quarantine.c  tasks on their last chance: alone at an empty worker
@@ -638,15 +638,6 @@ void worker_cancel(struct ledger *l, struct worker *w, struct batch *b, const Wi
 struct worker *worker_by_peer(struct ledger *l, ledger_peer peer);
 void refuse_peer(struct ledger *l, ledger_peer peer, Wire__RefusedCode code, const char *sentence);     /* a worker or a sink */
 void worker_say_hello(struct ledger *l, ledger_peer peer);
-
-/* ---- ledger_release.c ---- */
-void release_result(struct ledger *l, uint64_t session, const Wire__Fence *fence, struct batch *b);     /* its worker may forget it */
-/* The sink has told of these tasks, not of their worker's results: it may forget those all the same, instead of bringing
- * them again after its pause. Who leaves waits for nothing else. */
-void release_ended(struct ledger *l, const struct flight *f, uint64_t first, uint32_t count);
-void release_look(struct ledger *l, struct worker *w);   /* after a change of its lane, or that it leaves */
-void release_forget(struct ledger *l, struct worker *w);
-void release_flush(struct ledger *l, bool all);          /* at the end of a turn: those that can't wait */
 
 /* ---- ledger_loss.c ---- */
 enum care care_of(const struct ledger *l, const struct past *past);

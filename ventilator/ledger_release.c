@@ -4,7 +4,7 @@
  * would pay that for each of them (a sixth of its way, measured). So a release goes with the next message down the same lane, and a
  * little later if there is none. It can't wait where something waits for it: a worker that leaves, a batch that is complete, results
  * that take up the worker's result credit. */
-#include "ventilator/ledger_private.h"
+#include "ventilator/ledger_release.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -4,6 +4,7 @@
  * verdicts are closings, "every task of this range without a verdict is V"; they race with the workers'
  * results, and the answer counts exactly how many they ended. */
 #include "ventilator/ledger_private.h"
+#include "ventilator/ledger_release.h"
 
 #include <errno.h>
 #include <inttypes.h>

@@ -4,6 +4,7 @@
  * moment when its lane breaks until it says hello again or the loss grace is over. One due per
  * worker: opening that takes too long, being away too long, or silence, by its state. */
 #include "ventilator/ledger_private.h"
+#include "ventilator/ledger_release.h"
 
 #include <inttypes.h>
 #include <stdio.h>
