@@ -1,7 +1,7 @@
 /* Which results a worker may forget.
  *
  * Nobody waits for that, but each message down a lane wakes four threads: the lane's and the agent's at either end. One task at a time
- * would pay that for each of them (a sixth of its way, measured). So a release goes with the next message down the same lane, and a
+ * would pay that for each of them. So a release goes with the next message down the same lane, and a
  * little later if there is none. It can't wait where something waits for it: a worker that leaves, a batch that is complete, results
  * that take up the worker's result credit. */
 #include "ventilator/ledger_release.h"
