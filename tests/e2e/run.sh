@@ -7,7 +7,7 @@
 set -u
 cd "$(dirname "$0")/../.." || exit 1
 export B=${B:-build} SAN=${SAN:-} LC_ALL=C.UTF-8
-limit=${E2E_LIMIT:-240} jobs=${E2E_JOBS:-$(($(nproc) * 3 / 2))}
+limit=${E2E_LIMIT:-400} jobs=${E2E_JOBS:-$(($(nproc) * 3 / 2))}
 [ -z "$SAN" ] || limit=$((limit * 2))
 
 for program in ventilator worker sink; do
