@@ -25,13 +25,18 @@ static struct audience *audience_new(const char *name, uint64_t batch)
     return NULL;
 }
 
+static void recent_free(struct recent *recent)
+{
+    slice_drop(&recent->frame.head);
+    slice_drop(&recent->frame.body);
+    free(recent);
+}
+
 static void drop_recent(struct streams *streams, struct audience *self)
 {
     struct recent *recent = STAILQ_FIRST(&self->recent);
     STAILQ_REMOVE_HEAD(&self->recent, entry);
-    slice_drop(&recent->frame.head);
-    slice_drop(&recent->frame.body);
-    free(recent);
+    recent_free(recent);
     if (STAILQ_EMPTY(&self->recent))
         TAILQ_REMOVE(&streams->with_recent, self, entry);
 }
@@ -144,9 +149,7 @@ static bool keep_row(struct streams *streams, struct audience *self, const struc
     recent->frame.head = slice_keep(frame->head);
     recent->frame.body = slice_keep(frame->body);
     if (!recent->frame.head.data || (frame->body.len > 0 && !recent->frame.body.data)) {
-        slice_drop(&recent->frame.head);
-        slice_drop(&recent->frame.body);
-        free(recent);
+        recent_free(recent);
         return false;
     }
     if (STAILQ_EMPTY(&self->recent))

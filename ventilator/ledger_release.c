@@ -77,6 +77,26 @@ void release_ended(struct ledger *l, const struct flight *f, uint64_t first, uin
     }
 }
 
+static void say(struct ledger *l, struct worker *w, Wire__Fence **fences, size_t n)
+{
+    Wire__Release release = WIRE__RELEASE__INIT;
+    Wire__Lane m = WIRE__LANE__INIT;
+    release.n_fences = n;
+    release.fences = fences;
+    m.what_case = WIRE__LANE__WHAT_RELEASE;
+    m.release = &release;
+    worker_lane(l, w, &m, (struct slice){0}, false);
+}
+
+void release_unknown(struct ledger *l, uint64_t session, Wire__Fence *fence)
+{
+    struct worker *w = worker_by_session(l, session);
+    if (w == NULL)
+        return;
+    owed_recorded(l, w);
+    say(l, w, &fence, 1);
+}
+
 static void tell(struct ledger *l, struct worker *w)
 {
     Wire__Fence *fences[256];
@@ -86,13 +106,7 @@ static void tell(struct ledger *l, struct worker *w)
             w->releases[at].fence.batch = wire_id_bytes(w->releases[at].batch);
             fences[n] = &w->releases[at].fence;
         }
-        Wire__Release release = WIRE__RELEASE__INIT;
-        release.n_fences = n;
-        release.fences = fences;
-        Wire__Lane m = WIRE__LANE__INIT;
-        m.what_case = WIRE__LANE__WHAT_RELEASE;
-        m.release = &release;
-        worker_lane(l, w, &m, (struct slice){0}, false);
+        say(l, w, fences, n);
     }
     release_forget(l, w);
 }

@@ -6,6 +6,8 @@
 
 /* Its worker may forget this result, or those of this fence. A worker that isn't there, or is away, is told when it sends them again. */
 void release_result(struct ledger *l, uint64_t session, const Wire__Fence *fence, struct batch *b);
+/* A result of a batch that is not here: its worker must not keep it for ever, and is told at once. */
+void release_unknown(struct ledger *l, uint64_t session, Wire__Fence *fence);
 /* The sink has told of these tasks, not of their worker's results: it may forget those all the same, instead of bringing
  * them again after its pause. Who leaves waits for nothing else. */
 void release_ended(struct ledger *l, const struct flight *f, uint64_t first, uint32_t count);

@@ -397,23 +397,6 @@ static void record_closing(struct ledger *l, struct batch *b, const Wire__Record
     drop_closing(b, c);
 }
 
-/* A result of a batch that is not here: its worker must not keep it for ever. */
-static void release_unknown(struct ledger *l, const Wire__RecordedResult *r)
-{
-    struct worker *w = worker_by_session(l, r->session);
-    if (w == NULL)
-        return;
-    owed_recorded(l, w);
-    Wire__Release release = WIRE__RELEASE__INIT;
-    Wire__Fence *fence = r->fence;
-    release.n_fences = 1;
-    release.fences = &fence;
-    Wire__Lane m = WIRE__LANE__INIT;
-    m.what_case = WIRE__LANE__WHAT_RELEASE;
-    m.release = &release;
-    worker_lane(l, w, &m, (struct slice){0}, false);
-}
-
 /* A result of a batch that is complete. The sink isn't asked about it again: the journal keeps the number. */
 static void record_late(struct ledger *l, struct batch *b, const Wire__RecordedResult *r, struct batch **unwritten)
 {
@@ -433,7 +416,7 @@ void on_recorded(struct ledger *l, const Wire__Recorded *m)
         const Wire__RecordedResult *r = m->results[i];
         struct batch *b = batch_by_id(l, r->fence->batch);
         if (b == NULL) {
-            release_unknown(l, r);
+            release_unknown(l, r->session, r->fence);
             continue;
         }
         if (r->kind != WIRE__RESULT_KIND__IS_CLOSING) {
