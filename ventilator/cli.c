@@ -56,6 +56,12 @@ void cli_fail_as(struct cli *self, enum client_end end, const char *sentence)
     cli_fail(self, codes[end], sentence);
 }
 
+void cli_advise_cancelled(struct cli *self, const char *short_id, char *out, size_t size)
+{
+    snprintf(out, size, "batch %s is cancelled: 'ventilator wait %s' says how it ended", short_id, short_id);
+    self->advice = out;
+}
+
 static void on_failed(void *arg, enum client_end end, const char *sentence)
 {
     cli_fail_as(arg, end, sentence);

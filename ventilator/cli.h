@@ -135,6 +135,8 @@ void cli_close(struct cli *self);
 void cli_end(struct cli *self, int code);                            /* the first one counts */
 void cli_fail(struct cli *self, int code, const char *sentence);     /* says it and ends; later ones are silent */
 void cli_fail_as(struct cli *self, enum client_end end, const char *sentence);
+/* The advice from now on, of a batch that is cancelled; `out` has it, and is lent. */
+void cli_advise_cancelled(struct cli *self, const char *short_id, char *out, size_t size);
 /* "ventilator: sentence" on standard error. */
 void cli_say(struct cli *self, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void cli_refuse_usage(const char *sentence);

@@ -158,8 +158,7 @@ static void on_cancelled(void *arg, const Wire__Reply *reply)
 {
     struct job *self = arg;
     (void)reply;    /* Refused or not: a batch that has ended is what was wanted. */
-    snprintf(self->advice, sizeof self->advice, "batch %s is cancelled: 'ventilator wait %s' says how it ended", self->short_id,
-             self->short_id);
+    cli_advise_cancelled(&self->cli, self->short_id, self->advice, sizeof self->advice);
     if (self->failed[0] != '\0')
         cli_fail(&self->cli, self->failed_code, self->failed);
 }

@@ -339,9 +339,7 @@ static void on_cancelled(void *arg, const Wire__Reply *reply)
 {
     struct retry *self = arg;
     (void)reply;
-    snprintf(self->advice, sizeof self->advice, "batch %s is cancelled: 'ventilator wait %s' says how it ended", self->short_id,
-             self->short_id);
-    self->cli.advice = self->advice;
+    cli_advise_cancelled(&self->cli, self->short_id, self->advice, sizeof self->advice);
 }
 
 static void on_signal(void *arg, int number)
