@@ -2,6 +2,7 @@
 # Runs suites of tests and closes with one line, `N passed, N failed`, over all of them. Each program has
 # a time limit; what a failing one printed is shown. A suite that runs no test is a failure.
 # usage: [B=build] [SAN=…] [SEEDS=…] [LABEL=word] tools/run-tests.sh SUITE...     unit fault sim e2e
+# Each `timeout` stays in the foreground, in the group of this script: whoever ends the group ends the tests as well.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 export B=${B:-build} SAN=${SAN:-} SEEDS=${SEEDS:-1000}
@@ -44,7 +45,7 @@ account() {    # NAME CODE [shown]
 run_program() {    # SECONDS PROGRAM [ARGUMENT...]
     local limit=$1 program=$2 code=0
     shift
-    CMOCKA_MESSAGE_OUTPUT=TAP timeout -k 5 "$limit" "${calm[@]}" "$@" >"$said" 2>&1 </dev/null || code=$?
+    CMOCKA_MESSAGE_OUTPUT=TAP timeout --foreground -k 5 "$limit" "${calm[@]}" "$@" >"$said" 2>&1 </dev/null || code=$?
     account "${program#"$B"/}" "$code"
 }
 
@@ -71,8 +72,8 @@ run_sim() {
     local first=$((SEEDS / 2)) limit=$((600 + SEEDS / 20)) code=0 second_code=0 second
     [ -z "$SAN" ] || limit=$((limit * 3))
     second=$(mktemp) || exit 1
-    SEEDS=$((SEEDS - first)) FROM=$((${FROM:-1} + first)) MUTANTS=0 timeout -k 5 "$limit" "${calm[@]}" "$B/tests/sim" >"$second" 2>&1 </dev/null &
-    SEEDS=$first timeout -k 5 "$limit" "${calm[@]}" "$B/tests/sim" >"$said" 2>&1 </dev/null || code=$?
+    SEEDS=$((SEEDS - first)) FROM=$((${FROM:-1} + first)) MUTANTS=0 timeout --foreground -k 5 "$limit" "${calm[@]}" "$B/tests/sim" >"$second" 2>&1 </dev/null &
+    SEEDS=$first timeout --foreground -k 5 "$limit" "${calm[@]}" "$B/tests/sim" >"$said" 2>&1 </dev/null || code=$?
     wait $! || second_code=$?
     [ "$SEEDS" -lt 1000 ] || [ $((code + second_code)) -ne 0 ] || sed 's/^# reached by.*/# reached by the first half of the seeds:/' "$said" | grep '^#'
     cat "$second" >>"$said"
@@ -87,7 +88,7 @@ for suite in "$@"; do
     e2e)
         code=0
         # Shown as it goes: these take the longest.
-        timeout -k 60 2400 "${calm[@]}" tests/e2e/run.sh 2>&1 </dev/null | tee "$said"
+        timeout --foreground -k 60 3600 "${calm[@]}" tests/e2e/run.sh 2>&1 </dev/null | tee "$said"
         code=${PIPESTATUS[0]}
         account e2e "$code" shown
         ;;
