@@ -40,7 +40,7 @@ class Cluster:
         return ("--keys", f"keys/{role}") if self.keys else ()
 
     def start(self, name, *args, program=None):
-        out = open(os.path.join(self.folder, f"{name}-{len(self.children)}.log"), "w+b")
+        out = open(os.path.join(self.folder, f"{name}-{len(self.children)}.log"), "a+b")    # both have one place in it, and seek moves it
         counting = ["valgrind", "-q", "--tool=callgrind", f"--callgrind-out-file={FOLDER}/callgrind.%p"] if name == self.counted else []
         child = subprocess.Popen([*counting, f"{BUILD}/{program or 'bin/' + name}", *args], cwd=self.folder, env=self.env, stdin=subprocess.DEVNULL,
                                  stdout=out, stderr=out)
