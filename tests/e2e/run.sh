@@ -11,8 +11,8 @@ export B=${B:-build} SAN=${SAN:-} LC_ALL=C.UTF-8
 limit=${E2E_LIMIT:-800} jobs=${E2E_JOBS:-$(($(nproc) * 3 / 2))}
 [ -z "$SAN" ] || limit=$((limit * 2))
 
-for program in ventilator worker sink; do
-    [ -x "$B/bin/$program" ] || { echo "Bail out! $B/bin/$program is not built; run: make"; exit 1; }
+for built in bin/ventilator bin/worker bin/sink tests/{relay,pretender,powercut.so,disk_shim.so,wallclock.so}; do
+    [ -x "$B/$built" ] || { echo "Bail out! $B/$built is not built; run: make programs tests"; exit 1; }
 done
 
 # A network of its own for each test, where that is allowed: while a process is down that is started again, no neighbour takes its ports.

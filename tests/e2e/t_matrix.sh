@@ -4,7 +4,7 @@
 # runs something; two tasks of each batch hold the rest back from one kill to the next; and what the processes say
 # shows how far they are. The clock only spreads the kills within a phase.
 
-tasks=$((SLOW > 1 ? 240 : 800))
+tasks=${MATRIX_TASKS:-$((SLOW > 1 ? 240 : 420))}    # of a cell
 rounds=$((SLOW > 1 ? 2 : 3))      # in each cell
 slots=3
 holders=$((3 * slots - 2))        # on three workers: one at least on each
