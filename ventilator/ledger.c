@@ -118,6 +118,7 @@ struct ledger *ledger_new(const struct ledger_config *config, const struct ledge
     for (int i = 0; i < RELEASE_PLACES; i++)
         TAILQ_INIT(&l->releasing[i]);
     TAILQ_INIT(&l->recalling);
+    TAILQ_INIT(&l->coming);
     TAILQ_INIT(&l->roomy);
     TAILQ_INIT(&l->quarantine);
     TAILQ_INIT(&l->reserved);

@@ -1,7 +1,8 @@
 /* Dispatch: which batch is next, which worker gets it, and how many tasks at once.
  *
  * Batches: highest priority first; within one priority by `pass`, a stride scheduler (Waldspurger and Weihl,
- * 1995): each dispatch of n tasks moves the batch's pass by n / weight, and the smallest pass is next.
+ * 1995): each dispatch of n tasks moves the batch's pass by n / weight, and the smallest pass is next. Passes of batches that
+ * are run by different workers drift apart: who enters begins where those are with whom it shares.
  * Workers: the one with the most room in proportion to its slots.
  * Run credit: the slots and enough beyond them to hide the round trip, measured by time: many tiny
  * tasks, one long one. */
@@ -13,6 +14,8 @@
 
 #define PASS_STEP      UINT64_C(1048576)        /* of one task at weight 1 */
 #define SMALL_WINDOW   64u
+#define LOADS_MOST     32u                      /* batches whose payloads are read at once, when that is more than the cache */
+#define CACHE_TIMES    16u                      /* what the frames of many batches that have flown in part may take up of it */
 #define RECALL_LOOKS   16u                      /* workers of which something is wanted that are tried at once; the next turn goes on */
 #define RECALL_NS      (2 * NS_PER_MS)          /* what is done within this is not recalled */
 #define LATE_NS        (NS_PER_S / 10)          /* what was asked back and has not come by then may not come at all */
@@ -78,7 +81,7 @@ static void enter_room(struct ledger *l, struct worker *w)
     if (RB_EMPTY(&w->crew->room))
         TAILQ_INSERT_TAIL(&l->roomy, w->crew, roomy_link);
     RB_INSERT(room_tree, &w->crew->room, w);
-    w->idle = w->held < w->slots ? w->slots - w->held : 0;
+    w->idle = w->held < w->slots && !w->swallows ? w->slots - w->held : 0;     /* for such a one nothing is recalled: it would go back */
     w->crew->idle += w->idle;
     w->in_room = true;
 }
@@ -121,14 +124,66 @@ bool batch_is_ready(const struct ledger *l, const struct batch *b)
            && (b->options->max_running == 0 || b->unended < b->options->max_running);
 }
 
+/* ---- fair shares ---- */
+
+/* Those of few priorities are ready at once, as a rule. */
+static void note_served(struct crew *crew, const struct batch *b)
+{
+    uint32_t at = 0;
+    while (at < crew->n_served && crew->served[at].priority != b->options->priority)
+        at++;
+    if (at == crew->n_served && crew->n_served < SERVED_KEPT)
+        crew->n_served++;
+    at = at < SERVED_KEPT ? at : SERVED_KEPT - 1;
+    memmove(crew->served + 1, crew->served, at * sizeof crew->served[0]);
+    crew->served[0] = (struct served){b->options->priority, b->pass};
+}
+
+/* How far those have got with whom b shares: batches that want the same, else what the workers were given that can run it. Where
+ * these have got to different places it is the furthest: b must not keep the others of any of them from their work. */
+static uint64_t pass_of_peers(const struct ledger *l, const struct batch *b)
+{
+    const struct batch key = {.options = b->options}, *first = RB_NFIND(ready_tree, &b->want->ready, (struct batch *)&key);
+    if (first != NULL && first->options->priority == b->options->priority)
+        return first->pass;
+    uint64_t pass = 0;
+    bool known = false;
+    for (const struct crew *crew = l->crews; crew != NULL; crew = crew->hh.next) {
+        for (uint32_t i = 0; i < crew->n_served && crew_fits(crew, b->want); i++) {
+            if (crew->served[i].priority != b->options->priority)
+                continue;
+            known = true;
+            pass = crew->served[i].pass > pass ? crew->served[i].pass : pass;
+        }
+    }
+    return known ? pass : l->pass;
+}
+
+/* n tasks of b go to a worker of this crew. */
+static void share_used(struct ledger *l, struct crew *crew, struct batch *b, uint32_t n)
+{
+    uint64_t weight = b->options->weight > 0 ? b->options->weight : 1;
+    uint64_t step = n * PASS_STEP + b->pass_rest;
+    bool was_ready = b->ready;
+    if (was_ready)
+        ready_take(l, b);
+    l->pass = b->pass;
+    note_served(crew, b);
+    b->pass += step / weight;
+    b->pass_rest = step % weight;
+    if (was_ready)
+        ready_put(l, b);
+}
+
 void batch_ready(struct ledger *l, struct batch *b)
 {
     bool ready = batch_is_ready(l, b) && !b->loading;
     if (ready == b->ready)
         return;
     if (ready) {
-        if (b->pass < l->pass)
-            b->pass = l->pass;          /* time spent with nothing to do is not saved up */
+        uint64_t pass = pass_of_peers(l, b);
+        if (b->pass < pass)
+            b->pass = pass;             /* time spent with nothing to do is not saved up */
         ready_put(l, b);
     } else {
         ready_take(l, b);
@@ -318,15 +373,10 @@ bool assign(struct ledger *l, struct worker *w, struct batch *b, bool last)
     worker_announce(l, w, b);
     send_assign(l, w, b, s, at, n, past, bytes);
     supply_passed(l, b, s);
+    if (l->supply_bytes > CACHE_TIMES * l->config.cache_bytes)
+        supply_drop_all(l, b);          /* very many batches take turns: their next tasks are read again when they are wanted */
     l->counts.dispatched += n;
-    uint64_t weight = b->options->weight > 0 ? b->options->weight : 1;
-    bool was_ready = b->ready;
-    if (was_ready)
-        ready_take(l, b);
-    l->pass = b->pass;
-    b->pass += n * PASS_STEP / weight;
-    if (was_ready)
-        ready_put(l, b);
+    share_used(l, w->crew, b, n);
     /* Reading ahead: the next frames are fetched while these fly. */
     if (b->options->range == NULL && !b->loading && b->supply_bytes < LOAD_BYTES / 2 && l->supply_bytes < l->config.cache_bytes
         && b->cursor < b->admitted && supply_at(b, b->cursor) == NULL && RB_EMPTY(&b->holes))
@@ -410,7 +460,10 @@ static void not_coming(struct ledger *l, struct worker *w)
     if (w->recalled == 0)
         return;
     TAILQ_REMOVE(&l->recalling, w, recalling_link);
-    l->coming -= w->recalled;
+    if ((w->recalled_want->coming -= w->recalled) == 0)
+        TAILQ_REMOVE(&l->coming, w->recalled_want, coming_link);
+    want_give_back(l, w->recalled_want);
+    w->recalled_want = NULL;
     w->recalled = 0;
 }
 
@@ -437,7 +490,11 @@ static void recall_from(struct ledger *l, struct worker *from, struct batch *b, 
     r.count = half > wanted ? half : wanted < excess ? (uint32_t)wanted : excess;
     from->recalled = r.count;
     from->recalled_at = l->now;
-    l->coming += r.count;
+    from->recalled_want = b->want;
+    b->want->users++;                   /* it is here for as long */
+    if (b->want->coming == 0)
+        TAILQ_INSERT_TAIL(&l->coming, b->want, coming_link);
+    b->want->coming += r.count;
     TAILQ_INSERT_TAIL(&l->recalling, from, recalling_link);
     Wire__Lane m = WIRE__LANE__INIT;
     m.what_case = WIRE__LANE__WHAT_RECALL;
@@ -454,8 +511,18 @@ static struct stake *spare_from(struct want *want)
     return s != NULL ? s : RB_MIN(stake_tree, &want->spare);
 }
 
+/* Idle slots of this crew that nothing is asked back for that it could run. */
+static uint64_t still_idle(const struct ledger *l, const struct crew *crew)
+{
+    uint64_t coming = 0;
+    const struct want *want;
+    TAILQ_FOREACH(want, &l->coming, coming_link)
+        coming += crew_fits(crew, want) ? want->coming : 0;
+    return crew->idle > coming ? crew->idle - coming : 0;
+}
+
 /* Asks the worker that holds the most in proportion, of those that hold something that this crew could run. */
-static bool recall_for(struct ledger *l, struct crew *crew)
+static bool recall_for(struct ledger *l, struct crew *crew, uint64_t wanted)
 {
     const struct worker *idle = RB_MIN(room_tree, &crew->room);
     struct want *want;
@@ -474,7 +541,7 @@ static bool recall_for(struct ledger *l, struct crew *crew)
             struct batch *b = is_done_soon(l, s->worker) ? NULL : movable(l, s->worker, want, idle);
             if (b == NULL)
                 continue;
-            recall_from(l, s->worker, b, crew->idle - l->coming);
+            recall_from(l, s->worker, b, wanted);
             return true;
         }
         want->looked.load = 0;
@@ -496,9 +563,10 @@ static void recall(struct ledger *l)
 {
     give_up_late(l);
     for (struct crew *crew = l->crews; crew != NULL; crew = crew->hh.next) {
-        while (crew->idle > l->coming && !waits_for_payloads(l, crew)) {
+        uint64_t wanted;
+        while ((wanted = still_idle(l, crew)) > 0 && !waits_for_payloads(l, crew)) {
             stakes_sort(l);
-            if (TAILQ_EMPTY(&l->spared) || !recall_for(l, crew))
+            if (TAILQ_EMPTY(&l->spared) || !recall_for(l, crew, wanted))
                 break;
         }
     }
@@ -526,6 +594,12 @@ static struct batch *first_pair(struct ledger *l, struct want *want, struct work
     return NULL;
 }
 
+/* However many batches there are, of whom each has its payloads on disk: what is being read could fill the cache. */
+static bool loads_are_enough(const struct ledger *l)
+{
+    return l->n_loading >= LOADS_MOST && l->supply_bytes + l->n_loading * LOAD_BYTES >= l->config.cache_bytes;
+}
+
 static void dispatch_ready(struct ledger *l)
 {
     struct want *want = RB_MIN(want_tree, &l->ready);
@@ -540,9 +614,12 @@ static void dispatch_ready(struct ledger *l)
             want = RB_NEXT(want_tree, &l->ready, want);
             continue;
         }
-        if (!assign(l, w, b, false) && !b->loading)
+        bool flew = assign(l, w, b, false);
+        if (!flew && !b->loading)
             break;                          /* no memory now */
         batch_ready(l, b);
+        if (!flew && loads_are_enough(l))
+            break;                          /* the turns that read them go on */
         want = RB_MIN(want_tree, &l->ready);
     }
 }

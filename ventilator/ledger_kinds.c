@@ -80,6 +80,8 @@ static int take_number(struct ledger *l, struct want *w)
     return 0;
 }
 
+static void crews_learn(struct ledger *l, const struct want *want);
+
 static struct want *want_new(struct ledger *l, const struct wire_writer *key, const Wire__Options *o)
 {
     struct want *w = calloc(1, sizeof *w + key->len);
@@ -100,9 +102,7 @@ static struct want *want_new(struct ledger *l, const struct wire_writer *key, co
     RB_INIT(&w->ready);
     RB_INIT(&w->spare);
     HASH_ADD(hh, l->wants, key, key->len, w);
-    for (struct worker *k = l->by_session; k != NULL; k = k->hh.next)
-        if (k->crew != NULL)
-            crew_join(l, k);
+    crews_learn(l, w);
     return w;
 }
 
@@ -189,25 +189,66 @@ void crew_leave(struct ledger *l, struct worker *w)
     free(crew);
 }
 
+static size_t words_of_wants(const struct ledger *l) { return l->room_wants > 0 ? l->room_wants / 64 : 1; }
+
+/* Into the crew that fits these, which is made when there is none. What its workers were given before is not forgotten. */
+static void join(struct ledger *l, struct worker *w, const uint64_t *fits)
+{
+    size_t bytes = words_of_wants(l) * sizeof(uint64_t);
+    struct crew *crew;
+    HASH_FIND(hh, l->crews, fits, bytes, crew);
+    if (crew == NULL) {
+        crew = calloc(1, sizeof *crew + bytes);
+        BUG_IF_NO_MEMORY(crew);
+        RB_INIT(&crew->room);
+        memcpy(crew->fits, fits, bytes);
+        if (w->crew != NULL) {
+            memcpy(crew->served, w->crew->served, sizeof crew->served);
+            crew->n_served = w->crew->n_served;
+        }
+        HASH_ADD(hh, l->crews, fits, bytes, crew);
+    }
+    crew->n_workers++;
+    crew_leave(l, w);                   /* it may be the same one */
+    w->crew = crew;
+    worker_room(l, w);
+}
+
+static void set_fit(uint64_t *fits, const struct worker *w, const struct want *want)
+{
+    if (does_fit(w->hello, want->like))
+        fits[want->number / 64] |= UINT64_C(1) << (want->number % 64);
+}
+
 void crew_join(struct ledger *l, struct worker *w)
 {
-    size_t bytes = (l->room_wants > 0 ? l->room_wants / 64 : 1) * sizeof(uint64_t);
-    struct crew *mine = calloc(1, sizeof *mine + bytes), *same;
-    BUG_IF_NO_MEMORY(mine);
-    RB_INIT(&mine->room);
+    uint64_t *fits = calloc(words_of_wants(l), sizeof *fits);
+    BUG_IF_NO_MEMORY(fits);
     for (const struct want *want = l->wants; want != NULL; want = want->hh.next)
-        if (does_fit(w->hello, want->like))
-            mine->fits[want->number / 64] |= UINT64_C(1) << (want->number % 64);
-    HASH_FIND(hh, l->crews, mine->fits, bytes, same);
-    if (same == NULL)
-        HASH_ADD(hh, l->crews, fits, bytes, mine);
-    else
-        free(mine);
-    same = same != NULL ? same : mine;
-    same->n_workers++;
-    crew_leave(l, w);                   /* it may be the same one */
-    w->crew = same;
-    worker_room(l, w);
+        set_fit(fits, w, want);
+    join(l, w, fits);
+    free(fits);
+}
+
+/* A new want: of each worker only that is asked, whether it fits it; and wants that are no more are forgotten. */
+static void crews_learn(struct ledger *l, const struct want *want)
+{
+    size_t words = words_of_wants(l);
+    uint64_t *fits = calloc(2 * words, sizeof *fits), *others = fits + words;
+    BUG_IF_NO_MEMORY(fits);
+    for (uint32_t i = 0; i < l->room_wants; i++)
+        if (l->want_at[i] != NULL && l->want_at[i] != want)
+            others[i / 64] |= UINT64_C(1) << (i % 64);
+    for (struct worker *w = l->by_session; w != NULL; w = w->hh.next) {
+        if (w->crew == NULL)
+            continue;
+        size_t known = w->crew->hh.keylen / sizeof *fits;       /* the room for wants may have grown since */
+        for (size_t i = 0; i < words; i++)
+            fits[i] = i < known ? w->crew->fits[i] & others[i] : 0;
+        set_fit(fits, w, want);
+        join(l, w, fits);
+    }
+    free(fits);
 }
 
 bool worker_can_run(const struct worker *w, const struct batch *b) { return w->crew != NULL && crew_fits(w->crew, b->want); }

@@ -69,12 +69,17 @@ static uint32_t bits_count(const uint64_t *bits, uint32_t count)
     return n;
 }
 
-/* Copies n bits from `from` on to the beginning of `to`, which is clear. */
+/* Copies n bits from `from` on to the beginning of `to`. */
 static void bits_copy(uint64_t *to, const uint64_t *bits, uint32_t from, uint32_t n)
 {
-    for (uint32_t i = 0; i < n; i++)
-        if (bit_get(bits, from + i))
-            to[i / 64] |= UINT64_C(1) << (i % 64);
+    uint32_t shift = from % 64;
+    for (uint32_t w = 0; w < words_for(n); w++) {
+        uint32_t at = from / 64 + w;
+        uint64_t word = bits[at] >> shift;
+        if (shift > 0 && at + 1 < words_for(from + n))
+            word |= bits[at + 1] << (64 - shift);
+        to[w] = word & word_mask(w, 0, n);
+    }
 }
 
 /* ---- the queue: holes and the cursor ---- */
@@ -361,7 +366,7 @@ static struct flight *flight_make(uint32_t count)
     return f;
 }
 
-void flight_began(const struct ledger *l, struct flight *f, uint64_t first, uint32_t count)
+void flight_began(struct ledger *l, struct flight *f, uint64_t first, uint32_t count)
 {
     int64_t ms = mono_since(l->now, f->assigned) / NS_PER_MS;
     f->reported = l->now;
@@ -369,6 +374,11 @@ void flight_began(const struct ledger *l, struct flight *f, uint64_t first, uint
         if (f->began[at + i] == 0)
             f->began[at + i] = ms < UINT32_MAX ? (uint32_t)ms + 1 : UINT32_MAX;
     bits_fill(f->started, (uint32_t)(first - f->first), count);
+    if (f->bytes > 0 && !flight_waits(f)) {
+        f->worker->held_bytes -= f->bytes;      /* they have arrived: nothing waits behind them any more */
+        f->bytes = 0;
+        worker_room(l, f->worker);
+    }
 }
 
 bool flight_waits(const struct flight *f)

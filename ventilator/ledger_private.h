@@ -26,17 +26,13 @@
 #include <bsd/sys/queue.h>
 #include <bsd/sys/tree.h>
 
-/* Left to itself, uthash exits without a word. */
-#define uthash_fatal(message) out_of_memory()
-#include <uthash.h>
-
 #include "common/log_level.h"
 #include "ventilator/ledger.h"
+#include "ventilator/ledger_kinds.h"
 
 /* A few dozen bytes of bookkeeping without which an admitted task would be forgotten: there is no way on, and
  * the journal has everything. A process without memory is restarted; it is not our bug, but it is the end. */
 #define BUG_IF_NO_MEMORY(pointer) ((pointer) == NULL ? out_of_memory() : (void)0)
-void out_of_memory(void) __attribute__((noreturn));
 
 #define RESEND_NS       (5 * NS_PER_S)       /* what must be answered by the sink is sent again after this */
 #define FULL_NS         (NS_PER_S / 20)      /* what found no room on the way to the sink is tried again after this */
@@ -114,7 +110,7 @@ struct flight {
     struct past past;                   /* past.attempts is this one's number */
     uint32_t open;                      /* not done */
     uint32_t unended;
-    uint64_t bytes;                     /* of payload; counted against the window until all have ended */
+    uint64_t bytes;                     /* of payload; counted against the window until all have started or ended */
     mono_t assigned;
     mono_t reported;                    /* when the last of its tasks was said to run; 0: none was yet */
     uint64_t *done, *ended, *started;   /* one bit a task; in one allocation behind the struct */
@@ -152,48 +148,6 @@ struct supply {
 RB_HEAD(supply_tree, supply);
 
 RB_HEAD(closing_tree, closing);
-
-/* What batches want of a worker: a handler, and labels. */
-RB_HEAD(ready_tree, batch);
-RB_HEAD(stake_tree, stake);
-struct want {
-    UT_hash_handle hh;                  /* by key */
-    RB_ENTRY(want) ready_link;          /* has batches that are ready; by the first of them */
-    TAILQ_ENTRY(want) spared_link;      /* has stakes that may be asked back */
-    uint32_t number;                    /* its bit in the crews */
-    uint64_t users;                     /* batches */
-    uint32_t n_loading;                 /* those whose payloads are being read */
-    Wire__Options *like;                /* owned: nothing else is in it */
-    struct ready_tree ready;
-    struct batch *first;                /* of them; NULL: none is ready */
-    uint64_t passed_over;               /* the dispatch in which no worker with room could run them */
-    struct stake_tree spare;            /* stakes of workers that hold more than they have slots, fullest first */
-    struct { double load; uint64_t number; } looked;        /* its place in there where a recall goes on looking; load 0: at the first */
-    size_t key_len;
-    uint8_t key[];
-};
-
-/* The workers that fit the same wants. */
-RB_HEAD(room_tree, worker);
-struct crew {
-    UT_hash_handle hh;                  /* by fits */
-    uint32_t n_workers;
-    uint64_t idle;                      /* slots of those in `room` that hold less than they have slots */
-    struct room_tree room;
-    TAILQ_ENTRY(crew) roomy_link;       /* somebody is in `room` */
-    uint64_t fits[];                    /* one bit a want */
-};
-
-/* How many attempts of a want a worker holds. */
-struct stake {
-    LIST_ENTRY(stake) at_worker;
-    RB_ENTRY(stake) link;               /* in the want's `spare` */
-    struct worker *worker;
-    struct want *want;
-    uint32_t held;
-    bool in_spare;
-    double load;                        /* its worker's, when it was put there */
-};
 
 enum recovery { RECOVERED, RECOVER_ASK /* the sink has not told yet */, RECOVER_WORKERS };
 
@@ -278,6 +232,7 @@ struct batch {
     char *damage;                       /* owned: the journal's frames can't be read */
 
     uint64_t pass;                      /* fair share: the smaller, the sooner */
+    uint64_t pass_rest;                 /* of its weight, what was too little for one step of it */
     uint64_t recalled;                  /* the round of recalls that named it */
     uint64_t passed_over;               /* the dispatch in which no worker with room could run it */
     TAILQ_ENTRY(batch) rated_link;
@@ -352,10 +307,11 @@ struct worker {
     uint64_t halted;                    /* number of the last recall that a halt has sent */
     uint32_t recalled;                  /* tasks that it asks for, and that idle slots wait for */
     mono_t recalled_at;
+    struct want *recalled_want;         /* … and what those tasks want */
     TAILQ_ENTRY(worker) recalling_link; /* recalled > 0 */
     int64_t service;                    /* ns an attempt, smoothed; 0: not known */
     double seen_ns, seen;               /* what it comes from: time and attempts, those of older reports weigh less */
-    int64_t round_trip;                 /* ns, smoothed; 0: not known */
+    int64_t round_trip;                 /* ns, the shortest that was seen, also with what an attempt took; 0: not known */
     bool swallows;                      /* its lane stood still while its heartbeats came, and it has ended nothing since */
     mono_t progress;                    /* last time that something of it ended, or was given to it while it held nothing */
     uint64_t finished, run_us, result_bytes;
@@ -363,7 +319,7 @@ struct worker {
     mono_t owed_since;                  /* it has results to be recorded, and none was, since then; MONO_NEVER: it has none */
     bool cut_off;                       /* … and that for too long */
     uint32_t busy;
-    mono_t probe_sent; uint64_t probe;  /* a lane sequence whose reading is timed */
+    mono_t probe_sent;                  /* when its lane was opened: the answer is timed */
 
     mono_t heard, moved;                /* last sign of life; last time that sequence_read rose */
     mono_t opening_since;               /* its first hello since it was READY; MONO_NEVER: it is, or has said none */
@@ -436,8 +392,6 @@ struct purges {
     struct due forget_due, kept_due, retain_due, sweep_due;
 };
 
-RB_HEAD(want_tree, want);
-
 struct ledger {
     struct ledger_config config;
     char *program;
@@ -470,7 +424,7 @@ struct ledger {
     TAILQ_HEAD(, worker) releasing[RELEASE_PLACES];
     struct due release_due;
     TAILQ_HEAD(, worker) recalling;     /* by the time of it */
-    uint64_t coming;                    /* tasks that recalls ask for, and that are not confirmed, nor late */
+    TAILQ_HEAD(, want) coming;          /* wants of which something is asked back */
     struct due recall_due;
     uint32_t n_slots;
 
@@ -532,7 +486,7 @@ struct span_list {
 void span_add(struct span_list *list, uint64_t first, uint64_t count);
 bool bit_get(const uint64_t *bits, uint32_t at);
 uint64_t word_mask(uint32_t w, uint32_t from, uint32_t to);         /* the bits of word w that lie in [from, to) */
-void flight_began(const struct ledger *l, struct flight *f, uint64_t first, uint32_t count);    /* reported to run */
+void flight_began(struct ledger *l, struct flight *f, uint64_t first, uint32_t count);          /* reported to run */
 bool flight_waits(const struct flight *f);                          /* some of it has not started, as far as is known */
 uint32_t bits_fill(uint64_t *bits, uint32_t from, uint32_t n);      /* sets; how many were 0 */
 struct hole *hole_after(struct batch *b, uint64_t index);           /* the first that ends after index */
@@ -681,23 +635,6 @@ void recall_over(struct ledger *l, struct worker *w);               /* it is con
 bool batch_is_ready(const struct ledger *l, const struct batch *b);
 void batch_ready(struct ledger *l, struct batch *b);                /* enters or leaves the tree */
 
-/* ---- ledger_kinds.c ---- */
-struct want *want_take(struct ledger *l, const Wire__Options *options);     /* NULL: no memory */
-void want_give_back(struct ledger *l, struct want *want);
-void ready_put(struct ledger *l, struct batch *b);                  /* its priority and pass must not change while it is there */
-void ready_take(struct ledger *l, struct batch *b);
-void crew_join(struct ledger *l, struct worker *w);                 /* after its hello */
-void crew_leave(struct ledger *l, struct worker *w);
-bool crew_fits(const struct crew *crew, const struct want *want);
-bool worker_can_run(const struct worker *w, const struct batch *b);
-bool some_worker_can(const struct ledger *l, const struct batch *b);        /* of those that are here */
-void lack_note(const struct ledger *l, const struct batch *b, char *out, size_t size);      /* why no worker can, for people */
-void stake_more(struct ledger *l, struct worker *w, struct want *want, uint32_t n);
-void stake_less(struct ledger *l, struct worker *w, const struct want *want, uint32_t n);
-void stakes_changed(struct ledger *l, struct worker *w);            /* or what else decides whether it has some to spare */
-void stakes_sort(struct ledger *l);                                 /* before `spared` and `spare` are looked at */
-void stakes_forget(struct ledger *l, struct worker *w);
-
 /* ---- ledger_settle.c ---- */
 void close_span(struct ledger *l, struct batch *b, uint64_t first, uint64_t count, Wire__Verdict v, Wire__Reason r, const char *sentence);
 void close_queued(struct ledger *l, struct batch *b, Wire__Verdict v, Wire__Reason r, const char *sentence);
@@ -784,8 +721,6 @@ int supply_cmp(const struct supply *a, const struct supply *b);
 int ready_cmp(const struct batch *a, const struct batch *b);
 int room_cmp(const struct worker *a, const struct worker *b);
 int closing_cmp(const struct closing *a, const struct closing *b);
-int want_cmp(const struct want *a, const struct want *b);
-int stake_cmp(const struct stake *a, const struct stake *b);
 RB_PROTOTYPE(due_tree, due, link, due_cmp)
 RB_PROTOTYPE(hole_tree, hole, link, hole_cmp)
 RB_PROTOTYPE(care_tree, hole, care_link, hole_cmp)
@@ -793,8 +728,6 @@ RB_PROTOTYPE(flight_tree, flight, link, flight_cmp)
 RB_PROTOTYPE(supply_tree, supply, link, supply_cmp)
 RB_PROTOTYPE(ready_tree, batch, ready_link, ready_cmp)
 RB_PROTOTYPE(room_tree, worker, room_link, room_cmp)
-RB_PROTOTYPE(want_tree, want, ready_link, want_cmp)
-RB_PROTOTYPE(stake_tree, stake, link, stake_cmp)
 RB_PROTOTYPE(closing_tree, closing, place_link, closing_cmp)
 
 #endif

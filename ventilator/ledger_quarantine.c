@@ -15,12 +15,8 @@
 /* Tasks on their last chance that could fly now. */
 static bool may_fly(const struct ledger *l, const struct batch *b)
 {
-    return b->in_care[CARE_LAST] > 0 && batch_may_fly(l, b);
-}
-
-static bool is_blocked(const struct batch *b)
-{
-    return b->loading || (b->options->max_running > 0 && b->unended >= b->options->max_running);
+    bool full = b->options->max_running > 0 && b->unended >= b->options->max_running;
+    return b->in_care[CARE_LAST] > 0 && !full && batch_may_fly(l, b);
 }
 
 static bool has_quota(const struct ledger *l)
@@ -142,7 +138,7 @@ static struct batch *next_pair(struct ledger *l, bool all, struct worker **ret_w
     struct batch *best = NULL, *b;
     struct worker *w;
     TAILQ_FOREACH(b, &l->quarantine, quarantine_link) {
-        if ((best != NULL && b->options->priority <= best->options->priority) || is_blocked(b) || !may_fly(l, b)
+        if ((best != NULL && b->options->priority <= best->options->priority) || b->loading || !may_fly(l, b)
             || (w = empty_worker(l, b, all)) == NULL)
             continue;
         best = b;

@@ -243,7 +243,6 @@ void request_submit(struct ledger *l, ledger_peer peer, uint64_t request, const 
     }
     l->next_batch++;
     memcpy(b->submission, submission, WIRE_ID);
-    b->pass = l->pass;
     batch_index(l, b);
     if (b->options->deadline != NULL)
         batch_set_deadline(l, b, mono_add(l->now, us_to_ns(b->options->deadline->us)));

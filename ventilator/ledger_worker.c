@@ -510,15 +510,26 @@ static void each_part(struct ledger *l, struct worker *w, const Wire__Fence *fen
     }
 }
 
+/* What was measured when the lane opened may have been a moment in which everybody came at once: no way there and back is
+ * longer than what has come back. (What was taken over from an earlier epoch was sent before.) */
+static void bound_round_trip(struct ledger *l, const struct flight *f)
+{
+    int64_t took = mono_since(l->now, f->assigned);
+    if (f->epoch == l->epoch && took < f->worker->round_trip)
+        f->worker->round_trip = took;
+}
+
 static void part_started(struct ledger *l, struct batch *b, struct flight *f, uint64_t first, uint32_t count, void *arg)
 {
     (void)b, (void)arg;
+    bound_round_trip(l, f);
     flight_began(l, f, first, count);
 }
 
 static void part_finished(struct ledger *l, struct batch *b, struct flight *f, uint64_t first, uint32_t count, void *arg)
 {
     (void)arg;
+    bound_round_trip(l, f);
     flight_end(l, f, first, count);
     flight_prune(l, f);
     if (b->options->max_running > 0 && !b->complete)
