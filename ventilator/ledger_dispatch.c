@@ -5,7 +5,7 @@
  * are run by different workers drift apart: who enters begins where those are with whom it shares.
  * Workers: the one with the most room in proportion to its slots.
  * Run credit: the slots and enough beyond them to hide the round trip, measured by time: many tiny
- * tasks, one long one. */
+ * tasks, one long one (ledger_pace.c). */
 #include "ventilator/ledger_private.h"
 
 #include <inttypes.h>
@@ -20,7 +20,7 @@
 #define RECALL_NS      (2 * NS_PER_MS)          /* what is done within this is not recalled */
 #define LATE_NS        (NS_PER_S / 10)          /* what was asked back and has not come by then may not come at all */
 #define FRAME_NS       NS_PER_MS                /* work of a slot for which it is worth while to send it something */
-#define HIDE_NS        (20 * NS_PER_MS)         /* beyond the round trip: what a worker may take to tell of an end, and a turn of the loops */
+#define WINDOWS_MOST   16                       /* so many windows of work in one flight are far too many: its tasks became longer */
 
 int ready_cmp(const struct batch *a, const struct batch *b)
 {
@@ -45,24 +45,14 @@ RB_GENERATE(room_tree, worker, room_link, room_cmp)
 
 /* ---- how much ---- */
 
-static uint32_t run_credit(const struct worker *w)
-{
-    if (w->service == 0)
-        return w->slots + 1;            /* nothing is known yet: start small */
-    double hide = (double)(2 * w->round_trip + HIDE_NS);
-    double ahead = (double)w->slots * hide / (double)w->service;
-    uint32_t least = w->service < 100 * NS_PER_MS ? 2 : 1;
-    uint32_t prefetch = ahead < least ? least : ahead > MAX_WINDOW ? MAX_WINDOW : (uint32_t)ahead;
-    return w->slots + prefetch;
-}
-
 /* Each end makes room for one more task: handed out at once, frames of thousands would become frames of a few, for ever. A large
  * window is filled again when half of it is free; what is left hides the round trip. */
 static bool has_room(const struct worker *w)
 {
     if (w->held_bytes >= WINDOW_BYTES)
         return false;
-    return w->window > 4 * w->slots + SMALL_WINDOW ? w->held <= w->window / 2 : w->held < w->window;
+    double window = w->filled > 0 ? (double)w->held * (double)CREDIT / (double)w->filled : 0;        /* of tasks like these */
+    return window > 4.0 * w->slots + SMALL_WINDOW ? w->filled <= CREDIT / 2 + w->held : w->filled < CREDIT;
 }
 
 void worker_leave_room(struct ledger *l, struct worker *w)
@@ -105,7 +95,7 @@ void worker_room(struct ledger *l, struct worker *w)
         quarantine_let_go(l, w);
     if (w->state != WORKER_READY)
         return;
-    w->window = run_credit(w);
+    w->window = pace_credit(w, w->service);
     w->load = (double)w->held / (double)w->slots;
     if (!w->draining && !w->cut_off && !w->reserved && w->last == 0 && w->crew != NULL && has_room(w))
         enter_room(l, w);
@@ -231,14 +221,16 @@ static uint64_t next_run(struct batch *b, const struct worker *w, bool last, uin
  * enough that the last tasks of a batch spread over all slots. */
 static uint32_t share(const struct ledger *l, const struct worker *w, const struct batch *b, uint64_t run)
 {
-    uint64_t room = w->window - w->held;
+    int64_t service = pace_of(w, b);
+    uint64_t charge = pace_charge(w, service), left_over = w->filled < CREDIT ? CREDIT - w->filled : 0;
+    uint64_t room = left_over >= charge ? left_over / charge : 1;
     uint64_t n = w->held < w->slots ? w->slots - w->held : room;
-    bool tiny = w->service > 0 && w->service < NS_PER_MS;
+    bool tiny = service > 0 && service < NS_PER_MS;
     if (tiny)
-        n = room;
+        n = n > room ? n : room;
     uint64_t left = batch_queued(b), spread = left / (2 * (uint64_t)(l->n_slots > 0 ? l->n_slots : 1)) + 1;
     /* A frame costs every process on its way as much as the work of such a time. */
-    uint64_t worth_it = tiny ? (uint64_t)(FRAME_NS / w->service) : 1;
+    uint64_t worth_it = tiny ? (uint64_t)(FRAME_NS / service) : 1;
     if (spread < worth_it)
         spread = worth_it;
     uint64_t fill = w->held < w->slots ? w->slots - w->held : 1;
@@ -446,9 +438,8 @@ static void recall_later(struct ledger *l, mono_t at)
 /* Whether all that w holds ends sooner than a recall could bring some of it elsewhere: as far as is known, and as long as it goes on. */
 static bool is_done_soon(struct ledger *l, const struct worker *w)
 {
-    double left = (double)w->held * (double)w->service / (double)w->slots;
-    mono_t until = mono_add(w->progress, RECALL_NS + HIDE_NS + w->round_trip);
-    if (w->service == 0 || left > (double)RECALL_NS || mono_reached(l->now, until))
+    mono_t until = mono_add(w->progress, RECALL_NS + pace_hidden(w));
+    if (w->work / w->slots > RECALL_NS || mono_reached(l->now, until))
         return false;
     recall_later(l, until);
     return true;
@@ -501,6 +492,15 @@ static void recall_from(struct ledger *l, struct worker *from, struct batch *b, 
     m.recall = &r;
     worker_lane(l, from, &m, (struct slice){0}, false);
     worker_room(l, from);
+}
+
+void recall_too_many(struct ledger *l, struct worker *w, struct batch *b, uint64_t index)
+{
+    const struct flight *f = flight_at(b, index);
+    if (f == NULL || f->worker != w || w->state != WORKER_READY || w->recall != 0 || w->held <= 4 * w->slots + SMALL_WINDOW)
+        return;
+    if ((double)f->unended * (double)pace_of(w, b) > (double)w->slots * (double)pace_hidden(w) * WINDOWS_MOST && flight_waits(f))
+        recall_from(l, w, b, w->held - w->slots);
 }
 
 /* Where the last look at many stakes, of which nothing could be had, came to its end; else the fullest. */

@@ -309,12 +309,37 @@ uint64_t take_waiting(struct ledger *l, struct batch *b, uint64_t first, uint64_
 
 /* ---- flights ---- */
 
+#define LONG_NS NS_PER_S
+
+/* What nothing is known of may take long, and nothing takes longer than that. */
+static uint64_t work_of(const struct flight *f)
+{
+    return (uint64_t)(f->service > 0 && f->service < LONG_NS ? f->service : LONG_NS);
+}
+
+void flights_charge(struct worker *w, const struct batch *b)
+{
+    struct flight *f;
+    TAILQ_FOREACH(f, &w->flights, at_worker) {
+        if (f->batch != b || f->service > 0)
+            continue;
+        w->filled -= f->unended * f->charge;
+        w->work -= f->unended * work_of(f);
+        f->service = pace_of(w, b);
+        f->charge = pace_charge(w, f->service);
+        w->filled += f->unended * f->charge;
+        w->work += f->unended * work_of(f);
+    }
+}
+
 /* A worker holds more attempts of f that have not ended, or fewer. */
 static void hold_more(struct ledger *l, const struct flight *f, uint32_t n)
 {
     struct worker *w = f->worker;
     enum care care = care_of(l, &f->past);
     w->held += n;
+    w->filled += n * f->charge;
+    w->work += n * work_of(f);
     f->batch->unended += n;
     stake_more(l, w, f->batch->want, n);
     w->suspects += care == CARE_SUSPECT ? n : 0;
@@ -327,6 +352,8 @@ static void hold_less(struct ledger *l, const struct flight *f, uint32_t n)
     struct worker *w = f->worker;
     enum care care = care_of(l, &f->past);
     w->held -= n;
+    w->filled -= n * f->charge;
+    w->work -= n * work_of(f);
     f->batch->unended -= n;
     stake_less(l, w, f->batch->want, n);
     w->suspects -= care == CARE_SUSPECT ? n : 0;
@@ -402,6 +429,8 @@ struct flight *put_flight(struct ledger *l, struct batch *b, struct worker *w, u
     f->past = past;
     f->open = f->unended = count;
     f->bytes = bytes;
+    f->service = pace_of(w, b);
+    f->charge = pace_charge(w, f->service);
     f->assigned = l->now;
     RB_INSERT(flight_tree, &b->flights, f);
     TAILQ_INSERT_TAIL(&w->flights, f, at_worker);
@@ -429,6 +458,8 @@ static struct flight *flight_split(struct ledger *l, struct flight *f, uint32_t 
     rest->first = f->first + at;
     rest->epoch = f->epoch;
     rest->past = f->past;
+    rest->service = f->service;
+    rest->charge = f->charge;
     rest->assigned = f->assigned;
     rest->reported = f->reported;
     rest->open = rest->count - bits_count(rest->done, rest->count);

@@ -11,7 +11,7 @@
  *   ledger_loss.c      what a lost worker held: queued again, or judged
  *   ledger_retry.c     tries: what is on record, and when the next one comes
  *   ledger_owed.c      workers whose results don't reach the sink; ledger_release.c: results that they may forget
- *   ledger_dispatch.c  which task goes to which worker, and how many
+ *   ledger_dispatch.c  which task goes to which worker, and how many; ledger_pace.c: how long they take
  *   ledger_kinds.c     what batches want, and the workers that can run the same
  *   ledger_quarantine.c  tasks on their last chance: alone at an empty worker
  *   ledger_settle.c    verdicts: recorded, closings, deadlines; ledger_cancel.c: cancels
@@ -40,6 +40,8 @@
 #define CLOSE_SLACK_NS  (NS_PER_S / 5)       /* on top of the grace, for the worker's own word to arrive */
 #define LOAD_BYTES      ((size_t)1024 * 1024)
 #define MAX_WINDOW      16384u
+#define CREDIT          (UINT64_C(1) << 40)  /* all of a worker's run credit */
+#define PACES_KEPT      8u                   /* batches of which a worker's own pace is known */
 #define WINDOW_BYTES    ((uint64_t)8 * 1024 * 1024)
 #define CLIENT_IDLE_NS  (600 * NS_PER_S)
 #define WAITING_MAX     100000u              /* retries that wait in one batch before it dispatches nothing new */
@@ -97,6 +99,13 @@ struct waiting {
     struct past past;
 };
 
+/* How long tasks take: those of a batch, or all of a worker. */
+struct pace {
+    uint64_t batch;                     /* number; 0: no certain one */
+    double ns, n;                       /* time and attempts; those of older reports weigh less */
+    int64_t service;                    /* ns an attempt; 0: not known */
+};
+
 /* Tasks of one dispatch at one worker. Flights of a batch do not overlap. A task in it is `done` when it
  * has its verdict, `ended` when it no longer takes up run credit; the flight is freed when all are both. */
 struct flight {
@@ -111,6 +120,8 @@ struct flight {
     uint32_t open;                      /* not done */
     uint32_t unended;
     uint64_t bytes;                     /* of payload; counted against the window until all have started or ended */
+    uint64_t charge;                    /* of the worker's run credit, for each that has not ended */
+    int64_t service;                    /* ns, as was known; 0: it was not */
     mono_t assigned;
     mono_t reported;                    /* when the last of its tasks was said to run; 0: none was yet */
     uint64_t *done, *ended, *started;   /* one bit a task; in one allocation behind the struct */
@@ -231,6 +242,7 @@ struct batch {
     bool loading;
     char *damage;                       /* owned: the journal's frames can't be read */
 
+    struct pace pace;                   /* at all workers */
     uint64_t pass;                      /* fair share: the smaller, the sooner */
     uint64_t pass_rest;                 /* of its weight, what was too little for one step of it */
     uint64_t recalled;                  /* the round of recalls that named it */
@@ -309,8 +321,11 @@ struct worker {
     mono_t recalled_at;
     struct want *recalled_want;         /* … and what those tasks want */
     TAILQ_ENTRY(worker) recalling_link; /* recalled > 0 */
-    int64_t service;                    /* ns an attempt, smoothed; 0: not known */
-    double seen_ns, seen;               /* what it comes from: time and attempts, those of older reports weigh less */
+    struct pace pace, paces[PACES_KEPT];        /* of all; of batches, the newest first */
+    uint32_t n_paces;
+    int64_t service;                    /* of all: ns an attempt; 0: not known */
+    uint64_t filled;                    /* of CREDIT, by what it holds */
+    uint64_t work;                      /* ns that what it holds will take, as far as is known */
     int64_t round_trip;                 /* ns, the shortest that was seen, also with what an attempt took; 0: not known */
     bool swallows;                      /* its lane stood still while its heartbeats came, and it has ended nothing since */
     mono_t progress;                    /* last time that something of it ended, or was given to it while it held nothing */
@@ -487,6 +502,7 @@ void span_add(struct span_list *list, uint64_t first, uint64_t count);
 bool bit_get(const uint64_t *bits, uint32_t at);
 uint64_t word_mask(uint32_t w, uint32_t from, uint32_t to);         /* the bits of word w that lie in [from, to) */
 void flight_began(struct ledger *l, struct flight *f, uint64_t first, uint32_t count);          /* reported to run */
+void flights_charge(struct worker *w, const struct batch *b);       /* it is known now how long those of b take */
 bool flight_waits(const struct flight *f);                          /* some of it has not started, as far as is known */
 uint32_t bits_fill(uint64_t *bits, uint32_t from, uint32_t n);      /* sets; how many were 0 */
 struct hole *hole_after(struct batch *b, uint64_t index);           /* the first that ends after index */
@@ -632,8 +648,18 @@ void worker_announce(struct ledger *l, struct worker *w, struct batch *b);     /
 void worker_room(struct ledger *l, struct worker *w);               /* after any change of held, window, recall or state */
 void worker_leave_room(struct ledger *l, struct worker *w);
 void recall_over(struct ledger *l, struct worker *w);               /* it is confirmed, or nobody waits for it any more */
+/* After a change of how long tasks of b take at w: when those from `index` on are far too many for it, most go back. */
+void recall_too_many(struct ledger *l, struct worker *w, struct batch *b, uint64_t index);
 bool batch_is_ready(const struct ledger *l, const struct batch *b);
 void batch_ready(struct ledger *l, struct batch *b);                /* enters or leaves the tree */
+
+/* ---- ledger_pace.c ---- */
+int64_t pace_hidden(const struct worker *w);                        /* ns that what it holds has to last */
+uint32_t pace_credit(const struct worker *w, int64_t service);      /* how many tasks that take so long it may hold */
+uint64_t pace_charge(const struct worker *w, int64_t service);      /* what one of them takes of CREDIT */
+void pace_learn(struct worker *w, struct batch *b, uint64_t n, int64_t took);     /* n of b have ended, and took so long together */
+void pace_learn_all(struct worker *w, uint64_t n, int64_t took);
+int64_t pace_of(const struct worker *w, const struct batch *b);     /* ns a task; 0: nobody knows */
 
 /* ---- ledger_settle.c ---- */
 void close_span(struct ledger *l, struct batch *b, uint64_t first, uint64_t count, Wire__Verdict v, Wire__Reason r, const char *sentence);

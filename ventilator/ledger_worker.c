@@ -562,12 +562,33 @@ static void part_returned(struct ledger *l, struct batch *b, struct flight *f, u
     }
 }
 
+/* n tasks of the report have ended: how long those of each batch took. */
+static void learn_paces(struct ledger *l, struct worker *w, const Wire__Finished *m, uint64_t n, bool apart)
+{
+    pace_learn_all(w, n, us_to_ns(m->run_us));
+    for (size_t i = 0; i < m->n_fences; i++) {
+        const Wire__Fence *f = m->fences[i];
+        struct batch *b = batch_by_id(l, f->batch);
+        if (b == NULL)
+            continue;
+        /* Workers of before don't tell them apart. */
+        int64_t took = apart ? us_to_ns(f->run_us) : (int64_t)((double)us_to_ns(m->run_us) * f->count / (double)n);
+        bool is_first = pace_of(w, b) == 0;
+        pace_learn(w, b, f->count, took);
+        if (is_first)
+            flights_charge(w, b);
+        recall_too_many(l, w, b, f->first + f->count);
+    }
+}
+
 static void on_finished(struct ledger *l, struct worker *w, const Wire__Finished *m)
 {
     uint64_t n = 0;             /* also what the sink has told of already, which doesn't fly any more: its time is in the report */
+    bool apart = false;
     for (size_t i = 0; i < m->n_fences; i++) {
         each_part(l, w, m->fences[i], part_finished, NULL);
         n += m->fences[i]->count;
+        apart |= m->fences[i]->run_us > 0;
     }
     w->finished += n;
     w->progress = l->now;
@@ -575,11 +596,7 @@ static void on_finished(struct ledger *l, struct worker *w, const Wire__Finished
     w->result_bytes += m->result_bytes;
     if (n == 0)
         return;
-    /* Of all attempts, not of all reports: a single one that was seen from outside must not hide a thousand tiny ones. */
-    w->seen_ns = w->seen_ns * 7 / 8 + (double)us_to_ns(m->run_us);
-    w->seen = w->seen * 7 / 8 + (double)n;
-    double each = w->seen_ns / w->seen;
-    w->service = each < (double)INT64_MAX / 2 ? (int64_t)each + 1 : INT64_MAX / 2;     /* 0 would say that nothing is known */
+    learn_paces(l, w, m, n, apart);
     w->swallows = false;
     worker_room(l, w);
 }

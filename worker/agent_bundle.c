@@ -116,13 +116,13 @@ static void report_parts(struct agent *self, struct slot *slot, const struct age
         like.kind = out.verdict == WIRE__VERDICT__OK ? WIRE__RESULT_KIND__IS_VERDICT : agent_report_kind(slot->batch, slot->tries_left, &out);
         if (agent_outbox_add(self, &like, &out) == 0)
             continue;
-        agent_control_tell(self, &self->tell[TELL_FINISHED], slot->batch, told, (uint32_t)(like.first - told), slot->epoch, slot->attempt);
+        agent_control_finished(self, slot, told, (uint32_t)(like.first - told), 0);      /* its time is told with the rest */
         agent_control_tell(self, &self->tell[TELL_CUT_OFF], slot->batch, like.first, 1, slot->epoch, slot->attempt);
         self->returned++;
         told = like.first + 1;
     }
     uint64_t last = slot->index + split->n_parts;
-    agent_control_tell(self, &self->tell[TELL_FINISHED], slot->batch, told, (uint32_t)(last - told), slot->epoch, slot->attempt);
+    agent_control_finished(self, slot, told, (uint32_t)(last - told), slot->parts_ns);
 }
 
 /* They are done with, whatever becomes of the one that began last: from now on that one is the slot's. */
@@ -135,7 +135,6 @@ static void take_parts(struct agent *self, struct slot *slot, const struct agent
     learn(self, slot, split->begun, (uint64_t)slot->parts_ns / split->n_parts);
     report_parts(self, slot, split, (uint64_t)(mono_since(slot->started, slot->admitted) / NS_PER_US));
     self->ended += split->n_parts;
-    self->finished_run_us += (uint64_t)(slot->parts_ns / NS_PER_US);
     slot->index += split->n_parts;
 }
 

@@ -367,15 +367,31 @@ mono_t agent_control_next(const struct agent *self)
 
 /* ---- what is told at the end of a turn ---- */
 
-void agent_control_tell(struct agent *self, struct fence_list *list, const struct batch *batch, uint64_t first, uint32_t count,
-                  uint64_t epoch, uint32_t attempt)
+static bool tell(struct agent *self, struct fence_list *list, const struct batch *batch, uint64_t first, uint32_t count,
+                 uint64_t epoch, uint32_t attempt)
 {
     struct control *c = &self->control;
     if (count == 0 || !c->is_up || (!c->welcomed && c->hellos_open == 0))
-        return;
-    /* What can't be told piece by piece is told by the next hello. */
-    if (agent_fences_add(list, batch->id, first, count, epoch, attempt) < 0)
-        c->hello_due = (mono_t){0};
+        return false;
+    if (agent_fences_add(list, batch->id, first, count, epoch, attempt) == 0)
+        return true;
+    c->hello_due = (mono_t){0};          /* what can't be told piece by piece is told by the next hello */
+    return false;
+}
+
+void agent_control_tell(struct agent *self, struct fence_list *list, const struct batch *batch, uint64_t first, uint32_t count,
+                  uint64_t epoch, uint32_t attempt)
+{
+    tell(self, list, batch, first, count, epoch, attempt);
+}
+
+void agent_control_finished(struct agent *self, const struct slot *slot, uint64_t first, uint32_t count, int64_t run_ns)
+{
+    struct fence_list *list = &self->tell[TELL_FINISHED];
+    uint64_t run_us = run_ns > 0 ? (uint64_t)(run_ns / NS_PER_US) : 0;
+    self->finished_run_us += run_us;
+    if (tell(self, list, slot->batch, first, count, slot->epoch, slot->attempt))
+        list->at[list->n - 1].fence.run_us += run_us;
 }
 
 static void send_returned(struct agent *self, Wire__Fence **fences, size_t n, Wire__ReturnCause cause, bool cut_off)

@@ -303,6 +303,8 @@ void agent_control_lane_moved(struct agent *self, mono_t now);       /* a messag
 /* For Started, Finished, Returned: added if there are any and the next hello wouldn't tell it anyway. */
 void agent_control_tell(struct agent *self, struct fence_list *list, const struct batch *batch, uint64_t first, uint32_t count,
                   uint64_t epoch, uint32_t attempt);
+/* These attempts of the slot have ended, and took so long together. */
+void agent_control_finished(struct agent *self, const struct slot *slot, uint64_t first, uint32_t count, int64_t run_ns);
 void agent_control_flush(struct agent *self);                         /* what waits in the lists, if the lane is open */
 void agent_control_confirm(struct agent *self, uint64_t number, uint64_t dropped, uint64_t stopping);
 

@@ -348,12 +348,12 @@ static void report_end(struct agent *self, struct slot *slot, const struct agent
 static void last_ended(struct agent *self, struct slot *slot, const struct agent_end *end)
 {
     bool returned = slot->cut_off && !slot->silent && !was_done(end);
-    struct fence_list *list = &self->tell[returned ? TELL_CUT_OFF : TELL_FINISHED];
-    agent_control_tell(self, list, slot->batch, slot->index, 1, slot->epoch, slot->attempt);
-    if (returned)
+    if (returned) {
+        agent_control_tell(self, &self->tell[TELL_CUT_OFF], slot->batch, slot->index, 1, slot->epoch, slot->attempt);
         self->returned++;
-    else
-        self->finished_run_us += end->run_ns > 0 ? (uint64_t)(end->run_ns / NS_PER_US) : 0;
+    } else {
+        agent_control_finished(self, slot, slot->index, 1, end->run_ns);
+    }
     self->ended++;
     if (!returned && !slot->silent)
         report_end(self, slot, end);

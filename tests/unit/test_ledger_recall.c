@@ -151,16 +151,79 @@ static void frames_hold_what_is_worth_their_way(void **state)
     cluster(w);
     batch(w, &o, "ab");
     finished_quickly(w, 11, 1, 0, 2);
-    r.count = 100;
+    r.count = 102;
     r.step = 1;
     o.range = &r;
     submit(w, &o, 3);
     committed(w);
-    w->total = 100;
+    w->total = 102;
     registered(w);
+    tick(w);
     w->trace[0] = '\0';
-    tick(w);                                  /* towards the end, too, a millisecond of work for each of two slots */
-    EXPECT(w, "L1 announce\nL1 assign 0+52 #1 left=0 ''\nL1 assign 52+26 #1 left=0 ''\nL1 assign 78+18 #1 left=0 ''\nL1 assign 96+4 #1 left=0 ''\n");
+    finished_quickly(w, 11, 1, 0, 2);         /* towards the end, too, a millisecond of work for each of two slots */
+    EXPECT(w, "L1 assign 3+50 #1 left=0 ''\nL1 assign 53+26 #1 left=0 ''\nL1 assign 79+18 #1 left=0 ''\nL1 assign 97+5 #1 left=0 ''\n");
+}
+
+/* Another batch, of so many tasks, that all fits what the worker may hold of it. */
+static void range_batch(struct world *w, uint8_t submission, uint64_t count, int32_t priority)
+{
+    Wire__Options o = WIRE__OPTIONS__INIT;
+    Wire__Range r = WIRE__RANGE__INIT;
+    r.count = count;
+    r.step = 1;
+    o.range = &r;
+    o.priority = priority;
+    submit(w, &o, submission);
+    committed(w);
+    w->total = count;
+    registered(w);
+    tick(w);
+}
+
+static void who_ran_tiny_tasks_gets_few_that_may_be_long(void **state)
+{
+    struct world *w = *state;
+    cluster(w);
+    range_batch(w, 1, 3, 0);
+    finished_quickly(w, 11, 1, 0, 3);
+    w->trace[0] = '\0';
+    range_batch(w, 2, 100000, 0);             /* by what the worker did before it could have hundreds of these */
+    assert_non_null(strstr(w->trace, "L1 assign 0+2 #1 left=0 ''\nL1 assign 2+1 #1 left=0 ''\n"));
+    assert_null(strstr(w->trace, "assign 3+"));
+    w->trace[0] = '\0';
+    finished(w, 11, 1, 0, 1, 1);              /* a second */
+    tick(w);
+    EXPECT(w, "L1 assign 3+1 #1 left=0 ''\n");
+}
+
+static void long_ones_that_run_leave_room_for_tiny_ones(void **state)
+{
+    struct world *w = *state;
+    Wire__Options o = WIRE__OPTIONS__INIT;
+    cluster(w);
+    batch(w, &o, "a");
+    finished(w, 11, 1, 0, 1, 1);
+    range_batch(w, 2, 1, 0);                  /* one that runs for long, in one of two slots */
+    range_batch(w, 3, 100000, 0);
+    w->trace[0] = '\0';
+    finished_quickly(w, 11, 1, 0, 1);
+    const char *assign = strstr(w->trace, "L1 assign ");
+    uint64_t first = 0, count = 0;
+    assert_non_null(assign);
+    assert_int_equal(sscanf(assign, "L1 assign %" SCNu64 "+%" SCNu64, &first, &count), 2);
+    assert_true(count > 50);                  /* a window of them, but for what the long one takes of it */
+}
+
+static void what_became_long_goes_back(void **state)
+{
+    struct world *w = *state;
+    cluster(w);
+    range_batch(w, 1, 100000, 0);
+    finished_quickly(w, 11, 1, 0, 3);
+    assert_non_null(strstr(w->trace, "L1 assign 3+"));
+    w->trace[0] = '\0';
+    finished(w, 11, 1, 3, 1, 1);              /* a second, and hundreds wait behind it */
+    assert_non_null(strstr(w->trace, "L1 recall "));
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -174,6 +237,9 @@ int main(void)
         TEST(a_recall_that_is_not_answered_keeps_none_from_others),
         TEST(what_is_recorded_before_its_report_counts),
         TEST(frames_hold_what_is_worth_their_way),
+        TEST(who_ran_tiny_tasks_gets_few_that_may_be_long),
+        TEST(long_ones_that_run_leave_room_for_tiny_ones),
+        TEST(what_became_long_goes_back),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
