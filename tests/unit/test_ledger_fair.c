@@ -1,0 +1,352 @@
+/* What a turn of dispatch gives to whom: shares of batches in pools of workers that have little or nothing in common, weights,
+ * and recalls. Workers are played: what the ledger assigns is kept in a list for each, and ends when the test says so. The time
+ * stands still unless the test moves it. */
+#include "tests/unit/ledger_world.h"
+
+#define BATCHES 8u
+#define STATIONS 3u
+#define SPANS 1024u
+
+struct span { unsigned batch; uint64_t first; uint32_t count, attempt; };
+
+/* A worker: what it holds, in the order in which it came. */
+struct station {
+    unsigned lane;
+    struct span at[SPANS];
+    unsigned n;
+    uint64_t sent, assigned, recalls;   /* messages, tasks, recalls: ever */
+    uint64_t recall;                    /* number of the last one */
+    uint8_t recalled[WIRE_ID];          /* its batch */
+};
+
+struct fair {
+    struct world w;                     /* first: the ports' argument is this world */
+    uint8_t ids[BATCHES][WIRE_ID];
+    uint64_t ended[BATCHES];
+    unsigned n_batches, lanes;
+    struct station stations[STATIONS];
+    uint64_t held, running;             /* as the ledger has told last */
+};
+
+/* ---- what the ledger sends ---- */
+
+static unsigned number_of(const struct fair *f, const uint8_t *id)
+{
+    unsigned n = 0;
+    while (n < f->n_batches && memcmp(f->ids[n], id, WIRE_ID) != 0)
+        n++;
+    assert_true(n < f->n_batches);
+    return n;
+}
+
+static struct station *station_at(struct fair *f, unsigned lane)
+{
+    unsigned n = 0;
+    while (n < STATIONS && f->stations[n].lane != lane)
+        n++;
+    return n < STATIONS ? &f->stations[n] : NULL;
+}
+
+static void to_station(void *arg, uint64_t lane, const Wire__Lane *m, struct slice body, bool with_body)
+{
+    struct fair *f = arg;
+    struct station *s = station_at(f, (unsigned)(lane & 0xFFFFFF));
+    (void)body, (void)with_body;
+    if (s == NULL)
+        return;
+    s->sent++;
+    if (m->what_case == WIRE__LANE__WHAT_ASSIGN) {
+        const Wire__Tasks *t = m->assign->tasks;
+        assert_true(s->n < SPANS);
+        s->at[s->n++] = (struct span){number_of(f, m->assign->batch.data), t->first, t->count, m->assign->attempt};
+        s->assigned += t->count;
+    } else if (m->what_case == WIRE__LANE__WHAT_RECALL) {
+        s->recalls++;
+        s->recall = m->recall->number;
+        memcpy(s->recalled, m->recall->batch.data, WIRE_ID);
+    }
+}
+
+static void begin_fair(struct world *w)
+{
+    struct ledger_ports ports = {
+        .arg = w, .reply = on_reply, .down = on_down, .lane_open = on_lane_open, .lane_send = to_station, .lane_close = on_lane_close,
+        .sink_place = on_sink_place, .closing = on_closing, .put = on_put, .remove = on_remove, .append = on_append,
+        .remove_frames = on_remove_frames, .load = on_load, .random = on_random, .note = on_note, .leave = on_leave,
+    };
+    struct ledger_config config = {
+        .program = "ventilator test", .journal = {1}, .session = 1, .heartbeat = NS_PER_S, .loss_grace = 2 * NS_PER_S, .silence = 10 * NS_PER_S,
+        .shutdown_timeout = 30 * NS_PER_S, .max_losses = 2, .max_payload = 1 << 20, .result_credit = 1 << 20, .cache_bytes = 1 << 20, .boot = "b",
+    };
+    w->ledger = ledger_new(&config, &ports, w->now);
+    assert_non_null(w->ledger);
+}
+
+static int setup_fair(void **state)
+{
+    struct fair *f = calloc(1, sizeof *f);
+    assert_non_null(f);
+    f->w.now.ns = NS_PER_S;
+    epoch_now = 1;
+    f->w.flush = 1;
+    begin_fair(&f->w);
+    ledger_restored(f->w.ledger, f->w.now);
+    committed(&f->w);
+    client_hello(&f->w);
+    sink_hello(&f->w);
+    *state = f;
+    return 0;
+}
+
+static int teardown_fair(void **state)
+{
+    struct fair *f = *state;
+    ledger_destroy(&f->w.ledger);
+    free(f);
+    return 0;
+}
+
+/* ---- what happens ---- */
+
+/* Without the audit, which looks at everything: there are many turns. */
+static void turn(struct fair *f)
+{
+    ledger_tick(f->w.ledger, f->w.now, true);
+}
+
+static ledger_peer peer_of(unsigned station) { return 11 + station; }
+
+/* A worker says hello, on a lane of its own; handlers are words, "" for none. */
+static void hello(struct fair *f, unsigned station, uint32_t slots, const char *handler, const char *other)
+{
+    uint8_t journal[WIRE_ID] = {1};
+    char name[] = "w0", *handlers[] = {(char *)(uintptr_t)handler, (char *)(uintptr_t)other};
+    Wire__WorkerHello h = WIRE__WORKER_HELLO__INIT;
+    Wire__Upward m = WIRE__UPWARD__INIT;
+    name[1] = (char)('1' + station);
+    h.major = WIRE_MAJOR;
+    h.name = name;
+    h.slots = slots;
+    h.commands = true;
+    h.n_handlers = handler[0] == '\0' ? 0 : other[0] == '\0' ? 1 : 2;
+    h.handlers = handlers;
+    h.ventilator = wire_id_bytes(journal);
+    m.what_case = WIRE__UPWARD__WHAT_HELLO;
+    m.hello = &h;
+    f->stations[station].lane = ++f->lanes;
+    f->stations[station].sent = 0;
+    upward(&f->w, peer_of(station), peer_of(station), 0, &m);
+}
+
+static void comes(struct fair *f, unsigned station, uint32_t slots, const char *handler, const char *other)
+{
+    hello(f, station, slots, handler, other);
+    worker_opened(&f->w, peer_of(station), f->stations[station].lane);
+    turn(f);
+}
+
+/* A range of so many tasks is submitted, and known to the sink. */
+static unsigned submit_with(struct fair *f, const char *handler, uint64_t count, Wire__Options *o)
+{
+    unsigned n = f->n_batches++;
+    uint8_t id[WIRE_ID] = {(uint8_t)n, (uint8_t)(n >> 8), 7};
+    Wire__Range range = WIRE__RANGE__INIT;
+    Wire__Submit s = WIRE__SUBMIT__INIT;
+    Wire__Request m = WIRE__REQUEST__INIT;
+    assert_true(n < BATCHES);
+    range.count = count;
+    range.step = 1;
+    o->range = &range;
+    o->handler = (char *)(uintptr_t)handler;
+    o->n_command = handler[0] == '\0';
+    o->command = command;
+    o->weight = o->weight > 0 ? o->weight : 1;
+    o->grace_us = 2000000;
+    s.submission = wire_id_bytes(id);
+    s.options = o;
+    m.what_case = WIRE__REQUEST__WHAT_SUBMIT;
+    m.submit = &s;
+    request(&f->w, &m, "");
+    committed(&f->w);
+    turn(f);                            /* its answer names the batch */
+    memcpy(f->ids[n], f->w.batch, WIRE_ID);
+    f->w.total = count;
+    registered(&f->w);
+    turn(f);
+    return n;
+}
+
+static unsigned submit_to(struct fair *f, const char *handler, uint64_t count)
+{
+    Wire__Options o = WIRE__OPTIONS__INIT;
+    return submit_with(f, handler, count, &o);
+}
+
+/* Takes the first n tasks of a span out of a worker's list; it goes when it is empty. */
+static void leave(struct station *s, struct span *x, uint32_t n)
+{
+    x->first += n;
+    x->count -= n;
+    if (x->count > 0)
+        return;
+    size_t behind = s->n - (size_t)(x - s->at) - 1;
+    memmove(x, x + 1, behind * sizeof *x);
+    s->n--;
+}
+
+/* A worker says that these have ended, each after so long, and the sink that they are recorded. */
+static void reports_end(struct fair *f, unsigned station, const struct span *x, uint32_t n, uint64_t each_us)
+{
+    memcpy(f->w.batch, f->ids[x->batch], WIRE_ID);
+    Wire__Fence fence = fence_of(&f->w, x->first, n, x->attempt), *fences = &fence;
+    Wire__Finished done = WIRE__FINISHED__INIT;
+    Wire__Upward m = WIRE__UPWARD__INIT;
+    done.n_fences = 1;
+    done.fences = &fences;
+    done.run_us = each_us * n;
+    m.what_case = WIRE__UPWARD__WHAT_FINISHED;
+    m.finished = &done;
+    upward(&f->w, peer_of(station), peer_of(station), lane_of(f->stations[station].lane), &m);
+    recorded(&f->w, peer_of(station), x->first, n, x->attempt, WIRE__RESULT_KIND__IS_VERDICT, WIRE__VERDICT__OK, true);
+    f->ended[x->batch] += n;
+}
+
+/* The next tasks that a worker holds end; then there is a turn. */
+static void end(struct fair *f, unsigned station, uint64_t n, uint64_t each_us)
+{
+    struct station *s = &f->stations[station];
+    while (n > 0 && s->n > 0) {
+        uint32_t some = s->at[0].count < n ? s->at[0].count : (uint32_t)n;
+        reports_end(f, station, &s->at[0], some, each_us);
+        leave(s, &s->at[0], some);
+        n -= some;
+    }
+    turn(f);
+}
+
+/* So many tasks end at a worker, one frame of tiny ones after the other. */
+static void end_tiny(struct fair *f, unsigned station, uint64_t n)
+{
+    for (uint64_t some; n > 0; n -= some) {
+        some = n < 100 ? n : 100;
+        end(f, station, some, 100);
+    }
+}
+
+/* ---- pools of workers that have nothing in common ---- */
+
+#define TINY 0u
+#define LONG 1u
+
+/* Two pools: in one a batch of tiny tasks has had a hundred thousand, in the other one of long tasks has had two. */
+static void drift_apart(struct fair *f, unsigned *tiny, unsigned *large)
+{
+    comes(f, TINY, 1, "cpu", "");
+    comes(f, LONG, 1, "gpu", "");
+    *tiny = submit_to(f, "cpu", 10000000);
+    *large = submit_to(f, "gpu", 1000);
+    end(f, LONG, 1, 10000000);
+    end(f, LONG, 1, 10000000);
+    end_tiny(f, TINY, 100000);
+}
+
+static void a_new_batch_of_long_tasks_shares_whatever_another_pool_has_had(void **state)
+{
+    struct fair *f = *state;
+    unsigned a, g1, g2;
+    drift_apart(f, &a, &g1);
+    end_tiny(f, TINY, 100);                 /* the tiny ones were served last */
+    g2 = submit_to(f, "gpu", 1000);
+    uint64_t before = f->ended[g1];
+    for (int n = 0; n < 50; n++) {
+        end(f, LONG, 1, 10000000);
+        end_tiny(f, TINY, 100);
+    }
+    assert_in_range(f->ended[g2], 20, 30);
+    assert_in_range(f->ended[g1] - before, 20, 30);
+    audit(&f->w);
+}
+
+/* As many tasks as the new batch has: both have their turn, and then the older one is alone again. */
+static void a_small_new_batch_ends_beside_the_older_one(void **state)
+{
+    struct fair *f = *state;
+    unsigned a, g1, g2;
+    drift_apart(f, &a, &g1);
+    end_tiny(f, TINY, 100);
+    g2 = submit_to(f, "gpu", 10);
+    uint64_t before = f->ended[g1];
+    for (int n = 0; n < 50; n++)
+        end(f, LONG, 1, 10000000);
+    assert_int_equal(f->ended[g2], 10);
+    assert_int_equal(f->ended[g1] - before, 40);
+    audit(&f->w);
+}
+
+static void a_new_batch_of_tiny_tasks_starves_none_after_another_pool_was_served(void **state)
+{
+    struct fair *f = *state;
+    unsigned a, g1, c;
+    drift_apart(f, &a, &g1);
+    end(f, LONG, 1, 10000000);              /* the long ones were served last */
+    c = submit_to(f, "cpu", 10000000);
+    uint64_t before = f->ended[a];
+    end_tiny(f, TINY, 20000);
+    assert_in_range(f->ended[a] - before, 7000, 13000);
+    assert_in_range(f->ended[c], 7000, 13000);
+    audit(&f->w);
+}
+
+/* Two handlers of the same worker: that one of them was not asked for in a while is not saved up. */
+static void what_idled_does_not_starve_what_worked(void **state)
+{
+    struct fair *f = *state;
+    comes(f, 0, 1, "x", "y");
+    unsigned x = submit_to(f, "x", 100000);
+    submit_to(f, "y", 1);
+    for (int n = 0; n < 1000; n++)
+        end(f, 0, 1, 1000000);
+    unsigned y = submit_to(f, "y", 100000);
+    uint64_t before = f->ended[x];
+    for (int n = 0; n < 200; n++)
+        end(f, 0, 1, 1000000);
+    assert_in_range(f->ended[x] - before, 80, 120);
+    assert_in_range(f->ended[y], 80, 120);
+    audit(&f->w);
+}
+
+/* What flies below them is no measure for those above. */
+static void what_a_low_priority_has_had_is_nothing_to_high_ones(void **state)
+{
+    struct fair *f = *state;
+    Wire__Options high = WIRE__OPTIONS__INIT;
+    high.priority = 1;
+    comes(f, TINY, 1, "cpu", "");
+    comes(f, LONG, 1, "gpu", "cpu");
+    unsigned h1 = submit_with(f, "gpu", 1000, &high);
+    submit_to(f, "cpu", 10000000);
+    end(f, LONG, 1, 10000000);
+    end(f, LONG, 1, 10000000);
+    end_tiny(f, TINY, 10000);
+    unsigned h2 = submit_with(f, "gpu", 1000, &high);
+    uint64_t before = f->ended[h1];
+    for (int n = 0; n < 50; n++)
+        end(f, LONG, 1, 10000000);
+    assert_in_range(f->ended[h1] - before, 20, 30);
+    assert_in_range(f->ended[h2], 20, 30);
+    audit(&f->w);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup_fair, teardown_fair)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(a_new_batch_of_long_tasks_shares_whatever_another_pool_has_had),
+        TEST(a_small_new_batch_ends_beside_the_older_one),
+        TEST(a_new_batch_of_tiny_tasks_starves_none_after_another_pool_was_served),
+        TEST(what_idled_does_not_starve_what_worked),
+        TEST(what_a_low_priority_has_had_is_nothing_to_high_ones),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
