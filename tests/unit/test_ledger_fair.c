@@ -4,7 +4,7 @@
 #include "tests/unit/ledger_world.h"
 
 #define BATCHES 8u
-#define STATIONS 3u
+#define STATIONS 4u
 #define SPANS 1024u
 
 struct span { unsigned batch; uint64_t first; uint32_t count, attempt; };
@@ -337,6 +337,157 @@ static void what_a_low_priority_has_had_is_nothing_to_high_ones(void **state)
     audit(&f->w);
 }
 
+/* ---- weights ---- */
+
+/* One task at a time: the ratio of large weights is kept like that of small ones. */
+static void large_weights_share_as_they_say(void **state)
+{
+    struct fair *f = *state;
+    Wire__Options heavy = WIRE__OPTIONS__INIT, light = WIRE__OPTIONS__INIT;
+    heavy.weight = 1000000;
+    light.weight = 600000;
+    unsigned h = submit_with(f, "", 100000, &heavy), l = submit_with(f, "", 100000, &light);
+    comes(f, 0, 1, "", "");
+    for (int n = 0; n < 4000; n++)
+        end(f, 0, 1, 1000000);
+    assert_in_range(f->ended[l], 1500 * 98 / 100, 1500 * 102 / 100);
+    assert_in_range(f->ended[h], 2500 * 98 / 100, 2500 * 102 / 100);
+    audit(&f->w);
+}
+
+/* The smallest weight beside the largest one: it has little, and in its turn. */
+static void the_smallest_weight_is_served_beside_the_largest(void **state)
+{
+    struct fair *f = *state;
+    Wire__Options heavy = WIRE__OPTIONS__INIT, light = WIRE__OPTIONS__INIT;
+    heavy.weight = 1000;
+    light.weight = 1;
+    unsigned h = submit_with(f, "", 100000, &heavy), l = submit_with(f, "", 100000, &light);
+    comes(f, 0, 1, "", "");
+    for (int n = 0; n < 4004; n++)
+        end(f, 0, 1, 1000000);
+    assert_in_range(f->ended[l], 3, 6);
+    assert_in_range(f->ended[h], 3998, 4001);
+    audit(&f->w);
+}
+
+/* ---- recalls ---- */
+
+/* A worker does as a recall wants: it gives back the last task that it holds, and says so. */
+static void gives_back(struct fair *f, unsigned station)
+{
+    struct station *s = &f->stations[station];
+    struct span *x = &s->at[s->n - 1];
+    assert_true(s->n > 0);
+    memcpy(f->w.batch, f->ids[x->batch], WIRE_ID);
+    Wire__Fence fence = fence_of(&f->w, x->first + x->count - 1, 1, x->attempt), *fences = &fence;
+    Wire__Returned r = WIRE__RETURNED__INIT;
+    Wire__Upward m = WIRE__UPWARD__INIT;
+    r.n_fences = 1;
+    r.fences = &fences;
+    m.what_case = WIRE__UPWARD__WHAT_RETURNED;
+    m.returned = &r;
+    upward(&f->w, peer_of(station), peer_of(station), lane_of(s->lane), &m);
+    s->n -= --x->count == 0;
+    confirmed(&f->w, peer_of(station), s->lane, s->recall, 1, 0);
+}
+
+static void says_started(struct fair *f, unsigned station, const struct span *x, uint32_t n)
+{
+    memcpy(f->w.batch, f->ids[x->batch], WIRE_ID);
+    started(&f->w, peer_of(station), f->stations[station].lane, x->first, n, x->attempt);
+}
+
+/* Two tasks at a worker of one slot: one runs, one waits. An idle worker comes. */
+static void one_waits_and_another_comes(struct fair *f, unsigned busy, unsigned idle, const char *handler)
+{
+    comes(f, busy, 1, handler, "");
+    submit_to(f, handler, 2);
+    assert_int_equal(f->stations[busy].assigned, 2);
+    says_started(f, busy, &f->stations[busy].at[0], 1);
+    comes(f, idle, 1, handler, "");
+}
+
+/* What one kind of workers asks back, and doesn't get, is nothing that another kind waits for. */
+static void a_recall_that_is_not_answered_is_no_reason_for_other_workers(void **state)
+{
+    struct fair *f = *state;
+    one_waits_and_another_comes(f, 0, 1, "b");
+    assert_int_equal(f->stations[0].recalls, 1);
+    one_waits_and_another_comes(f, 2, 3, "a");
+    assert_int_equal(f->stations[2].recalls, 1);
+    assert_int_equal(f->stations[0].recalls, 1);        /* once is enough */
+    audit(&f->w);
+}
+
+/* Those that can run both don't ask for the same twice. */
+static void a_recall_is_a_reason_for_workers_that_can_run_the_same(void **state)
+{
+    struct fair *f = *state;
+    one_waits_and_another_comes(f, 0, 1, "b");
+    comes(f, 2, 1, "b", "");
+    comes(f, 3, 2, "b", "c");
+    submit_to(f, "c", 1);
+    assert_int_equal(f->stations[3].assigned, 1);       /* one of its slots is idle */
+    for (int n = 0; n < 10; n++)
+        turn(f);
+    assert_int_equal(f->stations[0].recalls, 1);
+    gives_back(f, 0);
+    turn(f);
+    assert_int_equal(f->stations[1].assigned + f->stations[2].assigned + f->stations[3].assigned, 1 + 1);
+    audit(&f->w);
+}
+
+static void beat(struct fair *f, ledger_peer peer, uint64_t session, uint64_t lane, uint64_t sequence)
+{
+    Wire__Heartbeat h = WIRE__HEARTBEAT__INIT;
+    Wire__Upward m = WIRE__UPWARD__INIT;
+    h.lane_sequence = sequence;
+    m.what_case = WIRE__UPWARD__WHAT_HEARTBEAT;
+    m.heartbeat = &h;
+    upward(&f->w, peer, session, lane, &m);
+}
+
+/* A second worker, and the first one's lane stands still while its heartbeats come; then it breaks, and is opened anew. */
+static void swallows(struct fair *f)
+{
+    unsigned first = f->stations[0].lane;
+    comes(f, 1, 1, "", "");
+    for (int seconds = 8; seconds > 0; seconds--) {
+        beat(f, SINK, 900, 0, 0);
+        beat(f, peer_of(0), peer_of(0), lane_of(first), 1);
+        beat(f, peer_of(1), peer_of(1), lane_of(f->stations[1].lane), f->stations[1].sent);
+        pass(&f->w, NS_PER_S);
+    }
+    ledger_lane(f->w.ledger, f->w.now, lane_of(first), false);
+    f->stations[0].n = 0;
+    comes(f, 0, 2, "", "");
+}
+
+/* One task runs at the other worker, one waits there; the one to whom large messages do not get is idle. What is asked back for
+ * it would go to where it came from. */
+static void nothing_is_recalled_for_who_swallows_large_messages(void **state)
+{
+    struct fair *f = *state;
+    comes(f, 0, 2, "", "");
+    submit_to(f, "", 2);
+    assert_int_equal(f->stations[0].assigned, 2);
+    swallows(f);
+    assert_int_equal(f->stations[1].assigned, 2);
+    says_started(f, 1, &f->stations[1].at[0], 1);
+    for (uint64_t n = 0, answered = 0; n < 50; n++) {
+        f->w.now.ns += MS;
+        turn(f);
+        if (f->stations[1].recalls > answered && f->stations[1].n > 0) {
+            gives_back(f, 1);
+            answered = f->stations[1].recalls;
+            turn(f);
+        }
+    }
+    assert_in_range(f->stations[1].recalls, 0, 2);
+    audit(&f->w);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup_fair, teardown_fair)
 
 int main(void)
@@ -347,6 +498,11 @@ int main(void)
         TEST(a_new_batch_of_tiny_tasks_starves_none_after_another_pool_was_served),
         TEST(what_idled_does_not_starve_what_worked),
         TEST(what_a_low_priority_has_had_is_nothing_to_high_ones),
+        TEST(large_weights_share_as_they_say),
+        TEST(the_smallest_weight_is_served_beside_the_largest),
+        TEST(a_recall_that_is_not_answered_is_no_reason_for_other_workers),
+        TEST(a_recall_is_a_reason_for_workers_that_can_run_the_same),
+        TEST(nothing_is_recalled_for_who_swallows_large_messages),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
