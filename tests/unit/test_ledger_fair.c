@@ -448,15 +448,21 @@ static void beat(struct fair *f, ledger_peer peer, uint64_t session, uint64_t la
     upward(&f->w, peer, session, lane, &m);
 }
 
+/* The sink and a worker live; it has read all that was sent. */
+static void lives(struct fair *f, unsigned station)
+{
+    beat(f, SINK, 900, 0, 0);
+    beat(f, peer_of(station), peer_of(station), lane_of(f->stations[station].lane), f->stations[station].sent);
+}
+
 /* A second worker, and the first one's lane stands still while its heartbeats come; then it breaks, and is opened anew. */
 static void swallows(struct fair *f)
 {
     unsigned first = f->stations[0].lane;
     comes(f, 1, 1, "", "");
     for (int seconds = 8; seconds > 0; seconds--) {
-        beat(f, SINK, 900, 0, 0);
         beat(f, peer_of(0), peer_of(0), lane_of(first), 1);
-        beat(f, peer_of(1), peer_of(1), lane_of(f->stations[1].lane), f->stations[1].sent);
+        lives(f, 1);
         pass(&f->w, NS_PER_S);
     }
     ledger_lane(f->w.ledger, f->w.now, lane_of(first), false);
@@ -488,6 +494,144 @@ static void nothing_is_recalled_for_who_swallows_large_messages(void **state)
     audit(&f->w);
 }
 
+/* ---- how much at once ---- */
+
+#define SLOTS 4u
+
+struct slot { struct span task; bool busy; mono_t until; };
+
+/* A millisecond of a worker whose tasks take a hundred: begins and ends are told at once. */
+static void works(struct fair *f, unsigned station, struct slot slots[SLOTS])
+{
+    struct station *s = &f->stations[station];
+    for (unsigned n = 0; n < SLOTS; n++) {
+        struct slot *slot = &slots[n];
+        if (slot->busy && mono_reached(f->w.now, slot->until)) {
+            reports_end(f, station, &slot->task, 1, 100000);
+            slot->busy = false;
+        }
+        if (slot->busy || s->n == 0)
+            continue;
+        *slot = (struct slot){s->at[0], true, mono_add(f->w.now, 100 * MS)};
+        says_started(f, station, &slot->task, 1);
+        leave(s, &s->at[0], 1);
+    }
+}
+
+/* Attempts that are at a worker. */
+static uint32_t held_at(const struct fair *f, unsigned station, const struct slot slots[SLOTS])
+{
+    const struct station *s = &f->stations[station];
+    uint32_t held = 0;
+    for (unsigned n = 0; n < s->n; n++)
+        held += s->at[n].count;
+    for (unsigned n = 0; n < SLOTS; n++)
+        held += slots[n].busy;
+    return held;
+}
+
+/* One of two workers is slow to open its lane, once: it was busy with something else. It is not far away for that. */
+static void a_slow_beginning_is_no_long_way(void **state)
+{
+    struct fair *f = *state;
+    struct slot slots[2][SLOTS] = {0};
+    for (unsigned n = 0; n < 2; n++) {
+        hello(f, n, SLOTS, "", "");
+        ledger_lane(f->w.ledger, f->w.now, lane_of(f->stations[n].lane), true);
+    }
+    for (unsigned n = 0; n < 2; n++) {
+        f->w.now.ns += n == 0 ? MS : 1499 * MS;
+        worker_opened(&f->w, peer_of(n), f->stations[n].lane);
+    }
+    submit_to(f, "", 1000000);
+    for (unsigned ms = 0; ms < 12000; ms++) {
+        f->w.now.ns += MS;
+        turn(f);
+        for (unsigned n = 0; n < 2; n++) {
+            works(f, n, slots[n]);
+            if (ms % 1000 == 0)
+                lives(f, n);
+        }
+    }
+    turn(f);
+    assert_in_range(held_at(f, 0, slots[0]), SLOTS, 2 * SLOTS);
+    assert_in_range(held_at(f, 1, slots[1]), SLOTS, 4 * SLOTS);
+    audit(&f->w);
+}
+
+/* ---- a task on its last chance ---- */
+
+#define FIRST 0u
+#define WIDE 1u
+#define NARROW 2u
+
+/* Its batch may have one attempt, and has one that takes long: the worker that was to be emptied for the other task of it. That
+ * one was at a worker that was lost, and one more would judge it. */
+static unsigned one_flies_and_one_has_its_last_chance(struct fair *f)
+{
+    Wire__Options limited = WIRE__OPTIONS__INIT;
+    limited.max_running = 1;
+    limited.priority = 1;
+    comes(f, FIRST, 1, "m", "");
+    unsigned m = submit_with(f, "m", 2, &limited);
+    assert_int_equal(f->stations[FIRST].assigned, 1);
+    says_started(f, FIRST, &f->stations[FIRST].at[0], 1);
+    comes(f, WIDE, 4, "m", "p");
+    comes(f, NARROW, 1, "m", "p");
+    submit_to(f, "p", 100000);
+    ledger_lane(f->w.ledger, f->w.now, lane_of(f->stations[FIRST].lane), false);
+    f->stations[FIRST].n = 0;
+    pass(&f->w, 2 * NS_PER_S);
+    end(f, WIDE, 1, 1000000);
+    const struct span *last = &f->stations[WIDE].at[f->stations[WIDE].n - 1];
+    assert_int_equal(last->batch, m);
+    assert_int_equal(last->first, 1);
+    says_started(f, WIDE, last, 1);
+    return m;
+}
+
+/* All that a worker holds ends, but what waits there and is asked back. */
+static void empties(struct fair *f, unsigned station, uint32_t slots)
+{
+    struct station *s = &f->stations[station];
+    uint64_t held = 0;
+    if (s->recalls > 0 && s->n > slots)
+        gives_back(f, station);
+    s->recalls = 0;
+    for (unsigned n = 0; n < s->n; n++)
+        held += s->at[n].count;
+    end(f, station, held, 1000000);
+}
+
+static void no_worker_is_kept_empty_for_what_may_not_run(void **state)
+{
+    struct fair *f = *state;
+    one_flies_and_one_has_its_last_chance(f);
+    uint64_t before = f->stations[NARROW].assigned;
+    for (int n = 0; n < 10; n++) {
+        empties(f, NARROW, 1);
+        f->w.now.ns += 100 * MS;
+        turn(f);
+    }
+    assert_in_range(f->stations[NARROW].assigned - before, 10, 30);
+    audit(&f->w);
+}
+
+/* When it may run, it has a worker for itself. */
+static void the_last_chance_comes_when_the_limit_allows_it(void **state)
+{
+    struct fair *f = *state;
+    unsigned m = one_flies_and_one_has_its_last_chance(f);
+    for (int n = 0; n < 20 && f->ended[m] < 2; n++) {
+        empties(f, NARROW, 1);
+        empties(f, WIDE, 4);
+        f->w.now.ns += 100 * MS;
+        turn(f);
+    }
+    assert_int_equal(f->ended[m], 2);
+    audit(&f->w);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup_fair, teardown_fair)
 
 int main(void)
@@ -503,6 +647,9 @@ int main(void)
         TEST(a_recall_that_is_not_answered_is_no_reason_for_other_workers),
         TEST(a_recall_is_a_reason_for_workers_that_can_run_the_same),
         TEST(nothing_is_recalled_for_who_swallows_large_messages),
+        TEST(a_slow_beginning_is_no_long_way),
+        TEST(no_worker_is_kept_empty_for_what_may_not_run),
+        TEST(the_last_chance_comes_when_the_limit_allows_it),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
