@@ -1,6 +1,6 @@
 /* What a turn of dispatch gives to whom: shares of batches in pools of workers that have little or nothing in common, weights,
- * and recalls. Workers are played: what the ledger assigns is kept in a list for each, and ends when the test says so. The time
- * stands still unless the test moves it. */
+ * recalls, and workers that wait for a task on its last chance. Workers are played: what the ledger assigns is kept in a list
+ * for each, and ends when the test says so. The time stands still unless the test moves it. */
 #include "tests/unit/ledger_world.h"
 
 #define BATCHES 8u
@@ -25,7 +25,6 @@ struct fair {
     uint64_t ended[BATCHES];
     unsigned n_batches, lanes;
     struct station stations[STATIONS];
-    uint64_t held, running;             /* as the ledger has told last */
 };
 
 /* ---- what the ledger sends ---- */

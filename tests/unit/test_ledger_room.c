@@ -44,7 +44,7 @@ static void send_frame(struct world *w, unsigned batch, uint64_t first, uint32_t
 }
 
 /* A batch of so many frames, each of so many payloads of so many bytes. The journal has all of them, memory what the cache holds. */
-static void submit_large(struct world *w, unsigned n, uint32_t frames, uint32_t count, uint32_t each)
+static void submit_large(struct world *w, unsigned n, int32_t priority, uint32_t frames, uint32_t count, uint32_t each)
 {
     uint8_t id[WIRE_ID] = {(uint8_t)n, (uint8_t)(n >> 8), 7};
     Wire__Options o = WIRE__OPTIONS__INIT;
@@ -52,6 +52,7 @@ static void submit_large(struct world *w, unsigned n, uint32_t frames, uint32_t 
     Wire__Request m = WIRE__REQUEST__INIT;
     o.n_command = 1, o.command = command;
     o.weight = 1;
+    o.priority = priority;
     s.submission = wire_id_bytes(id);
     s.options = &o;
     m.what_case = WIRE__REQUEST__WHAT_SUBMIT;
@@ -127,7 +128,7 @@ static void large_payloads_leave_no_slot_empty(void **state)
     struct world *w = *state;
     uint32_t held = 0;
     wide_worker(w, 2 * WINDOW);
-    submit_large(w, 1, 40, 1, MIB);
+    submit_large(w, 1, 0, 40, 1, MIB);
     for (int n = 0; n < 10; n++) {
         turn_with_payloads(w);
         held += assigned(w, true);
@@ -140,7 +141,7 @@ static void what_has_not_begun_waits_within_the_window(void **state)
     struct world *w = *state;
     uint32_t held = 0;
     wide_worker(w, 2 * WINDOW);
-    submit_large(w, 1, 40, 1, MIB);
+    submit_large(w, 1, 0, 40, 1, MIB);
     for (int n = 0; n < 10; n++) {
         turn_with_payloads(w);
         held += assigned(w, false);
@@ -157,7 +158,7 @@ static void what_runs_and_ends_gives_its_bytes_back_once(void **state)
     struct world *w = *state;
     uint32_t sent = 0, begun = 0, ended = 0;
     wide_worker(w, 2 * WINDOW);
-    submit_large(w, 1, 40, 1, MIB);
+    submit_large(w, 1, 0, 40, 1, MIB);
     for (int n = 0; n < 100 && ended < 40; n++) {
         turn_with_payloads(w);
         sent += assigned(w, false);
@@ -177,7 +178,8 @@ static void what_runs_and_ends_gives_its_bytes_back_once(void **state)
 
 /* ---- in memory ---- */
 
-#define CACHE MIB                   /* as the world has it */
+#define CACHE MIB                   /* as the world has it; what is used in part stays up to 16 times as much */
+#define UNDER_WAY 40u               /* frames that may be asked for in one turn */
 
 /* How many loads were asked for since the trace was emptied; the last ones of them, at most `room`. */
 static unsigned loads(const struct world *w, unsigned *batches, unsigned room)
@@ -195,12 +197,12 @@ static void one_free_slot_does_not_ask_for_all_payloads(void **state)
     struct world *w = *state;
     sink_hello(w);
     for (unsigned b = 1; b <= 500; b++)
-        submit_large(w, b, 1, 1, MIB);
+        submit_large(w, b, 0, 1, 1, MIB);
     worker_hello(w, 11, "w1", 1, NULL, 0);
     worker_opened(w, 11, 1);
     w->trace[0] = '\0';
     tick(w);
-    assert_in_range(loads(w, NULL, 0), 1, 40);
+    assert_in_range(loads(w, NULL, 0), 1, UNDER_WAY);
 }
 
 #define MANY 200u                   /* batches */
@@ -252,6 +254,16 @@ static void one_ends(struct world *w, struct many *m)
     memmove(&m->at[0], &m->at[1], --m->n * sizeof m->at[0]);
 }
 
+/* Until all have ended. */
+static void all_end(struct world *w, struct many *m)
+{
+    for (int n = 0; n < 4000 && m->ended < MANY * EACH; n++)
+        if (!turn(w, m))
+            one_ends(w, m);
+    assert_int_equal(m->ended, MANY * EACH);
+    audit(w);
+}
+
 /* Batches take turns, and of each a frame is used in part: there isn't memory for all of them. All are run all the same. */
 static void frames_of_many_batches_fit_into_memory(void **state)
 {
@@ -259,18 +271,33 @@ static void frames_of_many_batches_fit_into_memory(void **state)
     struct many m = {0};
     sink_hello(w);
     for (unsigned b = 1; b <= MANY; b++) {
-        submit_large(w, b, 1, EACH, FRAME / EACH);
+        submit_large(w, b, 0, 1, EACH, FRAME / EACH);
         memcpy(m.ids[b], w->batch, WIRE_ID);
     }
     worker_hello(w, 11, "w1", 1, NULL, 0);
     worker_opened(w, 11, 1);
-    for (int n = 0; n < 4000 && m.ended < MANY * EACH; n++) {
-        if (!turn(w, &m))
-            one_ends(w, &m);
+    all_end(w, &m);
+    assert_in_range(m.peak, FRAME, 16 * CACHE + UNDER_WAY * FRAME);
+}
+
+/* Each batch begins, and the next one goes before it. */
+static void frames_that_wait_for_what_is_more_urgent_fit_into_memory(void **state)
+{
+    struct world *w = *state;
+    struct many m = {0};
+    sink_hello(w);
+    worker_hello(w, 11, "w1", 1, NULL, 0);
+    worker_opened(w, 11, 1);
+    for (unsigned b = 1; b <= MANY; b++) {
+        submit_large(w, b, (int32_t)b, 1, EACH, FRAME / EACH);
+        memcpy(m.ids[b], w->batch, WIRE_ID);
+        if (m.n > 0)
+            one_ends(w, &m);                    /* the worker has no room before */
+        while (turn(w, &m))
+            ;
     }
-    assert_int_equal(m.ended, MANY * EACH);
-    assert_in_range(m.peak, FRAME, 16 * CACHE + 6 * FRAME);
-    audit(w);
+    all_end(w, &m);
+    assert_in_range(m.peak, FRAME, 16 * CACHE + UNDER_WAY * FRAME);
 }
 
 /* ---- in one flight ---- */
@@ -421,6 +448,7 @@ int main(void)
         TEST(what_runs_and_ends_gives_its_bytes_back_once),
         TEST(one_free_slot_does_not_ask_for_all_payloads),
         TEST(frames_of_many_batches_fit_into_memory),
+        TEST(frames_that_wait_for_what_is_more_urgent_fit_into_memory),
         TEST(a_flight_that_is_cut_keeps_what_is_known_of_its_tasks),
         TEST(a_flight_may_be_cut_from_behind),
     };
