@@ -77,7 +77,7 @@ const struct option_spec cli_items_options[] = {
     {.name = "json-lines", .type = OPT_FLAG, .offset = AT(json_lines),
      .help = "Each line is an object: payload or payload_base64, and if wanted timeout and values."},
     {.name = "blocks", .type = OPT_SIZE, .offset = AT(blocks), .given_offset = AT(blocks_given), .value = "SIZE",
-     .help = "Cut the input into items of at most SIZE, at line ends."},
+     .help = "Cut the input at line ends into items of at most SIZE; a line that is longer is an item of its own."},
     {.name = NULL},
 };
 

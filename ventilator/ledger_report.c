@@ -53,8 +53,168 @@ static bool all_cut_off(const struct ledger *l, const struct batch *b)
     return true;
 }
 
-/* The one thing that people should know when a batch does not run; empty when all is well. */
-void batch_note(struct ledger *l, const struct batch *b, char *out, size_t size)
+/* ---- slots that could run a batch, and have no room for it ---- */
+
+/* What the workers of a crew do. */
+struct crew_slots {
+    const struct crew *crew;
+    uint64_t slots;
+    uint32_t workers;                           /* those of the slots */
+    uint32_t kept, draining, cut_off, away;     /* workers that take nothing new now, and aren't among those */
+};
+
+/* Of all crews: one walk over the workers for a whole report, and none when nothing in it waits for a slot. */
+struct slots_seen {
+    struct crew_slots *of;                      /* owned; by the addresses of the crews */
+    size_t n;
+};
+
+static int crew_slots_cmp(const void *a, const void *b)
+{
+    uintptr_t x = (uintptr_t)((const struct crew_slots *)a)->crew, y = (uintptr_t)((const struct crew_slots *)b)->crew;
+    return x < y ? -1 : x > y;
+}
+
+static void see_worker(struct crew_slots *of, const struct worker *w)
+{
+    if (w->state != WORKER_READY) {
+        of->away++;
+    } else if (w->draining) {
+        of->draining++;
+    } else if (w->cut_off) {
+        of->cut_off++;
+    } else if (w->reserved || w->last > 0) {
+        of->kept++;
+    } else {
+        of->workers++;
+        of->slots += w->slots;
+    }
+}
+
+/* Without memory nothing was seen, and nothing is said. */
+static void see_slots(const struct ledger *l, struct slots_seen *seen)
+{
+    if (seen->of != NULL || (seen->of = calloc(HASH_COUNT(l->crews), sizeof *seen->of)) == NULL)
+        return;
+    for (const struct crew *crew = l->crews; crew != NULL; crew = crew->hh.next)
+        seen->of[seen->n++].crew = crew;
+    qsort(seen->of, seen->n, sizeof *seen->of, crew_slots_cmp);
+    struct crew_slots *of = NULL;
+    for (const struct worker *w = l->by_session; w != NULL; w = w->hh.next) {
+        struct crew_slots key = {.crew = w->crew};
+        if (w->crew == NULL)
+            continue;
+        if (of == NULL || of->crew != w->crew)
+            of = bsearch(&key, seen->of, seen->n, sizeof key, crew_slots_cmp);
+        if (of != NULL)
+            see_worker(of, w);
+    }
+}
+
+static struct crew_slots slots_for(const struct slots_seen *seen, const struct batch *b)
+{
+    struct crew_slots all = {.crew = NULL};
+    for (const struct crew_slots *of = seen->of; of < seen->of + seen->n; of++) {
+        if (!crew_fits(of->crew, b->want))
+            continue;
+        all.slots += of->slots;
+        all.workers += of->workers;
+        all.kept += of->kept;
+        all.draining += of->draining;
+        all.cut_off += of->cut_off;
+        all.away += of->away;
+    }
+    return all;
+}
+
+static bool some_has_room(const struct ledger *l, const struct batch *b)
+{
+    const struct crew *crew;
+    TAILQ_FOREACH(crew, &l->roomy, roomy_link)
+        if (crew_fits(crew, b->want))
+            return true;
+    return false;
+}
+
+static bool share_workers(const struct ledger *l, const struct want *a, const struct want *b)
+{
+    const struct crew *crew = l->crews;
+    while (crew != NULL && !(crew_fits(crew, a) && crew_fits(crew, b)))
+        crew = crew->hh.next;
+    return crew != NULL;
+}
+
+/* The first that is queued for the same slots with a higher priority; NULL: none is. */
+static const struct batch *first_before(struct ledger *l, const struct batch *b)
+{
+    struct want *want;
+    RB_FOREACH(want, want_tree, &l->ready) {
+        if (want->first->options->priority <= b->options->priority)
+            return NULL;
+        if (share_workers(l, want, b->want))
+            return want->first;
+    }
+    return NULL;
+}
+
+/* Appends what is cut off where the room ends. */
+static void add(char *out, size_t size, const char *format, ...) __attribute__((format(printf, 3, 4)));
+static void add(char *out, size_t size, const char *format, ...)
+{
+    size_t at = strlen(out);
+    va_list ap;
+    va_start(ap, format);
+    vsnprintf(out + at, size - at, format, ap);
+    va_end(ap);
+}
+
+static void busy_note(struct ledger *l, const struct batch *b, const struct crew_slots *all, char *out, size_t size)
+{
+    const struct { uint32_t n; const char *words; } others[] = {
+        {all->kept, "kept for one task alone"}, {all->draining, "draining"}, {all->cut_off, "cut off from the sink"}, {all->away, "away"},
+    };
+    const char *before = all->workers > 0 ? "; other workers: " : ": ";
+    const struct batch *first = first_before(l, b);
+    if (all->workers == 0)
+        add(out, size, "no worker that could run its tasks takes new ones");
+    else if (all->slots == 1)
+        add(out, size, "the only slot that could run its tasks is busy");
+    else
+        add(out, size, "all %" PRIu64 " slots that could run its tasks are busy, at %u worker%s", all->slots, all->workers, all->workers == 1 ? "" : "s");
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
+        if (others[i].n == 0)
+            continue;
+        add(out, size, "%s%u %s", before, others[i].n, others[i].words);
+        before = ", ";
+    }
+    if (first != NULL)
+        add(out, size, "; batch %s, queued for them too, has a higher priority (%d)", first->short_id, first->options->priority);
+}
+
+static bool is_limit_reached(const struct batch *b) { return b->options->max_running > 0 && b->unended >= b->options->max_running; }
+
+/* Why what is queued of it isn't dispatched, though workers are here that could run it; empty: it is, in a moment. */
+static void waiting_note(struct ledger *l, const struct batch *b, struct slots_seen *seen, char *out, size_t size)
+{
+    out[0] = '\0';
+    if (!batch_may_fly(l, b) || batch_queued(b) <= b->in_care[CARE_LAST])
+        return;
+    if (is_limit_reached(b)) {
+        snprintf(out, size, "--max-running %" PRIu64 " is reached: what is queued waits until one of those ends", b->options->max_running);
+        return;
+    }
+    if (some_has_room(l, b))
+        return;
+    see_slots(l, seen);
+    if (seen->n > 0) {
+        struct crew_slots all = slots_for(seen, b);
+        busy_note(l, b, &all, out, size);
+    }
+}
+
+/* ---- the note ---- */
+
+static void batch_note_with(struct ledger *l, const struct batch *b, struct slots_seen *seen, char *out, size_t size)
 {
     char lack[WIRE_SENTENCE];
     out[0] = '\0';
@@ -83,8 +243,16 @@ void batch_note(struct ledger *l, const struct batch *b, char *out, size_t size)
         snprintf(out, size, "recovering: the sink has not yet told what is recorded");
     else if (b->recovery == RECOVER_WORKERS)
         snprintf(out, size, "recovering: waiting for the workers that were here before the restart");
-    else if (!nested_note(l, b, out, size))
-        quarantine_note(l, b, out, size);
+    else if (!nested_note(l, b, out, size) && !quarantine_note(l, b, out, size) && b->in_flight == 0)
+        waiting_note(l, b, seen, out, size);
+}
+
+/* The one thing that people should know when a batch does not run; empty when all is well. */
+void batch_note(struct ledger *l, const struct batch *b, char *out, size_t size)
+{
+    struct slots_seen seen = {.n = 0};
+    batch_note_with(l, b, &seen, out, size);
+    free(seen.of);
 }
 
 /* ---- status ---- */
@@ -101,7 +269,7 @@ uint64_t batch_age_us(const struct ledger *l, const struct batch *b)
     return ns_to_us(l->config.wall.ns + mono_since(l->now, l->started) - b->created_wall.ns);
 }
 
-static void fill_status(struct ledger *l, struct batch *b, struct status_row *row)
+static void fill_status(struct ledger *l, struct batch *b, struct slots_seen *seen, struct status_row *row)
 {
     Wire__BatchStatus *s = &row->status;
     wire__batch_status__init(s);
@@ -131,7 +299,7 @@ static void fill_status(struct ledger *l, struct batch *b, struct status_row *ro
         row->eta.us = (uint64_t)((double)(b->admitted - b->settled) / b->rate * 1e6);
         s->eta = &row->eta;
     }
-    batch_note(l, b, row->note, sizeof row->note);
+    batch_note_with(l, b, seen, row->note, sizeof row->note);
     s->note = row->note;
     s->traceparent = b->options->traceparent;
     s->whole_cancelled = b->cancelled && !is_halted(b);
@@ -205,9 +373,9 @@ struct batch_page {
     uint64_t next;
 };
 
-static void add_row(struct ledger *l, struct batch *b, struct batch_page *to)
+static void add_row(struct ledger *l, struct batch *b, struct slots_seen *seen, struct batch_page *to)
 {
-    fill_status(l, b, &to->rows[to->n]);
+    fill_status(l, b, seen, &to->rows[to->n]);
     to->pointers[to->n] = &to->rows[to->n].status;
     to->n++;
     to->next = b->number;
@@ -227,11 +395,13 @@ static struct batch_page *collect(struct ledger *l, ledger_peer client, uint64_t
         return NULL;
     }
     struct page page = page_of(after, most);
+    struct slots_seen seen = {.n = 0};
     struct batch *b = most > 0 ? batch_behind(l, page.after) : first_of_last(l, page.most);
     to->n = 0;
     to->next = after;
     for (; b != NULL && page_takes(&page, to->n, length_of(b)); b = b->hh.next)
-        add_row(l, b, to);
+        add_row(l, b, &seen, to);
+    free(seen.of);
     to->more = b != NULL && most > 0;
     return to;
 }
@@ -247,9 +417,11 @@ static struct batch_page *collect_one(struct ledger *l, ledger_peer client, uint
     } else if (to == NULL) {
         reply_refused(l, client, request, WIRE__REFUSED_CODE__NOT_NOW, "the ventilator has no memory for this report now; ask again later");
     } else {
+        struct slots_seen seen = {.n = 0};
         to->n = 0;
         to->more = false;
-        add_row(l, b, to);
+        add_row(l, b, &seen, to);
+        free(seen.of);
         to->next = 0;
     }
     return to;
@@ -380,6 +552,7 @@ struct story {
     char line[24][240];
     char *lines[24];
     size_t n;
+    bool has_note;      /* it says already why the batch doesn't run */
 };
 
 static void tell(struct story *s, const char *format, ...) __attribute__((format(printf, 2, 3)));
@@ -419,6 +592,28 @@ static void explain_hole(const struct ledger *l, const struct batch *b, uint64_t
         tell(s, "task %" PRIu64 ": one more would end it: it waits for a worker that holds nothing else", index);
 }
 
+/* Of queued tasks, when the batch itself gets on. */
+static void explain_wait(struct ledger *l, const struct batch *b, struct story *s)
+{
+    char text[WIRE_SENTENCE];
+    struct slots_seen seen = {.n = 0};
+    if (s->has_note)
+        return;
+    waiting_note(l, b, &seen, text, sizeof text);
+    free(seen.of);
+    if (text[0] != '\0')
+        tell(s, "%.230s", text);
+}
+
+static void explain_queued(struct ledger *l, const struct batch *b, uint64_t index, const struct hole *h, struct story *s)
+{
+    if (h != NULL)
+        explain_hole(l, b, index, h, s);
+    else
+        tell(s, "task %" PRIu64 ": queued, %" PRIu64 " of its batch are before it", index, index - b->cursor + b->in_holes);
+    explain_wait(l, b, s);
+}
+
 /* true: it has ended, and the sink has its record. */
 static bool explain_task(struct ledger *l, struct batch *b, uint64_t index, struct story *s)
 {
@@ -436,10 +631,8 @@ static bool explain_task(struct ledger *l, struct batch *b, uint64_t index, stru
     else if (w != NULL)
         tell(s, "task %" PRIu64 ": attempt %u did not end well; it waits %.3f s before try %" PRIu64 " of %" PRIu64, index, w->past.attempts,
              (double)mono_since(w->due.at, l->now) / 1e9, tries_used(&w->past) + 1, tries_most(b));
-    else if (h != NULL)
-        explain_hole(l, b, index, h, s);
-    else if (index >= b->cursor && !b->complete)
-        tell(s, "task %" PRIu64 ": queued, %" PRIu64 " of its batch are before it", index, index - b->cursor + b->in_holes);
+    else if (h != NULL || (index >= b->cursor && !b->complete))
+        explain_queued(l, b, index, h, s);
     else if (b->in_closings > 0)
         tell(s, "task %" PRIu64 ": has ended, or ends: the sink has not answered yet", index);
     else
@@ -483,8 +676,11 @@ void reply_explain(struct ledger *l, ledger_peer client, uint64_t request, const
     if (!mono_is_never(b->deadline) && !b->complete)
         tell(&s, "deadline in %.3f s", (double)mono_since(b->deadline, l->now) / 1e9);
     batch_note(l, b, text, sizeof text);
-    if (text[0] != '\0')
+    s.has_note = text[0] != '\0';
+    if (s.has_note)
         tell(&s, "%.230s", text);
+    else if (e->index == NULL && is_limit_reached(b))
+        explain_wait(l, b, &s);
     if (b->cancelled && !is_halted(b))
         tell(&s, "cancelled: %.200s", b->cancel_sentence != NULL ? b->cancel_sentence : "no reason was given");
     explain_parent(l, b, &s);

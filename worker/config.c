@@ -58,7 +58,7 @@ static const struct option_spec options[] = {
      .help = "What an attempt may use: memory=SIZE, cpu=DURATION, processes=N, files=N; of one handler, or of all that have none "
              "themselves. May be given several times. One that nothing here can enforce is refused."},
     {.name = "recycle", .type = OPT_U64, .offset = offsetof(struct given, recycle), .value = "N", .preset = "0", .min = 0, .max = 1000000000,
-     .help = "Persistent handlers and plugins are replaced after so many tasks; 0: never."},
+     .help = "Persistent handlers and plugins that don't say it themselves are replaced after so many tasks; 0: never."},
     {.name = "allow-commands", .type = OPT_FLAG, .offset = offsetof(struct given, allow_commands),
      .help = "Also runs the commands that batches bring along: whoever can submit can run anything here."},
     {.name = "handler-keys", .type = OPT_STRING, .offset = offsetof(struct given, handler_keys), .value = "DIR",

@@ -222,9 +222,10 @@ static int read_member(const struct file *file, const char *name, const char *ke
     if (strcmp(key, "limits") == 0)
         return read_limits(file, name, value, &ret->setup.limits, why);
     if (strcmp(key, "recycle") == 0) {
-        if (!json_is_integer(value) || json_integer_value(value) < 1 || json_integer_value(value) > RECYCLE_MOST)
-            return refuse(file, name, key, "recycle is a whole number of tasks, at least 1", why);
+        if (!json_is_integer(value) || json_integer_value(value) < 0 || json_integer_value(value) > RECYCLE_MOST)
+            return refuse(file, name, key, "recycle is a whole number of tasks, at most 1000000000; 0: never", why);
         ret->setup.recycle = (uint32_t)json_integer_value(value);
+        ret->setup.has_recycle = true;
         return 0;
     }
     if (strcmp(key, "plugin") == 0)
@@ -284,7 +285,7 @@ static int read_members(const struct file *file, const char *name, json_t *value
         return refuse(file, name, ret->plugin ? "plugin" : "argument", "that is for handlers with \"kind\": \"plugin\"", why);
     if (!ret->words)
         return refuse(file, name, NULL, "its command is missing; it is a list of words, or a command line", why);
-    if (ret->kind == AGENT_COMMAND && (ret->setup.recycle != 0 || ret->has_protocol))
+    if (ret->kind == AGENT_COMMAND && (ret->setup.has_recycle || ret->has_protocol))
         return refuse(file, name, ret->has_protocol ? "protocol" : "recycle", "that is for handlers with \"kind\": \"persistent\"", why);
     char where[200];
     if (ret->kind == AGENT_COMMAND)
@@ -390,7 +391,7 @@ void handlers_complete(struct handlers *self, uint32_t recycle)
 {
     for (size_t i = 0; i < self->n; i++) {
         limits_inherit(&self->setups[i].limits, &self->defaults);
-        if (self->setups[i].recycle == 0)
+        if (!self->setups[i].has_recycle)
             self->setups[i].recycle = recycle;
         /* Limits are those of one attempt, and a plugin's process counts what it has served by attempts that end: both see its tasks one by
          * one. Each command is an attempt of its own anyway. */

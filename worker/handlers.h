@@ -13,6 +13,7 @@
 struct handler_setup {
     struct limits limits;
     uint32_t recycle;                /* persistent: replaced after so many tasks; 0: never */
+    bool has_recycle;                /* it says so itself: --recycle is for the others */
     bool protobuf;                   /* persistent: its messages; else JSON */
 };
 

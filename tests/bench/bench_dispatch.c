@@ -3,10 +3,13 @@
  * usage: bench_dispatch [--quick] [--json] [--list] [OPTION=VALUE...] [NAME...]
  *
  * Without names all sections. With workers=, one case of its own, of these values: times= mix= batches= workers= slots= tasks=
- * mean=MS round-trip=MS message=US seeds=. All times are virtual, but for the column of the ledger's own. */
+ * mean=MS round-trip=MS message=US seeds=; without it only seeds= may be given. All times are virtual, but for the column of the
+ * ledger's own. What is none of this is refused, with exit code 2, before anything runs. */
 #include "tests/support/dispatch.h"
 
 #include <inttypes.h>
+#include <math.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,7 +21,7 @@
 #define LAN (NS_PER_MS / 5)
 
 static bool as_json, quick, first_row = true;
-static unsigned seeds = 3;
+static unsigned seeds;           /* 0: none were given */
 
 /* ---- a row ---- */
 
@@ -52,7 +55,7 @@ static void row(const char *section, struct dispatch_case c)
         c.slots = 4;
     if (c.tasks == 0)
         c.tasks = (uint64_t)c.workers * c.slots * (quick ? 20 : 50) < TASKS_MOST ? (uint64_t)c.workers * c.slots * (quick ? 20 : 50) : TASKS_MOST;
-    unsigned n = c.workers >= 1000 ? 1 : seeds;
+    unsigned n = c.workers >= 1000 || (quick && seeds == 0) ? 1 : seeds > 0 ? seeds : 3;
     for (c.seed = 1; c.seed <= n; c.seed++) {
         dispatch_run(&c, &f);
         over += (double)f.makespan / (double)f.ideal / n;
@@ -136,48 +139,90 @@ static const struct section {
 
 /* ---- arguments ---- */
 
-static unsigned kind_of(const char *const *names, unsigned n, const char *word)
+static void refuse(const char *format, ...) __attribute__((format(printf, 1, 2), noreturn));
+static void refuse(const char *format, ...)
 {
-    for (unsigned i = 0; i < n; i++)
-        if (strcmp(names[i], word) == 0)
-            return i;
-    fprintf(stderr, "bench_dispatch: there is no '%s'; there is", word);
-    for (unsigned i = 0; i < n; i++)
-        fprintf(stderr, " %s", names[i]);
+    va_list ap;
+    va_start(ap, format);
+    fprintf(stderr, "bench_dispatch: ");
+    vfprintf(stderr, format, ap);
     fprintf(stderr, "\n");
+    va_end(ap);
     exit(2);
 }
 
-/* NAME=VALUE of a case; false: it is none. */
-static bool take_value(struct dispatch_case *c, const char *word)
+static unsigned kind_of(const char *what, const char *const *names, unsigned n, const char *word)
 {
-    const char *value = strchr(word, '=');
-    if (value == NULL)
-        return false;
-    size_t n = (size_t)(value++ - word);
-    double number = strtod(value, NULL);
-    if (strncmp(word, "times", n) == 0)
-        c->times = (enum dispatch_times)kind_of(dispatch_times_names, TIMES_KINDS, value);
-    else if (strncmp(word, "mix", n) == 0)
-        c->mix = (enum dispatch_mix)kind_of(dispatch_mix_names, MIX_KINDS, value);
-    else if (strncmp(word, "batches", n) == 0)
-        c->batches = (enum dispatch_batches)kind_of(dispatch_batches_names, BATCHES_KINDS, value);
-    else if (strncmp(word, "workers", n) == 0)
-        c->workers = (uint32_t)number;
-    else if (strncmp(word, "slots", n) == 0)
-        c->slots = (uint32_t)number;
-    else if (strncmp(word, "tasks", n) == 0)
-        c->tasks = (uint64_t)number;
-    else if (strncmp(word, "mean", n) == 0)
-        c->mean = (int64_t)(number * 1e6);
-    else if (strncmp(word, "round-trip", n) == 0)
-        c->round_trip = (int64_t)(number * 1e6);
-    else if (strncmp(word, "message", n) == 0)
-        c->message = (int64_t)(number * 1e3);
-    else if (strncmp(word, "seeds", n) == 0)
-        seeds = (unsigned)number;
+    char all[200] = "";
+    for (unsigned i = 0; i < n; i++) {
+        if (strcmp(names[i], word) == 0)
+            return i;
+        size_t at = strlen(all);
+        snprintf(all + at, sizeof all - at, "%s%s", i > 0 ? ", " : "", names[i]);
+    }
+    refuse("%s=%s: there is %s", what, word, all);
+}
+
+enum number { WORKERS, SLOTS, TASKS, MEAN, ROUND_TRIP, MESSAGE, SEEDS, NUMBERS };
+static const struct {
+    const char *name, *what;
+    double least, most;
+    bool whole;
+} numbers[NUMBERS] = {
+    [WORKERS] = {"workers", "a whole number", 1, 100000, true},
+    [SLOTS] = {"slots", "a whole number", 1, 1000, true},
+    [TASKS] = {"tasks", "a whole number", 1, 100000000, true},
+    [MEAN] = {"mean", "a number of ms", 0.001, 1000000, false},
+    [ROUND_TRIP] = {"round-trip", "a number of ms", 0, 1000000, false},
+    [MESSAGE] = {"message", "a number of µs", 0, 1000000, false},
+    [SEEDS] = {"seeds", "a whole number", 1, 1000, true},
+};
+
+static double number_of(enum number which, const char *text)
+{
+    char *end;
+    double n = strtod(text, &end);
+    bool in_range = n >= numbers[which].least && n <= numbers[which].most;      /* what is no number is in none */
+    bool is_whole = in_range && n - floor(n) <= 0;
+    if (end == text || *end != '\0' || !in_range || (numbers[which].whole && !is_whole))
+        refuse("%s=%s: it is %s from %.10g to %.10g", numbers[which].name, text, numbers[which].what, numbers[which].least, numbers[which].most);
+    return n;
+}
+
+static void set_number(struct dispatch_case *c, enum number which, double n)
+{
+    switch (which) {
+    case WORKERS:    c->workers = (uint32_t)n; break;
+    case SLOTS:      c->slots = (uint32_t)n; break;
+    case TASKS:      c->tasks = (uint64_t)n; break;
+    case MEAN:       c->mean = (int64_t)(n * 1e6); break;
+    case ROUND_TRIP: c->round_trip = (int64_t)(n * 1e6); break;
+    case MESSAGE:    c->message = (int64_t)(n * 1e3); break;
+    case SEEDS:      seeds = (unsigned)n; break;
+    case NUMBERS:    break;
+    }
+}
+
+/* NAME=VALUE. Returns whether it is of a case of one's own: seeds are of the tables, too. */
+static bool take_value(struct dispatch_case *c, const char *word, const char *value)
+{
+    char name[32];
+    snprintf(name, sizeof name, "%.*s", (int)(value - word), word);
+    value++;
+    for (unsigned i = 0; i < NUMBERS; i++) {
+        if (strcmp(name, numbers[i].name) != 0)
+            continue;
+        set_number(c, (enum number)i, number_of((enum number)i, value));
+        return i != SEEDS;
+    }
+    if (strcmp(name, "times") == 0)
+        c->times = (enum dispatch_times)kind_of(name, dispatch_times_names, TIMES_KINDS, value);
+    else if (strcmp(name, "mix") == 0)
+        c->mix = (enum dispatch_mix)kind_of(name, dispatch_mix_names, MIX_KINDS, value);
+    else if (strcmp(name, "batches") == 0)
+        c->batches = (enum dispatch_batches)kind_of(name, dispatch_batches_names, BATCHES_KINDS, value);
     else
-        return false;
+        refuse("there is no '%s='; there is times=, mix=, batches=, workers=, slots=, tasks=, mean=, round-trip=, message=, seeds=", name);
     return true;
 }
 
@@ -187,40 +232,62 @@ static void list(void)
         printf("%s\n", sections[i].name);
 }
 
-static bool is_named(int argc, char **argv, const char *name)
+static size_t section_of(const char *word)
 {
-    bool any = false, named = false;
-    for (int i = 1; i < argc; i++) {
-        bool is_name = strncmp(argv[i], "--", 2) != 0 && strchr(argv[i], '=') == NULL;
-        any = any || is_name;
-        named = named || (is_name && strcmp(argv[i], name) == 0);
+    char all[200] = "";
+    for (size_t i = 0; i < SECTIONS; i++) {
+        if (strcmp(sections[i].name, word) == 0)
+            return i;
+        size_t at = strlen(all);
+        snprintf(all + at, sizeof all - at, "%s%s", i > 0 ? ", " : "", sections[i].name);
     }
-    return named || !any;
+    refuse("there is no table '%s'; there is %s", word, all);
+}
+
+struct wanted {
+    struct dispatch_case own;
+    const char *own_word;           /* one of those that are of such a case; NULL: none was given */
+    bool sections[SECTIONS], some_sections, list;
+};
+
+static void take_word(struct wanted *w, const char *word)
+{
+    const char *value = strchr(word, '=');
+    if (strcmp(word, "--list") == 0)
+        w->list = true;
+    else if (strcmp(word, "--json") == 0)
+        as_json = true;
+    else if (strcmp(word, "--quick") == 0)
+        quick = true;
+    else if (word[0] == '-')
+        refuse("there is no %s; there is --quick, --json, --list", word);
+    else if (value == NULL)
+        w->sections[section_of(word)] = w->some_sections = true;
+    else if (take_value(&w->own, word, value))
+        w->own_word = word;
 }
 
 int main(int argc, char **argv)
 {
-    struct dispatch_case own = {.mean = 100 * NS_PER_MS, .round_trip = LAN};
-    for (int i = 1; i < argc; i++) {
-        if (strcmp(argv[i], "--list") == 0) {
-            list();
-            return 0;
-        }
-        if (strcmp(argv[i], "--json") == 0)
-            as_json = true;
-        else if (strcmp(argv[i], "--quick") == 0)
-            quick = true, seeds = 1;
-        else if (strchr(argv[i], '=') != NULL && !take_value(&own, argv[i])) {
-            fprintf(stderr, "bench_dispatch: what is '%s'? See the beginning of tests/bench/bench_dispatch.c\n", argv[i]);
-            return 2;
-        }
+    struct wanted w = {.own = {.mean = 100 * NS_PER_MS, .round_trip = LAN}};
+    for (int i = 1; i < argc; i++)
+        take_word(&w, argv[i]);
+    if (w.own_word != NULL && w.own.workers == 0)
+        refuse("%s is of a case of your own, which needs workers=N, too", w.own_word);
+    if (w.own_word != NULL && w.some_sections)
+        refuse("%s is of a case of your own: give it without the name of a table", w.own_word);
+    if (w.own.mix == MIX_LOST && w.own.workers == 1)
+        refuse("mix=lost workers=1: one worker of ten is lost, and that would be the only one; it needs 2 at least");
+    if (w.list) {
+        list();
+        return 0;
     }
-    if (own.workers > 0) {
+    if (w.own_word != NULL) {
         head("own", "one case");
-        row("own", own);
+        row("own", w.own);
     }
-    for (size_t i = 0; i < SECTIONS && own.workers == 0; i++)
-        if (is_named(argc, argv, sections[i].name))
+    for (size_t i = 0; i < SECTIONS && w.own_word == NULL; i++)
+        if (w.sections[i] || !w.some_sections)
             sections[i].run(sections[i].name);
     if (as_json)
         printf("\n]\n");

@@ -118,6 +118,26 @@ test_stuck_slot_is_reported_and_comes_back() {
     assert_eq "verdicts" "$(verdicts "$T/out")" "deadline_exceeded=1"
 }
 
+test_what_waits_for_a_slot_says_so() {
+    local long short limited
+    start_all off
+    long=$(submit -- sleep {} ::: 6107 6107 6107 6107 6107 6107)
+    wait_for 10 "the slots to be busy" status_reaches "$long" running 3
+    short=$(submit -- true {} ::: a)
+    limited=$(submit --max-running 1 --priority 3 -- sleep {} ::: 6108 6108)
+    assert_eq "note of what runs" "$(ventilator status "$long" --json | jq -r .note)" null
+    assert_exit 0 ventilator explain "$short" 0
+    assert_contains "$T/out" "all 2 slots that could run its tasks are busy, at 1 worker; batch $limited, queued for them too, has a higher priority (3)"
+    assert_contains "$T/out" "task 0: queued, 0 of its batch are before it"
+    ventilator status "$short" --json | jq -r .note | grep -q "^all 2 slots" || fail "the note should say what it waits for"
+    assert_exit 0 ventilator cancel "$long"
+    wait_for 10 "the limited batch to run" status_reaches "$limited" running 1
+    assert_exit 0 ventilator explain "$limited" 1
+    assert_contains "$T/out" "max-running 1 is reached"
+    assert_exit 0 ventilator cancel "$limited"
+    assert_exit 0 ventilator wait "$short"
+}
+
 test_commands_find_the_limits_of_the_start() {
     ulimit -S -n 512
     start_all auto

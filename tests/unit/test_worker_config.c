@@ -170,26 +170,29 @@ static void a_handlers_file_is_read(void **state)
                      " \"line\": {\"command\": \"echo 'x y' {}\", \"kind\": \"command\"},\n"
                      " \"model\": {\"kind\": \"persistent\", \"command\": [\"python3\", \"m.py\"], \"protocol\": \"protobuf\", \"recycle\": 100},\n"
                      " \"fast\": {\"kind\": \"plugin\", \"plugin\": \"/opt/fast.so\", \"argument\": \"a b\", \"recycle\": 9},\n"
+                     " \"rock\": {\"kind\": \"persistent\", \"command\": [\"python3\", \"r.py\"], \"recycle\": 0},\n"
                      " \"plain\": {\"plugin\": \"/opt/plain.so\", \"kind\": \"plugin\"}}\n");
     int result = handlers_read_file(&handlers, path, &why);
     unlink(path);
     if (result < 0)
         fail_msg("%s", why.text);
-    assert_int_equal(handlers.n, 5);
+    assert_int_equal(handlers.n, 6);
     assert_int_equal(handlers_limit(&handlers, "memory=1G", &why), 0);
     assert_int_equal(handlers_limit(&handlers, "line:cpu=90s", &why), 0);
     handlers_complete(&handlers, 7);
     struct handler_setup thumb = handlers_setup(&handlers, "thumb"), line = handlers_setup(&handlers, "line"),
-                         model = handlers_setup(&handlers, "model"), fast = handlers_setup(&handlers, "fast"), ad_hoc = handlers_setup(&handlers, NULL);
+                         model = handlers_setup(&handlers, "model"), fast = handlers_setup(&handlers, "fast"), rock = handlers_setup(&handlers, "rock"),
+                         ad_hoc = handlers_setup(&handlers, NULL);
     assert_true(thumb.limits.of[LIMIT_MEMORY] == 512u << 20 && thumb.limits.of[LIMIT_PROCESSES] == 8);
     assert_true(line.limits.of[LIMIT_MEMORY] == 1u << 30 && line.limits.of[LIMIT_CPU] == 90 * (uint64_t)NS_PER_S);
     assert_true(ad_hoc.limits.of[LIMIT_MEMORY] == 1u << 30 && ad_hoc.limits.of[LIMIT_CPU] == 0);
     assert_true(model.protobuf && model.recycle == 100 && line.recycle == 7);
     assert_true(fast.protobuf && fast.recycle == 9);
+    assert_int_equal(rock.recycle, 0);          /* never, whatever the others do */
     for (size_t i = 0; i < handlers.n; i++) {
         const struct agent_handler *handler = &handlers.list[i];
         bool is_plugin = handler->name[0] == 'f' || handler->name[0] == 'p';
-        assert_int_equal(handler->kind, is_plugin ? AGENT_PLUGIN : handler->name[0] == 'm' ? AGENT_PERSISTENT : AGENT_COMMAND);
+        assert_int_equal(handler->kind, is_plugin ? AGENT_PLUGIN : handler->name[0] == 'm' || handler->name[0] == 'r' ? AGENT_PERSISTENT : AGENT_COMMAND);
         if (is_plugin) {
             assert_string_equal(handler->command[0], PLUGIN_HOST);
             assert_string_equal(handler->command[1], handler->name[0] == 'f' ? "/opt/fast.so" : "/opt/plain.so");
@@ -217,7 +220,9 @@ static void bad_handlers_files_are_refused_with_their_line(void **state)
         {"{\"a\": 3}", ":1 ", "is an object"},
         {"{\"a\": {\"command\": [\"x\"],\n\"kind\": \"daemon\"}}", ":2 ", "command, persistent or plugin"},
         {"{\"a\": {\"command\": [\"x\"],\n\"recycle\": 3}}", ":2 ", "persistent"},
-        {"{\"a\": {\"command\": [\"x\"], \"kind\": \"persistent\",\n\"recycle\": 0}}", ":2 ", "at least 1"},
+        {"{\"a\": {\"command\": [\"x\"], \"kind\": \"persistent\",\n\"recycle\": -1}}", ":2 ", "0: never"},
+        {"{\"a\": {\"command\": [\"x\"], \"kind\": \"persistent\",\n\"recycle\": true}}", ":2 ", "0: never"},
+        {"{\"a\": {\"command\": [\"x\"],\n\"recycle\": 0}}", ":2 ", "persistent"},
         {"{\"a\": {\"command\": [\"x\"], \"kind\": \"persistent\",\n\"protocol\": \"xml\"}}", ":2 ", "json or protobuf"},
         {"{\n\"a\": {\"kind\": \"plugin\"}}", ":2 ", "plugin is missing"},
         {"{\"a\": {\"kind\": \"plugin\",\n\"plugin\": \"x.so\"}}", ":2 ", "whole path"},
