@@ -14,8 +14,10 @@
 #include "tarmac/client.h"
 #include "tarmac/items.h"
 
-/* Exit codes of the commands (docs/guide.md); 2 is EXIT_USAGE of common/bug.h, 6 EXIT_DISK. */
+/* Exit codes of the commands (docs/guide.md); 2 is EXIT_USAGE of common/bug.h, 6 EXIT_DISK. CLI_EXIT_WORDS ends the list in --help. */
 enum cli_exit { CLI_OK = 0, CLI_NOT_OK = 1, CLI_UNREACHABLE = 3, CLI_REFUSED = 4, CLI_BY_DEADLINE = 124, CLI_CANCELLED = 130 };
+
+#define CLI_EXIT_WORDS "4 refused, 6 standard output or a file of results can't be written."
 
 enum cli_format { FORMAT_TEXT, FORMAT_JSON, FORMAT_CSV, FORMAT_NONE };
 
@@ -140,6 +142,8 @@ void cli_advise_cancelled(struct cli *self, const char *short_id, char *out, siz
 /* "ventilator: sentence" on standard error. */
 void cli_say(struct cli *self, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void cli_refuse_usage(const char *sentence);
+/* The id of a new batch, on standard output at once; on standard error when that can't be written: without it nobody finds the batch. */
+void cli_print_id(struct cli *self, const char *short_id);
 
 /* ---- commands ---- */
 

@@ -149,7 +149,7 @@ int job_dry_run(struct job *self)
         cli_refuse_usage(why.text);
         return EXIT_USAGE;
     }
-    return fflush(stdout) == 0 ? CLI_OK : CLI_NOT_OK;
+    return CLI_OK;
 }
 
 /* ---- cancelling ---- */
@@ -280,8 +280,7 @@ static void on_accepted(void *arg)
         cli_say(&self->cli, "batch %s", self->short_id);
         return;
     }
-    puts(self->short_id);
-    fflush(stdout);
+    cli_print_id(&self->cli, self->short_id);
 }
 
 /* The batch must not look as if it were whole. With a key the same submission can still be continued. */

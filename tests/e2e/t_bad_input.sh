@@ -184,6 +184,50 @@ test_help_and_version() {
     assert_contains "$T/out" "TARMAC_DEADLINE"
 }
 
+# Standard output on a full disk: a sentence, and an exit code that says so.
+assert_output_lost() {    # COMMAND...
+    local got=0
+    "$@" >/dev/full 2>"$T/err" </dev/null || got=$?
+    assert_eq "exit code of '$*'" "$got" 6
+    assert_contains "$T/err" "standard output can't be written: "
+}
+
+test_output_that_cannot_be_written() {
+    local program
+    for program in ventilator worker sink; do
+        assert_output_lost "$BIN/$program" --version
+        assert_output_lost "$BIN/$program" --help
+        assert_output_lost "$BIN/$program" --man
+        assert_output_lost "$BIN/$program" --completion
+    done
+    assert_output_lost ventilator submit --help
+    assert_output_lost ventilator serve --help
+    assert_output_lost ventilator list --version
+    assert_output_lost ventilator run --dry-run -- echo {} ::: 1
+    assert_output_lost ventilator run -- echo {} ::: 1
+    assert_output_lost ventilator keygen "$T/keys"
+}
+
+test_answers_that_cannot_be_written() {
+    local batch words command
+    start_cluster 1
+    assert_output_lost ventilator submit -- false {} ::: a
+    batch=$(sed -n "s/.*batch \([a-z0-9]*\) is submitted.*/\1/p" "$T/err")
+    [ -n "$batch" ] || fail "the id of the batch is lost: $(cat "$T/err")"
+    assert_exit 1 ventilator wait "$batch"
+    assert_output_lost ventilator retry "$batch"
+    assert_contains "$T/err" "is submitted"
+    for command in list "list --json" status "status $batch" workers "explain $batch" "explain $batch 0" "cancel $batch" "doctor --quick" \
+        "purge --older-than 7d" "watch --lines" "drain w1"; do
+        read -ra words <<<"$command"
+        assert_output_lost ventilator "${words[@]}"
+    done
+    # Who reads a pipe and has seen enough needs no sentence.
+    submit -- true ::: {1..5} >/dev/null
+    (trap '' PIPE; ventilator list 2>"$T/err") | :
+    assert_eq "what list says" "$(cat "$T/err")" ""
+}
+
 # A complete batch, and a sink with another folder: what was recorded is elsewhere, and nobody waits for it.
 test_a_sink_without_the_records_of_a_batch() {
     local batch words
