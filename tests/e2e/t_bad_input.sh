@@ -71,6 +71,21 @@ test_unknown_batch() {
     assert_refused 4 "zzzz" ventilator results zzzz
 }
 
+test_task_that_is_not_there() {
+    start_cluster 1
+    local batch
+    batch=$(submit -- true ::: a b c)
+    assert_exit 0 ventilator wait "$batch"
+    assert_refused 4 "$batch 3 99" ventilator explain "$batch" 99
+    assert_refused 4 "$batch 3" ventilator explain "$batch" 3
+    assert_exit 0 ventilator explain "$batch" 2
+    assert_refused 2 "-1" ventilator explain "$batch" -- -1
+}
+
+test_label_given_twice() {
+    assert_refused 2 "--label q=c" "$BIN/worker" --label q=b --label q=c
+}
+
 test_unknown_handler() {
     start_cluster 1
     assert_refused 4 "no-such-handler" ventilator submit --require-worker --handler no-such-handler ::: 1
