@@ -210,6 +210,28 @@ no_memory:
     return NULL;
 }
 
+/* What GNU parallel takes for another list of items, or a file of them. As a plain word it would do the wrong work without saying so. */
+static bool begins_a_list(const char *word)
+{
+    static const char *const signs[] = {":::", "::::", ":::+", "::::+"};
+    for (size_t i = 0; i < sizeof signs / sizeof *signs; i++)
+        if (strcmp(word, signs[i]) == 0)
+            return true;
+    return false;
+}
+
+static int refuse_other_lists(const struct cli_words *words, struct why *why)
+{
+    for (size_t i = 0; i < words->n_command; i++)
+        if (begins_a_list(words->command[i]))
+            return why_set(why, "'%s' in the command: items are words behind ':::', or lines of a file with -a FILE", words->command[i]);
+    for (size_t i = 0; i < words->n_items; i++)
+        if (begins_a_list(words->items[i]))
+            return why_set(why, "'%s' among the items: they come from one list, and lists are not combined; write what is wanted to standard "
+                           "input in place of ':::', an item a line", words->items[i]);
+    return 0;
+}
+
 int cli_split_words(const struct cli_options *o, char **rest, bool dashes, const char *or_handler, struct cli_words *ret,
                     struct why *why)
 {
@@ -227,6 +249,8 @@ int cli_split_words(const struct cli_options *o, char **rest, bool dashes, const
             items++;
         ret->n_items = items;
     }
+    if (refuse_other_lists(ret, why) < 0)
+        return -1;
     if (o->handler && n > 0)
         return why_set(why, "--handler %.100s and a command behind --: a batch has one of both", o->handler);
     if (!o->handler && n == 0)
