@@ -78,7 +78,7 @@ static void on_failed(void *arg, enum client_end end, const char *sentence)
 static int cannot_start(struct cli *self, const char *sentence)
 {
     fprintf(stderr, "ventilator: %s\n", sentence);
-    self->code = CLI_NOT_OK;
+    self->code = EXIT_BUSY;
     cli_close(self);
     return -1;
 }

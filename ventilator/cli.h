@@ -14,10 +14,10 @@
 #include "tarmac/client.h"
 #include "tarmac/items.h"
 
-/* Exit codes of the commands (docs/guide.md); 2 is EXIT_USAGE of common/bug.h, 6 EXIT_DISK. CLI_EXIT_WORDS ends the list in --help. */
+/* Exit codes of the commands (docs/guide.md); 2, 5 and 6 are those of common/bug.h. CLI_EXIT_WORDS ends the list in --help. */
 enum cli_exit { CLI_OK = 0, CLI_NOT_OK = 1, CLI_UNREACHABLE = 3, CLI_REFUSED = 4, CLI_BY_DEADLINE = 124, CLI_CANCELLED = 130 };
 
-#define CLI_EXIT_WORDS "4 refused, 6 standard output or a file of results can't be written."
+#define CLI_EXIT_WORDS "4 refused, 5 no memory or descriptors to begin with, 6 standard output or a file of results can't be written."
 
 enum cli_format { FORMAT_TEXT, FORMAT_JSON, FORMAT_CSV, FORMAT_NONE };
 

@@ -127,6 +127,10 @@ test_plain_no_descriptors_to_begin_with() {
     assert_refused 5 "descriptors" few "$BIN/ventilator" serve --data "$T/v" --http off
     assert_refused 5 "loop" few "$BIN/sink" --data "$T/s"
     assert_refused 5 "loop" few "$BIN/worker"
+    assert_refused 5 "loop" few "$BIN/ventilator" list
+    several() { sh -c 'ulimit -n 20; exec "$@"' several "$@"; }
+    assert_refused 5 "ulimit 20" several "$BIN/ventilator" list
+    assert_refused 5 "ulimit 20" several "$BIN/ventilator" run -- echo ::: x
 }
 
 test_data_folder_in_use() {
