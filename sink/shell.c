@@ -22,6 +22,7 @@
 #include "common/loop.h"
 #include "common/net.h"
 #include "common/notify.h"
+#include "common/output.h"
 #include "common/store.h"
 #include "sink/config.h"
 #include "sink/register.h"
@@ -657,7 +658,7 @@ int shell_main(int argc, char **argv)
     struct shell self = {.exit_code = EXIT_STOPPED};
     switch (config_read(&self.config, argc, argv, &self.why)) {
     case CONFIG_DONE:
-        return EXIT_STOPPED;
+        return output_end("sink", EXIT_STOPPED);
     case CONFIG_BAD:
         fprintf(stderr, "sink: %s\n", self.why.text);
         return EXIT_USAGE;

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "common/bug.h"
+#include "common/output.h"
 #include "ventilator/cli_output.h"
 
 #define MAX_SOCKETS 64
@@ -24,6 +25,13 @@ void cli_say(struct cli *self, const char *format, ...)
     vfprintf(stderr, format, args);
     va_end(args);
     fputc('\n', stderr);
+}
+
+void cli_print_id(struct cli *self, const char *short_id)
+{
+    puts(short_id);
+    if (output_flush() != 0)
+        cli_say(self, "batch %s is submitted; standard output does not take its id", short_id);
 }
 
 void cli_end(struct cli *self, int code)
@@ -70,7 +78,7 @@ static void on_failed(void *arg, enum client_end end, const char *sentence)
 static int cannot_start(struct cli *self, const char *sentence)
 {
     fprintf(stderr, "ventilator: %s\n", sentence);
-    self->code = CLI_NOT_OK;
+    self->code = EXIT_BUSY;
     cli_close(self);
     return -1;
 }

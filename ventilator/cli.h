@@ -14,8 +14,10 @@
 #include "tarmac/client.h"
 #include "tarmac/items.h"
 
-/* Exit codes of the commands (docs/guide.md); 2 is EXIT_USAGE of common/bug.h, 6 EXIT_DISK. */
+/* Exit codes of the commands (docs/guide.md); 2, 5 and 6 are those of common/bug.h. CLI_EXIT_WORDS ends the list in --help. */
 enum cli_exit { CLI_OK = 0, CLI_NOT_OK = 1, CLI_UNREACHABLE = 3, CLI_REFUSED = 4, CLI_BY_DEADLINE = 124, CLI_CANCELLED = 130 };
+
+#define CLI_EXIT_WORDS "4 refused, 5 no memory or descriptors to begin with, 6 standard output or a file of results can't be written."
 
 enum cli_format { FORMAT_TEXT, FORMAT_JSON, FORMAT_CSV, FORMAT_NONE };
 
@@ -79,6 +81,8 @@ void cli_argv_free(char **argv);
  * is nothing to run. */
 int cli_split_words(const struct cli_options *o, char **rest, bool dashes, const char *or_handler, struct cli_words *ret,
                     struct why *why);
+/* Options that say how a batch is followed need --wait. 0, or why: one is there without. */
+int cli_check_unwaited(const struct cli_options *o, struct why *why);
 /* Which source of items was asked for. 0, or why: two were. */
 int cli_items_spec(const struct cli_options *o, const struct cli_words *words, struct items_spec *ret, struct why *why);
 int cli_parse_spans(const struct string_list *texts, Wire__Span ***ret_spans, size_t *ret_n, struct why *why);
@@ -140,6 +144,8 @@ void cli_advise_cancelled(struct cli *self, const char *short_id, char *out, siz
 /* "ventilator: sentence" on standard error. */
 void cli_say(struct cli *self, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void cli_refuse_usage(const char *sentence);
+/* The id of a new batch, on standard output at once; on standard error when that can't be written: without it nobody finds the batch. */
+void cli_print_id(struct cli *self, const char *short_id);
 
 /* ---- commands ---- */
 

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "common/bug.h"
+#include "common/output.h"
 #include "ventilator/cli.h"
 
 #define PAGE 1000u                       /* batches, workers of one reply, at most */
@@ -34,13 +35,13 @@ static void on_reply(void *arg, const Wire__Reply *reply)
         return;
     }
     self->print(self, reply);
-    if (self->more && self->more(self, reply)) {
+    if (output_flush() == 0 && self->more && self->more(self, reply)) {
         self->later_page = true;
         if (client_request(self->cli.client, self->request, on_reply, self) == 0)
             cli_fail(&self->cli, CLI_NOT_OK, "there is no memory to ask for the rest");
         return;
     }
-    cli_end(&self->cli, fflush(stdout) == 0 ? CLI_OK : CLI_NOT_OK);
+    cli_end(&self->cli, CLI_OK);
 }
 
 static int ask(struct question *self, Wire__Request *request)

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "common/bug.h"
+#include "common/output.h"
 #include "ventilator/cli_output.h"
 
 #define CREDIT (1024u * 1024u)
@@ -25,11 +26,6 @@ struct explaining {
     const char *ref;
     uint64_t index;
 };
-
-static void end(struct explaining *self)
-{
-    cli_end(&self->cli, fflush(stdout) == 0 ? CLI_OK : CLI_NOT_OK);
-}
 
 /* ---- what is on record ---- */
 
@@ -66,7 +62,7 @@ static bool pump(void *arg)
     if (r == STREAM_WAIT)
         return false;
     if (self->told)
-        end(self);
+        cli_end(&self->cli, CLI_OK);
     else
         cli_fail(&self->cli, CLI_REFUSED, "the sink has no record of this task; start it with the data folder that has it");
     return false;
@@ -109,11 +105,10 @@ static void on_reply(void *arg, const Wire__Reply *reply)
     const Wire__Explanation *x = reply->explanation;
     for (size_t i = 0; i < x->n_lines; i++)
         puts(x->lines[i]);
-    fflush(stdout);
-    if (x->recorded && x->batch.len == WIRE_ID)
+    if (output_flush() == 0 && x->recorded && x->batch.len == WIRE_ID)
         read_record(self, x->batch.data);
     else
-        end(self);
+        cli_end(&self->cli, CLI_OK);
 }
 
 static int explain(struct explaining *self, char *const *arguments)

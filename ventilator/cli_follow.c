@@ -27,6 +27,10 @@ struct follow {
     struct render_batch batch;
     struct joblog *log;
     bool stream_ended;
+    /* Cancelled before they started. A cancel or a halt ends thousands at once, so they are counted, and told in one line. */
+    uint64_t unstarted;
+    bool unstarted_differ;                   /* in why */
+    char unstarted_why[WIRE_SENTENCE + 1];   /* of the first */
 };
 
 enum cli_format cli_format_of(const struct cli_options *o)
@@ -42,12 +46,22 @@ static bool wanted(const struct follow *self, const struct stream_task *task)
     return verdicts == 0 || (verdicts >> task->verdict & 1);
 }
 
+static void count_unstarted(struct follow *self, const struct stream_task *task)
+{
+    if (self->unstarted++ == 0)
+        snprintf(self->unstarted_why, sizeof self->unstarted_why, "%s", task->sentence);
+    else if (strcmp(self->unstarted_why, task->sentence) != 0)
+        self->unstarted_differ = true;
+}
+
 static void put_text(struct follow *self, const struct stream_task *task)
 {
     text_add(&self->out.pending, task->output, task->output_len);
     text_add(&self->err.pending, task->errors, task->errors_len);
-    /* Why a task didn't end well, unless thousands ended at once for one reason: the last line counts those. */
-    if (task->verdict != WIRE__VERDICT__OK && (task->attempts > 0 || task->sentence[0]))
+    if (task->verdict == WIRE__VERDICT__CANCELLED && task->attempts == 0)
+        count_unstarted(self, task);
+    /* Why a task didn't end well, unless thousands ended at once with the batch's deadline: the last line counts those. */
+    else if (task->verdict != WIRE__VERDICT__OK && (task->attempts > 0 || task->sentence[0]))
         render_sentence(&self->err.pending, task);
 }
 
@@ -86,9 +100,18 @@ static void say_how_it_ended(struct follow *self, const Wire__StreamEnd *end)
         cli_say(self->cli, "batch %s: %s", self->short_id, line);
 }
 
+static void say_unstarted(struct follow *self)
+{
+    const char *why = self->unstarted_why;
+    if (self->unstarted > 0)
+        cli_say(self->cli, "%" PRIu64 " task%s cancelled before %s started%s%s", self->unstarted, self->unstarted == 1 ? " was" : "s were",
+                self->unstarted == 1 ? "it" : "they", !why[0] ? "" : self->unstarted_differ ? "; the first: " : ": ", why);
+}
+
 static void finish(struct follow *self)
 {
     const Wire__StreamEnd *end = stream_end(self->stream);
+    say_unstarted(self);
     if (self->config.code_by_end && end->n_counts > WIRE__VERDICT__OK)
         say_how_it_ended(self, end);
     if (end->sentence[0] != '\0') {

@@ -149,7 +149,7 @@ int job_dry_run(struct job *self)
         cli_refuse_usage(why.text);
         return EXIT_USAGE;
     }
-    return fflush(stdout) == 0 ? CLI_OK : CLI_NOT_OK;
+    return CLI_OK;
 }
 
 /* ---- cancelling ---- */
@@ -280,8 +280,7 @@ static void on_accepted(void *arg)
         cli_say(&self->cli, "batch %s", self->short_id);
         return;
     }
-    puts(self->short_id);
-    fflush(stdout);
+    cli_print_id(&self->cli, self->short_id);
 }
 
 /* The batch must not look as if it were whole. With a key the same submission can still be continued. */
@@ -340,9 +339,6 @@ static int open_log(struct job *self, struct why *why)
     const char *path = self->options.joblog;
     if (!path)
         return 0;
-    if (!self->wait)
-        return why_set(why, "--joblog %.300s: without --wait nothing is known of how tasks end; 'ventilator results BATCH --joblog FILE' "
-                       "writes it later", path);
     self->log = joblog_open(path, why);
     return self->log < 0 ? -1 : 0;
 }
@@ -350,7 +346,7 @@ static int open_log(struct job *self, struct why *why)
 int job_open(struct job *self, void (*on_signal)(void *arg, int number), void *arg)
 {
     struct why why;
-    if (open_log(self, &why) < 0) {
+    if ((!self->wait && cli_check_unwaited(&self->options, &why) < 0) || open_log(self, &why) < 0) {
         cli_refuse_usage(why.text);
         self->cli.code = EXIT_USAGE;
         return -1;

@@ -42,7 +42,7 @@ const struct command_spec keygen_command = {
                "--add worker=NAME makes DIR/worker-NAME, and writes its public key to the allow-lists below DIR/ventilator and DIR/sink; "
                "--revoke takes it off them. Both are noticed within seconds by a ventilator and a sink that use these folders; where "
                "they use copies, copy the allow folders.\n\n"
-               "Exit codes: 0 done, 2 usage or a folder that can't be used.",
+               "Exit codes: 0 done, 2 usage or a folder that can't be used, 6 standard output can't be written.",
     .tables = keygen_tables,
 };
 
@@ -400,5 +400,5 @@ int keygen_main(int argc, char **argv)
         }
     }
     options_release(&keygen_command, &self);
-    return fflush(stdout) != 0 && code == CLI_OK ? CLI_NOT_OK : code;
+    return code;
 }

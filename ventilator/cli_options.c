@@ -210,6 +210,28 @@ no_memory:
     return NULL;
 }
 
+/* What GNU parallel takes for another list of items, or a file of them. As a plain word it would do the wrong work without saying so. */
+static bool begins_a_list(const char *word)
+{
+    static const char *const signs[] = {":::", "::::", ":::+", "::::+"};
+    for (size_t i = 0; i < sizeof signs / sizeof *signs; i++)
+        if (strcmp(word, signs[i]) == 0)
+            return true;
+    return false;
+}
+
+static int refuse_other_lists(const struct cli_words *words, struct why *why)
+{
+    for (size_t i = 0; i < words->n_command; i++)
+        if (begins_a_list(words->command[i]))
+            return why_set(why, "'%s' in the command: items are words behind ':::', or lines of a file with -a FILE", words->command[i]);
+    for (size_t i = 0; i < words->n_items; i++)
+        if (begins_a_list(words->items[i]))
+            return why_set(why, "'%s' among the items: they come from one list, and lists are not combined; write what is wanted to standard "
+                           "input in place of ':::', an item a line", words->items[i]);
+    return 0;
+}
+
 int cli_split_words(const struct cli_options *o, char **rest, bool dashes, const char *or_handler, struct cli_words *ret,
                     struct why *why)
 {
@@ -227,10 +249,33 @@ int cli_split_words(const struct cli_options *o, char **rest, bool dashes, const
             items++;
         ret->n_items = items;
     }
+    if (refuse_other_lists(ret, why) < 0)
+        return -1;
     if (o->handler && n > 0)
         return why_set(why, "--handler %.100s and a command behind --: a batch has one of both", o->handler);
     if (!o->handler && n == 0)
         return why_set(why, "there is nothing to run; give a command behind --, such as: -- echo {}%s", or_handler);
+    return 0;
+}
+
+/* A variable is a default for the commands that print results, and bothers nobody else. */
+static bool is_typed(bool given, const char *variable)
+{
+    const char *value = getenv(variable);
+    return given && !(value && value[0] != '\0');
+}
+
+int cli_check_unwaited(const struct cli_options *o, struct why *why)
+{
+    if (o->wait)
+        return 0;
+    if (o->joblog)
+        return why_set(why, "--joblog %.300s: without --wait nothing is known of how tasks end; 'ventilator results BATCH --joblog FILE' "
+                       "writes it later", o->joblog);
+    if (is_typed(o->ordered, "TARMAC_ORDERED"))
+        return why_set(why, "--ordered: without --wait no results are printed; give it to 'ventilator results BATCH'");
+    if (is_typed(o->bar && o->bar_given, "TARMAC_BAR"))
+        return why_set(why, "--bar: without --wait nobody follows the batch; 'ventilator wait BATCH --bar' does");
     return 0;
 }
 

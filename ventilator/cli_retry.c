@@ -36,7 +36,7 @@ const struct command_spec retry_command = {
                "numbered from 0, in the order of the old ones. A batch that is not complete, or was purged, is refused. When no task "
                "fits nothing is made, and the exit code is 0. With --wait results are printed as by 'submit --wait', with its exit "
                "codes, and Ctrl-C cancels the new batch.\n\nExit codes else: 0 done, 2 usage, 3 the ventilator or the sink "
-               "can't be reached, 4 refused.",
+               "can't be reached, " CLI_EXIT_WORDS,
     .tables = tables,
 };
 
@@ -297,8 +297,7 @@ static void on_submitted(void *arg, const Wire__Reply *reply)
                 self->old_short);
         begin_following(self, s);
     } else {
-        puts(self->short_id);
-        fflush(stdout);
+        cli_print_id(&self->cli, self->short_id);
     }
     step(self, s->next_index);
     send_piece(self);
@@ -396,8 +395,8 @@ static int run(struct retry *self)
 static int prepare(struct retry *self, struct why *why)
 {
     const struct cli_options *o = &self->options;
-    if (o->joblog && !o->wait)
-        return why_set(why, "--joblog %.300s: without --wait nothing is known of how tasks end", o->joblog);
+    if (cli_check_unwaited(o, why) < 0)
+        return -1;
     if (o->joblog && (self->log = joblog_open(o->joblog, why)) < 0)
         return -1;
     if (o->out_dir && !(self->files = out_files_new(o->out_dir, o->out_name, why)))

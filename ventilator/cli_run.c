@@ -33,7 +33,7 @@ const struct command_spec run_command = {
                "as tasks end, and takes everything away again. Items and templates are those of 'ventilator submit'. Ctrl-C cancels "
                "the batch and prints what is left to print; a second one leaves at once.\n\n"
                "Exit codes, the first that applies: 130 the batch was cancelled, 124 a task was ended by the batch's deadline, 1 some "
-               "tasks are not ok, 0 all are; 2 usage, 3 the parts of the run can't reach each other, 4 refused.",
+               "tasks are not ok, 0 all are; 2 usage, 3 the parts of the run can't reach each other, " CLI_EXIT_WORDS,
     .tables = run_tables,
     .stop_at_first_argument = true,
 };

@@ -8,7 +8,7 @@
 
 #define EXIT_WORDS \
     "Exit codes, the first that applies: 130 the whole batch was cancelled, 124 a task was ended by the batch's deadline, " \
-    "1 some tasks are not ok, 0 all are; 2 usage, 3 the ventilator or the sink can't be reached, 4 refused."
+    "1 some tasks are not ok, 0 all are; 2 usage, 3 the ventilator or the sink can't be reached, " CLI_EXIT_WORDS
 
 /* ---- submit ---- */
 
@@ -88,7 +88,7 @@ const struct command_spec results_command = {
     .arguments = "[options] BATCH",
     .summary = "Prints what was recorded of a batch.",
     .details = "Without --follow it ends with what is there now; with --ordered, at the first task that has no verdict yet. "
-               "Exit codes: 0 printed, 2 usage, 3 the ventilator or the sink can't be reached, 4 refused.",
+               "Exit codes: 0 printed, 2 usage, 3 the ventilator or the sink can't be reached, " CLI_EXIT_WORDS,
     .tables = results_tables,
 };
 

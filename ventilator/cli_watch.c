@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "common/bug.h"
+#include "common/output.h"
 #include "ventilator/cli.h"
 
 #define PAGE 256u
@@ -323,8 +324,11 @@ static void show(struct watcher *self)
         printf("no answer from the ventilator; trying again\n");
     else if (w->heard && !w->stale && age < NS_PER_S)
         print_lines(self);
-    if (fflush(stdout) != 0)
-        cli_end(&self->cli, errno == EPIPE ? CLI_OK : CLI_NOT_OK);
+    int error = output_flush();
+    if (error == EPIPE)
+        output_forget();    /* Whoever read has seen enough. */
+    if (error != 0)
+        cli_end(&self->cli, CLI_OK);
 }
 
 /* Countdowns go on between two answers, and so does the age of what is stale. */

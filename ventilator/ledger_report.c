@@ -621,9 +621,7 @@ static bool explain_task(struct ledger *l, struct batch *b, uint64_t index, stru
     struct waiting *w;
     struct hole *h = hole_at(b, index);
     HASH_FIND(hh, b->waitings, &index, sizeof index, w);
-    if (index >= b->admitted)
-        tell(s, "task %" PRIu64 ": there is none; the batch has %" PRIu64 " so far", index, b->admitted);
-    else if (f != NULL && !bit_get(f->done, (uint32_t)(index - f->first)))
+    if (f != NULL && !bit_get(f->done, (uint32_t)(index - f->first)))
         tell(s, "task %" PRIu64 ": attempt %u (try %" PRIu64 " of %" PRIu64 ") is at worker %s since %.3f s, %s", index, f->past.attempts,
              tries_used(&f->past) + 1, tries_most(b), f->worker->name, (double)mono_since(l->now, f->assigned) / 1e9,
              bit_get(f->ended, (uint32_t)(index - f->first)) ? "ended, its result is on the way to the sink"
@@ -666,6 +664,12 @@ void reply_explain(struct ledger *l, ledger_peer client, uint64_t request, const
     struct batch *b = batch_find(l, e->ref, &why);
     if (b == NULL) {
         reply_refused(l, client, request, WIRE__REFUSED_CODE__UNKNOWN_BATCH, why.text);
+        return;
+    }
+    if (e->index != NULL && e->index->n >= b->admitted) {
+        why_set(&why, "batch %s has %" PRIu64 " task%s so far; there is no task %" PRIu64 " to explain, they count from 0", b->short_id, b->admitted,
+                b->admitted == 1 ? "" : "s", e->index->n);
+        reply_refused(l, client, request, WIRE__REFUSED_CODE__BAD_REQUEST, why.text);
         return;
     }
     struct story s = {.n = 0};

@@ -4,6 +4,7 @@
 
 #include "common/bug.h"
 #include "common/memory.h"
+#include "common/output.h"
 #include "ventilator/cli.h"
 #include "ventilator/serve.h"
 
@@ -32,7 +33,9 @@ static const struct cli_command commands[] = {
 static const char details[] =
     "A batch is many tasks that have a command or handler in common. The ventilator hands them out to workers, a sink "
     "records how each of them ended. 'ventilator run' needs nothing else running; for many machines start "
-    "'ventilator serve', 'worker' and 'sink', and use 'ventilator submit'.";
+    "'ventilator serve', 'worker' and 'sink', and use 'ventilator submit'.\n\n"
+    "Exit codes of the commands that ask: 0 done, 1 something is wrong, 2 usage, 3 the ventilator or the sink can't be reached, "
+    CLI_EXIT_WORDS " Those of run, submit, wait and serve are in their own --help.";
 
 static int print(void (*page)(const struct program_spec *program, FILE *out))
 {
@@ -44,7 +47,7 @@ static int print(void (*page)(const struct program_spec *program, FILE *out))
         .details = details, .commands = specs,
     };
     page(&program, stdout);
-    return fflush(stdout) == 0 ? CLI_OK : CLI_NOT_OK;
+    return CLI_OK;
 }
 
 static int other_word(const char *word)
@@ -63,9 +66,8 @@ static int other_word(const char *word)
     return EXIT_USAGE;
 }
 
-int main(int argc, char **argv)
+static int run(int argc, char **argv)
 {
-    memory_keep();
     if (argc < 2) {
         fputs("ventilator: which command? 'ventilator --help' lists them all\n", stderr);
         return EXIT_USAGE;
@@ -74,4 +76,10 @@ int main(int argc, char **argv)
         if (strcmp(argv[1], commands[i].spec->name) == 0)
             return commands[i].run(argc - 1, argv + 1);
     return other_word(argv[1]);
+}
+
+int main(int argc, char **argv)
+{
+    memory_keep();
+    return output_end("ventilator", run(argc, argv));
 }

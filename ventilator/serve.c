@@ -23,6 +23,7 @@
 #include "common/log.h"
 #include "common/net.h"
 #include "common/notify.h"
+#include "common/output.h"
 #include "common/remove_tree.h"
 #include "common/store.h"
 #include "ventilator/audit.h"
@@ -593,7 +594,8 @@ static void say_ready(struct serve *s)
 {
     printf("ready clients=%s workers=%s http=%s data=%s\n", net_endpoint(s->clients), net_endpoint(s->workers),
            s->http != NULL ? http_url(s->http) : "off", s->config.data);
-    fflush(stdout);
+    if (output_flush() != 0)
+        output_forget();    /* Whoever waited for this line may be gone: we go on without. */
     notify_ready(s->notify);
 }
 

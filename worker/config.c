@@ -147,6 +147,14 @@ static int read_endpoints(const struct given *given, struct worker_config *ret, 
     return 0;
 }
 
+static bool has_label(const struct worker_config *config, const char *key)
+{
+    for (size_t i = 0; i < config->n_labels; i++)
+        if (strcmp(config->labels[i]->key, key) == 0)
+            return true;
+    return false;
+}
+
 static int read_labels(const struct given *given, struct worker_config *ret, struct why *why)
 {
     ret->labels = calloc(given->labels.n + 1, sizeof(Wire__Value *));
@@ -160,6 +168,8 @@ static int read_labels(const struct given *given, struct worker_config *ret, str
         if (!wire_value_key_ok(key))
             return why_set(why, "--label %s: a label is KEY=VALUE, its key at most %u of the characters A-Z a-z 0-9 _ . - and "
                            "first a letter or _", text, WIRE_KEY);
+        if (has_label(ret, key))
+            return why_set(why, "--label %s: this key was given before; a label has one value", text);
         Wire__Value label = WIRE__VALUE__INIT;
         label.key = key;
         label.value = (char *)(uintptr_t)(equals + 1);

@@ -18,6 +18,7 @@
 #include "common/bug.h"
 #include "common/net.h"
 #include "common/notify.h"
+#include "common/output.h"
 #include "worker/agent.h"
 #include "worker/cgroup.h"
 #include "worker/command.h"
@@ -614,7 +615,7 @@ int worker_main(int argc, char **argv)
     struct why why = {""};
     switch (worker_config_read(argc, argv, stdout, &config, &why)) {
     case CONFIG_DONE:
-        return fflush(stdout) == 0 ? EXIT_STOPPED : EXIT_USAGE;
+        return output_end("worker", EXIT_STOPPED);
     case CONFIG_BAD:
         fprintf(stderr, "worker: %s\n", why.text);
         return EXIT_USAGE;

@@ -29,6 +29,23 @@ test_empty_variable_counts_as_unset() {
     TARMAC_TIMEOUT='' assert_exit 0 ventilator run -- echo {} ::: 1
 }
 
+# Words of GNU parallel that would do other work than was meant.
+test_one_list_of_items() {
+    assert_refused 2 "::: standard" ventilator run -- echo {} ::: a b ::: c d
+    assert_refused 2 ":::: -a" ventilator run -- echo {} :::: "$T/list"
+    assert_exit 0 ventilator run -- echo {} ::: :: :::::
+}
+
+# What says how a batch is followed, when nobody follows it.
+test_following_without_wait() {
+    assert_refused 2 "--ordered --wait" ventilator submit --ordered -- true ::: 1
+    assert_refused 2 "--bar --wait" ventilator submit --bar -- true ::: 1
+    assert_refused 2 "--bar --wait" ventilator retry --bar b7k2
+    start_cluster 1
+    TARMAC_ORDERED=1 TARMAC_BAR=1 assert_exit 0 ventilator submit -- true ::: 1
+    assert_exit 0 ventilator submit --no-bar -- true ::: 1
+}
+
 test_missing_command_and_bad_range() {
     assert_refused 2 "" ventilator run
     assert_refused 2 "--range 9-1" ventilator run --range 9-1 -- true
@@ -69,6 +86,21 @@ test_unknown_batch() {
     assert_refused 4 "zzzz" ventilator wait zzzz
     assert_refused 4 "zzzz" ventilator cancel zzzz
     assert_refused 4 "zzzz" ventilator results zzzz
+}
+
+test_task_that_is_not_there() {
+    start_cluster 1
+    local batch
+    batch=$(submit -- true ::: a b c)
+    assert_exit 0 ventilator wait "$batch"
+    assert_refused 4 "$batch 3 99" ventilator explain "$batch" 99
+    assert_refused 4 "$batch 3" ventilator explain "$batch" 3
+    assert_exit 0 ventilator explain "$batch" 2
+    assert_refused 2 "-1" ventilator explain "$batch" -- -1
+}
+
+test_label_given_twice() {
+    assert_refused 2 "--label q=c" "$BIN/worker" --label q=b --label q=c
 }
 
 test_unknown_handler() {
@@ -112,6 +144,10 @@ test_plain_no_descriptors_to_begin_with() {
     assert_refused 5 "descriptors" few "$BIN/ventilator" serve --data "$T/v" --http off
     assert_refused 5 "loop" few "$BIN/sink" --data "$T/s"
     assert_refused 5 "loop" few "$BIN/worker"
+    assert_refused 5 "loop" few "$BIN/ventilator" list
+    several() { sh -c 'ulimit -n 20; exec "$@"' several "$@"; }
+    assert_refused 5 "ulimit 20" several "$BIN/ventilator" list
+    assert_refused 5 "ulimit 20" several "$BIN/ventilator" run -- echo ::: x
 }
 
 test_data_folder_in_use() {
@@ -182,6 +218,50 @@ test_help_and_version() {
     assert_exit 0 ventilator submit --help
     assert_contains "$T/out" "--deadline"
     assert_contains "$T/out" "TARMAC_DEADLINE"
+}
+
+# Standard output on a full disk: a sentence, and an exit code that says so.
+assert_output_lost() {    # COMMAND...
+    local got=0
+    "$@" >/dev/full 2>"$T/err" </dev/null || got=$?
+    assert_eq "exit code of '$*'" "$got" 6
+    assert_contains "$T/err" "standard output can't be written: "
+}
+
+test_output_that_cannot_be_written() {
+    local program
+    for program in ventilator worker sink; do
+        assert_output_lost "$BIN/$program" --version
+        assert_output_lost "$BIN/$program" --help
+        assert_output_lost "$BIN/$program" --man
+        assert_output_lost "$BIN/$program" --completion
+    done
+    assert_output_lost ventilator submit --help
+    assert_output_lost ventilator serve --help
+    assert_output_lost ventilator list --version
+    assert_output_lost ventilator run --dry-run -- echo {} ::: 1
+    assert_output_lost ventilator run -- echo {} ::: 1
+    assert_output_lost ventilator keygen "$T/keys"
+}
+
+test_answers_that_cannot_be_written() {
+    local batch words command
+    start_cluster 1
+    assert_output_lost ventilator submit -- false {} ::: a
+    batch=$(sed -n "s/.*batch \([a-z0-9]*\) is submitted.*/\1/p" "$T/err")
+    [ -n "$batch" ] || fail "the id of the batch is lost: $(cat "$T/err")"
+    assert_exit 1 ventilator wait "$batch"
+    assert_output_lost ventilator retry "$batch"
+    assert_contains "$T/err" "is submitted"
+    for command in list "list --json" status "status $batch" workers "explain $batch" "explain $batch 0" "cancel $batch" "doctor --quick" \
+        "purge --older-than 7d" "watch --lines" "drain w1"; do
+        read -ra words <<<"$command"
+        assert_output_lost ventilator "${words[@]}"
+    done
+    # Who reads a pipe and has seen enough needs no sentence.
+    submit -- true ::: {1..5} >/dev/null
+    (trap '' PIPE; ventilator list 2>"$T/err") | :
+    assert_eq "what list says" "$(cat "$T/err")" ""
 }
 
 # A complete batch, and a sink with another folder: what was recorded is elsewhere, and nobody waits for it.

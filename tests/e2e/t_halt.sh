@@ -88,3 +88,18 @@ test_run_halts() {
     assert_eq "ends" "$(jq -r '"\(.verdict) \(.reason)"' "$T/out" | sort | uniq -c | xargs)" "7 cancelled halt 1 failed exit"
     assert_refused 2 "--halt never" ventilator run --halt sometimes -- true
 }
+
+# What never started is told in one line, or the failures drown in it.
+test_those_that_never_started_are_one_line() {
+    assert_exit 1 ventilator run --slots 1 --halt now,fail=1 --range 1-500 -- sh -c 'exit 5'
+    assert_contains "$T/err" "task 0 failed: exit code 5"
+    assert_contains "$T/err" "cancelled before they started: halted: 1 task failed"
+    assert_between "lines on standard error" "$(wc -l <"$T/err")" 3 20
+    start_cluster 1
+    local batch
+    batch=$(submit --halt soon,fail=1 -- sh -c 'exit 5' {} ::: 1 2 3 4 5 6)
+    assert_exit 1 ventilator wait "$batch"
+    assert_exit 0 ventilator results "$batch" --verdict cancelled
+    assert_between "lines on standard error" "$(wc -l <"$T/err")" 1 1
+    assert_contains "$T/err" "before "
+}

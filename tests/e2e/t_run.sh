@@ -129,6 +129,15 @@ test_interrupt_cancels() {
     none_running "sleep 605" || fail "a sleep is left alive after the interrupt"
 }
 
+test_interrupt_is_told_once() {
+    start run "$BIN/ventilator" run --slots 1 --grace 1s -- sh -c ': >"$1"; exec sleep 609' {} "$T/started" ::: {1..300}
+    wait_for 10 "the command to start" test -e "$T/started"
+    kill -INT "${PIDS[run]}"
+    ended run 130 8
+    assert_contains "$T/run.err" "cancelled before they started: interrupted by whoever submitted it"
+    assert_between "lines on standard error" "$(wc -l <"$T/run.err")" 3 20
+}
+
 test_second_interrupt_leaves() {
     start run "$BIN/ventilator" run --slots 1 --grace 60s -- sh -c 'trap "" TERM; : >"$0"; while :; do sleep 606; done' {} ::: "$T/started"
     wait_for 10 "the command to start" test -e "$T/started"

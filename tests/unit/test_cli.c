@@ -179,6 +179,10 @@ static void what_is_refused(void **state)
     refused("--range x -- true", "--range x");
     refused("--range 1-2 -- true ::: a", "one source");
     refused("-0 -- true ::: a", "-0");
+    refused("-- echo {} ::: a b ::: c d", "':::' among the items");
+    refused("-- echo {} ::: a ::::+ list", "'::::+' among the items");
+    refused("-- echo {} :::: list", "'::::' in the command");
+    refused("--handler h ::: a :::+ b", "':::+' among the items");
     refused("--blocks 0 -- true", "--blocks");
     refused("--deadline 0 -- true", "--deadline 0s: it must be more than 0");
     refused("--timeout 99999d -- true", "--timeout");

@@ -182,6 +182,19 @@ static void few_suspects_are_at_one_worker(void **state)
     EXPECT(w, "11: welcome lane=2 dropped=0\nL2 open\nL2 announce\nL2 assign 0+64 #2 left=0 ''\nL2 assign 101+36 #1 left=0 ''\nL2 assign 137+1 #1 left=0 ''\n");
 }
 
+static void a_task_that_is_not_there_is_not_explained(void **state)
+{
+    struct world *w = *state;
+    Wire__Options o = WIRE__OPTIONS__INIT;
+    cluster(w);
+    batch(w, &o, "abc");
+    explain(w, 2);
+    forget(w);
+    explain(w, 3);
+    EXPECT(w, "refused 3 next=0\n");
+    assert_non_null(strstr(w->refusal, "has 3 tasks so far; there is no task 3 to explain"));
+}
+
 static void what_had_ended_is_no_suspect(void **state)
 {
     struct world *w = *state;
@@ -276,6 +289,7 @@ int main(void)
         TEST(a_busy_worker_is_emptied_for_it),
         TEST(a_reservation_ends_when_nothing_is_left_to_fly_alone),
         TEST(few_suspects_are_at_one_worker),
+        TEST(a_task_that_is_not_there_is_not_explained),
         TEST(what_had_ended_is_no_suspect),
         TEST(one_loss_is_enough_when_told_so),
         TEST(at_two_losses_the_second_time_is_alone),

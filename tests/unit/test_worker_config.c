@@ -149,6 +149,8 @@ static void bad_options_are_refused_in_words(void **state)
     struct why why;
     assert_int_equal(READ(&config, &why, WORDS("--handler=x=a"), WORDS("--handler=x=b")), CONFIG_BAD);
     assert_non_null(strstr(why.text, "given twice"));
+    assert_int_equal(READ(&config, &why, WORDS("--label=q=b"), WORDS("--label=q=c")), CONFIG_BAD);
+    assert_non_null(strstr(why.text, "--label q=c: this key was given before"));
 }
 
 /* ---- handlers files and limits ---- */
