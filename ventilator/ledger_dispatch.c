@@ -222,8 +222,8 @@ static uint64_t next_run(struct batch *b, const struct worker *w, bool last, uin
 static uint32_t share(const struct ledger *l, const struct worker *w, const struct batch *b, uint64_t run)
 {
     int64_t service = pace_of(w, b);
-    uint64_t charge = pace_charge(w, service), left_over = w->filled < CREDIT ? CREDIT - w->filled : 0;
-    uint64_t room = left_over >= charge ? left_over / charge : 1;
+    uint64_t charge = pace_charge(w, service), free_credit = w->filled < CREDIT ? CREDIT - w->filled : 1;
+    uint64_t room = (free_credit + charge - 1) / charge;        /* rounded up, as the charges are: together they fill it */
     uint64_t n = w->held < w->slots ? w->slots - w->held : room;
     bool tiny = service > 0 && service < NS_PER_MS;
     if (tiny)
