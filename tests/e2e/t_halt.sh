@@ -91,13 +91,15 @@ test_run_halts() {
 
 # What never started is told in one line, or the failures drown in it.
 test_those_that_never_started_are_one_line() {
-    assert_exit 1 ventilator run --slots 1 --halt now,fail=1 --range 1-500 -- sh -c 'exit 5'
+    assert_exit 1 ventilator run --slots 1 --halt now,fail=1 --range 1-500 -- sh -c '[ "$0" -gt 1 ] || exit 5; exec sleep 645' {}
     assert_contains "$T/err" "task 0 failed: exit code 5"
     assert_contains "$T/err" "cancelled before they started: halted: 1 task failed"
     assert_between "lines on standard error" "$(wc -l <"$T/err")" 3 20
     start_cluster 1
     local batch
-    batch=$(submit --halt soon,fail=1 -- sh -c 'exit 5' {} ::: 1 2 3 4 5 6)
+    batch=$(submit --halt soon,fail=1 -- sh -c '[ "$0" -gt 1 ] || exit 5; until [ -e "$1" ]; do sleep 0.05; done' {} "$T/go" ::: {1..6})
+    wait_for 10 "the halt" status_reaches "$batch" cancelled 4
+    touch "$T/go"
     assert_exit 1 ventilator wait "$batch"
     assert_exit 0 ventilator results "$batch" --verdict cancelled
     assert_between "lines on standard error" "$(wc -l <"$T/err")" 1 1
