@@ -81,8 +81,6 @@ void cli_argv_free(char **argv);
  * is nothing to run. */
 int cli_split_words(const struct cli_options *o, char **rest, bool dashes, const char *or_handler, struct cli_words *ret,
                     struct why *why);
-/* Options that say how a batch is followed need --wait. 0, or why: one is there without. */
-int cli_check_unwaited(const struct cli_options *o, struct why *why);
 /* Which source of items was asked for. 0, or why: two were. */
 int cli_items_spec(const struct cli_options *o, const struct cli_words *words, struct items_spec *ret, struct why *why);
 int cli_parse_spans(const struct string_list *texts, Wire__Span ***ret_spans, size_t *ret_n, struct why *why);

@@ -339,6 +339,9 @@ static int open_log(struct job *self, struct why *why)
     const char *path = self->options.joblog;
     if (!path)
         return 0;
+    if (!self->wait)
+        return why_set(why, "--joblog %.300s: without --wait nothing is known of how tasks end; 'ventilator results BATCH --joblog FILE' "
+                       "writes it later", path);
     self->log = joblog_open(path, why);
     return self->log < 0 ? -1 : 0;
 }
@@ -346,7 +349,7 @@ static int open_log(struct job *self, struct why *why)
 int job_open(struct job *self, void (*on_signal)(void *arg, int number), void *arg)
 {
     struct why why;
-    if ((!self->wait && cli_check_unwaited(&self->options, &why) < 0) || open_log(self, &why) < 0) {
+    if (open_log(self, &why) < 0) {
         cli_refuse_usage(why.text);
         self->cli.code = EXIT_USAGE;
         return -1;

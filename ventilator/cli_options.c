@@ -258,27 +258,6 @@ int cli_split_words(const struct cli_options *o, char **rest, bool dashes, const
     return 0;
 }
 
-/* A variable is a default for the commands that print results, and bothers nobody else. */
-static bool is_typed(bool given, const char *variable)
-{
-    const char *value = getenv(variable);
-    return given && !(value && value[0] != '\0');
-}
-
-int cli_check_unwaited(const struct cli_options *o, struct why *why)
-{
-    if (o->wait)
-        return 0;
-    if (o->joblog)
-        return why_set(why, "--joblog %.300s: without --wait nothing is known of how tasks end; 'ventilator results BATCH --joblog FILE' "
-                       "writes it later", o->joblog);
-    if (is_typed(o->ordered, "TARMAC_ORDERED"))
-        return why_set(why, "--ordered: without --wait no results are printed; give it to 'ventilator results BATCH'");
-    if (is_typed(o->bar && o->bar_given, "TARMAC_BAR"))
-        return why_set(why, "--bar: without --wait nobody follows the batch; 'ventilator wait BATCH --bar' does");
-    return 0;
-}
-
 /* ---- items ---- */
 
 static int parse_range(const char *text, struct items_spec *ret, struct why *why)

@@ -395,8 +395,8 @@ static int run(struct retry *self)
 static int prepare(struct retry *self, struct why *why)
 {
     const struct cli_options *o = &self->options;
-    if (cli_check_unwaited(o, why) < 0)
-        return -1;
+    if (o->joblog && !o->wait)
+        return why_set(why, "--joblog %.300s: without --wait nothing is known of how tasks end", o->joblog);
     if (o->joblog && (self->log = joblog_open(o->joblog, why)) < 0)
         return -1;
     if (o->out_dir && !(self->files = out_files_new(o->out_dir, o->out_name, why)))

@@ -29,23 +29,6 @@ test_empty_variable_counts_as_unset() {
     TARMAC_TIMEOUT='' assert_exit 0 ventilator run -- echo {} ::: 1
 }
 
-# Words of GNU parallel that would do other work than was meant.
-test_one_list_of_items() {
-    assert_refused 2 "::: standard" ventilator run -- echo {} ::: a b ::: c d
-    assert_refused 2 ":::: -a" ventilator run -- echo {} :::: "$T/list"
-    assert_exit 0 ventilator run -- echo {} ::: :: :::::
-}
-
-# What says how a batch is followed, when nobody follows it.
-test_following_without_wait() {
-    assert_refused 2 "--ordered --wait" ventilator submit --ordered -- true ::: 1
-    assert_refused 2 "--bar --wait" ventilator submit --bar -- true ::: 1
-    assert_refused 2 "--bar --wait" ventilator retry --bar b7k2
-    start_cluster 1
-    TARMAC_ORDERED=1 TARMAC_BAR=1 assert_exit 0 ventilator submit -- true ::: 1
-    assert_exit 0 ventilator submit --no-bar -- true ::: 1
-}
-
 test_missing_command_and_bad_range() {
     assert_refused 2 "" ventilator run
     assert_refused 2 "--range 9-1" ventilator run --range 9-1 -- true
