@@ -104,6 +104,7 @@ struct ledger *ledger_new(const struct ledger_config *config, const struct ledge
     l->port = *ports;
     l->now = l->started = now;
     l->next_batch = l->next_lane = l->next_number = l->next_closing = l->next_worker = 1;
+    l->pass = 1;                        /* 0: nothing was served */
     TAILQ_INIT(&l->open);
     TAILQ_INIT(&l->pendings);
     TAILQ_INIT(&l->unanswered);

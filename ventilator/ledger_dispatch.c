@@ -107,27 +107,21 @@ bool batch_may_fly(const struct ledger *l, const struct batch *b)
            && !b->too_late && b->damage == NULL;
 }
 
+/* How many more may run at once, but those on their last chance. These have one place of several while they wait: an empty worker
+ * is rarely there in the moment in which one becomes free. */
+static uint64_t left_of_limit(const struct batch *b)
+{
+    uint64_t most = b->options->max_running, used = b->unended + (b->in_care[CARE_LAST] > 0 && most > 1 ? 1 : 0);
+    return most == 0 ? UINT64_MAX : most > used ? most - used : 0;
+}
+
 /* Tasks on their last chance are not in it: ledger_quarantine.c sees to them. */
 bool batch_is_ready(const struct ledger *l, const struct batch *b)
 {
-    return batch_may_fly(l, b) && batch_queued(b) > b->in_care[CARE_LAST] && HASH_COUNT(b->waitings) < WAITING_MAX
-           && (b->options->max_running == 0 || b->unended < b->options->max_running);
+    return batch_may_fly(l, b) && batch_queued(b) > b->in_care[CARE_LAST] && HASH_COUNT(b->waitings) < WAITING_MAX && left_of_limit(b) > 0;
 }
 
 /* ---- fair shares ---- */
-
-/* Those of few priorities are ready at once, as a rule. */
-static void note_served(struct crew *crew, const struct batch *b)
-{
-    uint32_t at = 0;
-    while (at < crew->n_served && crew->served[at].priority != b->options->priority)
-        at++;
-    if (at == crew->n_served && crew->n_served < SERVED_KEPT)
-        crew->n_served++;
-    at = at < SERVED_KEPT ? at : SERVED_KEPT - 1;
-    memmove(crew->served + 1, crew->served, at * sizeof crew->served[0]);
-    crew->served[0] = (struct served){b->options->priority, b->pass};
-}
 
 /* How far those have got with whom b shares: batches that want the same, else what the workers were given that can run it. Where
  * these have got to different places it is the furthest: b must not keep the others of any of them from their work. */
@@ -136,17 +130,12 @@ static uint64_t pass_of_peers(const struct ledger *l, const struct batch *b)
     const struct batch key = {.options = b->options}, *first = RB_NFIND(ready_tree, &b->want->ready, (struct batch *)&key);
     if (first != NULL && first->options->priority == b->options->priority)
         return first->pass;
-    uint64_t pass = 0;
-    bool known = false;
+    uint64_t furthest = 0;
     for (const struct crew *crew = l->crews; crew != NULL; crew = crew->hh.next) {
-        for (uint32_t i = 0; i < crew->n_served && crew_fits(crew, b->want); i++) {
-            if (crew->served[i].priority != b->options->priority)
-                continue;
-            known = true;
-            pass = crew->served[i].pass > pass ? crew->served[i].pass : pass;
-        }
+        uint64_t pass = crew_fits(crew, b->want) ? crew_served(crew, b->options->priority) : 0;
+        furthest = pass > furthest ? pass : furthest;
     }
-    return known ? pass : l->pass;
+    return furthest > 0 ? furthest : l->pass;
 }
 
 /* n tasks of b go to a worker of this crew. */
@@ -158,7 +147,7 @@ static void share_used(struct ledger *l, struct crew *crew, struct batch *b, uin
     if (was_ready)
         ready_take(l, b);
     l->pass = b->pass;
-    note_served(crew, b);
+    crew_serve(crew, b->options->priority, b->pass);
     b->pass += step / weight;
     b->pass_rest = step % weight;
     if (was_ready)
@@ -237,8 +226,8 @@ static uint32_t share(const struct ledger *l, const struct worker *w, const stru
     spread = spread * w->slots > fill ? spread * w->slots : fill;
     if (n > spread)
         n = spread;
-    if (b->options->max_running > 0 && n > b->options->max_running - b->unended)
-        n = b->options->max_running - b->unended;
+    uint64_t allowed = left_of_limit(b);
+    n = n < allowed ? n : allowed > 0 ? allowed : 1;        /* 0: it is the one that has the place */
     n = n < run ? n : run;
     return n < WIRE_BLOCK ? (uint32_t)n : WIRE_BLOCK;
 }
@@ -340,6 +329,13 @@ static uint64_t care_most(const struct ledger *l, const struct worker *w, const 
     return care == CARE_LAST ? 1 : care == CARE_SUSPECT ? SUSPECTS_MOST - w->suspects : UINT64_MAX;
 }
 
+/* Not that of b as well: however many batches have their payloads on disk, what is being read could fill the cache. */
+static bool loads_are_enough(const struct ledger *l, const struct batch *b)
+{
+    return b->options->range == NULL && !b->loading && l->n_loading >= LOADS_MOST
+           && l->supply_bytes + l->n_loading * LOAD_BYTES >= l->config.cache_bytes;
+}
+
 bool assign(struct ledger *l, struct worker *w, struct batch *b, bool last)
 {
     uint64_t first, bytes;
@@ -348,6 +344,8 @@ bool assign(struct ledger *l, struct worker *w, struct batch *b, bool last)
     run = run < most ? run : most;
     struct supply *s = supply_at(b, first);
     if (s == NULL) {
+        if (loads_are_enough(l, b))
+            return false;
         supply_want(l, b, first);
         if ((s = supply_at(b, first)) == NULL)
             return false;
@@ -439,7 +437,8 @@ static void recall_later(struct ledger *l, mono_t at)
 static bool is_done_soon(struct ledger *l, const struct worker *w)
 {
     mono_t until = mono_add(w->progress, RECALL_NS + pace_hidden(w));
-    if (w->work / w->slots > RECALL_NS || mono_reached(l->now, until))
+    double lately = (double)w->held * (double)w->service / (double)w->slots;        /* its tasks may take longer than they did */
+    if (w->work / w->slots > RECALL_NS || lately > (double)RECALL_NS || mono_reached(l->now, until))
         return false;
     recall_later(l, until);
     return true;
@@ -594,12 +593,6 @@ static struct batch *first_pair(struct ledger *l, struct want *want, struct work
     return NULL;
 }
 
-/* However many batches there are, of whom each has its payloads on disk: what is being read could fill the cache. */
-static bool loads_are_enough(const struct ledger *l)
-{
-    return l->n_loading >= LOADS_MOST && l->supply_bytes + l->n_loading * LOAD_BYTES >= l->config.cache_bytes;
-}
-
 static void dispatch_ready(struct ledger *l)
 {
     struct want *want = RB_MIN(want_tree, &l->ready);
@@ -614,12 +607,12 @@ static void dispatch_ready(struct ledger *l)
             want = RB_NEXT(want_tree, &l->ready, want);
             continue;
         }
-        bool flew = assign(l, w, b, false);
-        if (!flew && !b->loading)
-            break;                          /* no memory now */
+        if (!assign(l, w, b, false) && !b->loading) {
+            if (!loads_are_enough(l, b))
+                break;                      /* no memory now */
+            want->passed_over = l->dispatches;      /* each turn in which something was read goes on with it */
+        }
         batch_ready(l, b);
-        if (!flew && loads_are_enough(l))
-            break;                          /* the turns that read them go on */
         want = RB_MIN(want_tree, &l->ready);
     }
 }

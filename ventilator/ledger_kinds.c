@@ -191,6 +191,27 @@ void crew_leave(struct ledger *l, struct worker *w)
 
 static size_t words_of_wants(const struct ledger *l) { return l->room_wants > 0 ? l->room_wants / 64 : 1; }
 
+/* Those of few priorities are ready at once, as a rule. */
+void crew_serve(struct crew *crew, int32_t priority, uint64_t pass)
+{
+    uint32_t at = 0;
+    while (at < crew->n_served && crew->served[at].priority != priority)
+        at++;
+    if (at == crew->n_served && crew->n_served < SERVED_KEPT)
+        crew->n_served++;
+    at = at < SERVED_KEPT ? at : SERVED_KEPT - 1;
+    memmove(crew->served + 1, crew->served, at * sizeof crew->served[0]);
+    crew->served[0] = (struct served){priority, pass};
+}
+
+uint64_t crew_served(const struct crew *crew, int32_t priority)
+{
+    for (uint32_t i = 0; i < crew->n_served; i++)
+        if (crew->served[i].priority == priority)
+            return crew->served[i].pass;
+    return 0;
+}
+
 /* Into the crew that fits these, which is made when there is none. What its workers were given before is not forgotten. */
 static void join(struct ledger *l, struct worker *w, const uint64_t *fits)
 {
@@ -202,11 +223,12 @@ static void join(struct ledger *l, struct worker *w, const uint64_t *fits)
         BUG_IF_NO_MEMORY(crew);
         RB_INIT(&crew->room);
         memcpy(crew->fits, fits, bytes);
-        if (w->crew != NULL) {
-            memcpy(crew->served, w->crew->served, sizeof crew->served);
-            crew->n_served = w->crew->n_served;
-        }
         HASH_ADD(hh, l->crews, fits, bytes, crew);
+    }
+    for (uint32_t i = w->crew != NULL ? w->crew->n_served : 0; i-- > 0;) {
+        const struct served *s = &w->crew->served[i];
+        if (crew_served(crew, s->priority) < s->pass)
+            crew_serve(crew, s->priority, s->pass);
     }
     crew->n_workers++;
     crew_leave(l, w);                   /* it may be the same one */

@@ -18,6 +18,13 @@ struct batch;
 struct worker;
 void out_of_memory(void) __attribute__((noreturn));
 
+/* How long tasks take: those of a batch, or all of a worker. */
+struct pace {
+    uint64_t batch;                     /* number; 0: no certain one */
+    double ns, n;                       /* time and attempts; those of older reports weigh less */
+    int64_t service;                    /* ns an attempt; 0: not known */
+};
+
 /* What batches want of a worker: a handler, and labels. */
 RB_HEAD(ready_tree, batch);
 RB_HEAD(stake_tree, stake);
@@ -30,6 +37,7 @@ struct want {
     uint32_t number;                    /* its bit in the crews */
     uint64_t users;                     /* batches, and workers of which some are coming */
     uint32_t n_loading;                 /* those whose payloads are being read */
+    struct pace pace;                   /* of all batches of it */
     Wire__Options *like;                /* owned: nothing else is in it */
     struct ready_tree ready;
     struct batch *first;                /* of them; NULL: none is ready */
@@ -80,6 +88,8 @@ void ready_take(struct ledger *l, struct batch *b);
 void crew_join(struct ledger *l, struct worker *w);                 /* after its hello */
 void crew_leave(struct ledger *l, struct worker *w);
 bool crew_fits(const struct crew *crew, const struct want *want);
+void crew_serve(struct crew *crew, int32_t priority, uint64_t pass);     /* it was given something of a batch that has got so far */
+uint64_t crew_served(const struct crew *crew, int32_t priority);         /* that of the last one; 0: none */
 bool worker_can_run(const struct worker *w, const struct batch *b);
 bool some_worker_can(const struct ledger *l, const struct batch *b);        /* of those that are here */
 void lack_note(const struct ledger *l, const struct batch *b, char *out, size_t size);      /* why no worker can, for people */

@@ -393,6 +393,16 @@ static struct flight *flight_make(uint32_t count)
     return f;
 }
 
+/* Payloads of what runs or has ended have arrived: nothing waits behind them any more. */
+static bool give_bytes_back(struct flight *f)
+{
+    if (f->bytes == 0 || flight_waits(f))
+        return false;
+    f->worker->held_bytes -= f->bytes;
+    f->bytes = 0;
+    return true;
+}
+
 void flight_began(struct ledger *l, struct flight *f, uint64_t first, uint32_t count)
 {
     int64_t ms = mono_since(l->now, f->assigned) / NS_PER_MS;
@@ -401,11 +411,8 @@ void flight_began(struct ledger *l, struct flight *f, uint64_t first, uint32_t c
         if (f->began[at + i] == 0)
             f->began[at + i] = ms < UINT32_MAX ? (uint32_t)ms + 1 : UINT32_MAX;
     bits_fill(f->started, (uint32_t)(first - f->first), count);
-    if (f->bytes > 0 && !flight_waits(f)) {
-        f->worker->held_bytes -= f->bytes;      /* they have arrived: nothing waits behind them any more */
-        f->bytes = 0;
+    if (give_bytes_back(f))
         worker_room(l, f->worker);
-    }
 }
 
 bool flight_waits(const struct flight *f)
@@ -469,6 +476,8 @@ static struct flight *flight_split(struct ledger *l, struct flight *f, uint32_t 
     f->count = at;
     f->open -= rest->open;
     f->unended -= rest->unended;
+    give_bytes_back(f);
+    give_bytes_back(rest);
     RB_INSERT(flight_tree, &f->batch->flights, rest);
     TAILQ_INSERT_AFTER(&f->worker->flights, f, rest, at_worker);
     l->counts.flights++;
@@ -499,10 +508,7 @@ uint32_t flight_end(struct ledger *l, struct flight *f, uint64_t first, uint32_t
         return 0;
     f->unended -= n;
     hold_less(l, f, n);
-    if (f->unended == 0) {
-        f->worker->held_bytes -= f->bytes;
-        f->bytes = 0;
-    }
+    give_bytes_back(f);
     worker_room(l, f->worker);
     return n;
 }

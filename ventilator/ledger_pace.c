@@ -2,8 +2,8 @@
  *
  * Batches differ, at one worker too: whoever has just run a hundred thousand tiny tasks must not be given thousands of long ones.
  * So each task takes up its own part of a worker's credit: of those of 2 µs it may hold thousands, of those of an hour its slots
- * and one more; and what takes up all of it together is a mixture of both. Of a batch that nothing is known of at a worker it is what the
- * others have seen of it; else it starts small. */
+ * and one more; and what takes up all of it together is a mixture of both. Of a batch that a worker doesn't know it is what the
+ * others have seen of it, else what its handler took for others; a command that nobody knows starts small. */
 #include "ventilator/ledger_private.h"
 
 #include <string.h>
@@ -37,7 +37,7 @@ static int64_t learn(struct pace *p, uint64_t n, int64_t took)
     return each < (double)INT64_MAX / 2 ? (int64_t)each + 1 : INT64_MAX / 2;       /* 0 would say that nothing is known */
 }
 
-/* That of b, in front of the others; the one that was not needed for longest makes room for it. */
+/* That of b, in front of the others; the one that was not needed for longest makes room for it. Its service is 0 when it is new. */
 static struct pace *own_pace(struct worker *w, const struct batch *b)
 {
     uint32_t at = 0;
@@ -52,11 +52,14 @@ static struct pace *own_pace(struct worker *w, const struct batch *b)
     return &w->paces[0];
 }
 
-void pace_learn(struct worker *w, struct batch *b, uint64_t n, int64_t took)
+bool pace_learn(struct worker *w, struct batch *b, uint64_t n, int64_t took)
 {
     struct pace *own = own_pace(w, b);
+    bool is_new = own->service == 0;
     own->service = learn(own, n, took);
     b->pace.service = learn(&b->pace, n, took);
+    b->want->pace.service = learn(&b->want->pace, n, took);
+    return is_new;
 }
 
 void pace_learn_all(struct worker *w, uint64_t n, int64_t took) { w->service = learn(&w->pace, n, took); }
@@ -66,5 +69,8 @@ int64_t pace_of(const struct worker *w, const struct batch *b)
     for (uint32_t i = 0; i < w->n_paces; i++)
         if (w->paces[i].batch == b->number)
             return w->paces[i].service;
-    return b->pace.service;
+    if (b->pace.service > 0)
+        return b->pace.service;
+    /* A handler does much the same for each batch, and batches may have no more than a task each; commands are all of one want. */
+    return b->options->handler[0] != '\0' ? b->want->pace.service : 0;
 }

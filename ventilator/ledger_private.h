@@ -99,13 +99,6 @@ struct waiting {
     struct past past;
 };
 
-/* How long tasks take: those of a batch, or all of a worker. */
-struct pace {
-    uint64_t batch;                     /* number; 0: no certain one */
-    double ns, n;                       /* time and attempts; those of older reports weigh less */
-    int64_t service;                    /* ns an attempt; 0: not known */
-};
-
 /* Tasks of one dispatch at one worker. Flights of a batch do not overlap. A task in it is `done` when it
  * has its verdict, `ended` when it no longer takes up run credit; the flight is freed when all are both. */
 struct flight {
@@ -657,7 +650,7 @@ void batch_ready(struct ledger *l, struct batch *b);                /* enters or
 int64_t pace_hidden(const struct worker *w);                        /* ns that what it holds has to last */
 uint32_t pace_credit(const struct worker *w, int64_t service);      /* how many tasks that take so long it may hold */
 uint64_t pace_charge(const struct worker *w, int64_t service);      /* what one of them takes of CREDIT */
-void pace_learn(struct worker *w, struct batch *b, uint64_t n, int64_t took);     /* n of b have ended, and took so long together */
+bool pace_learn(struct worker *w, struct batch *b, uint64_t n, int64_t took);     /* n of b took so long together; true: the first there */
 void pace_learn_all(struct worker *w, uint64_t n, int64_t took);
 int64_t pace_of(const struct worker *w, const struct batch *b);     /* ns a task; 0: nobody knows */
 

@@ -573,9 +573,7 @@ static void learn_paces(struct ledger *l, struct worker *w, const Wire__Finished
             continue;
         /* Workers of before don't tell them apart. */
         int64_t took = apart ? us_to_ns(f->run_us) : (int64_t)((double)us_to_ns(m->run_us) * f->count / (double)n);
-        bool is_first = pace_of(w, b) == 0;
-        pace_learn(w, b, f->count, took);
-        if (is_first)
+        if (pace_learn(w, b, f->count, took))
             flights_charge(w, b);
         recall_too_many(l, w, b, f->first + f->count);
     }

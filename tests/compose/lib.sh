@@ -30,8 +30,12 @@ n_running() { [ "$(ids "$1" | wc -l)" -eq "$2" ]; }
 
 scale() { compose up -d --no-build --no-recreate --no-deps --scale "worker=$1" worker || { tail -n 20 "$work/compose.log"; fail "scale worker=$1"; }; }
 
-# As a crash: not docker's own kill, after which the restart policy rests.
-crash() { docker exec "$1" sh -c 'kill -KILL $(cat /proc/1/task/1/children)' >/dev/null; }
+# As a crash: not docker's own kill, after which the restart policy rests. The container may be gone before the shell in it has ended.
+crash() {
+    local code=0
+    docker exec "$1" sh -c 'kill -KILL $(cat /proc/1/task/1/children)' >/dev/null || code=$?
+    [ $code -eq 0 ] || [ $code -eq 137 ]
+}
 network() { docker network ls -q --filter "label=com.docker.compose.project=$COMPOSE_PROJECT_NAME" --filter "label=com.docker.compose.network=default"; }
 unplug() { docker network disconnect "$(network)" "$1"; }
 plug_in() { docker network connect --alias "$2" "$(network)" "$1"; }

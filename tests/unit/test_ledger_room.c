@@ -205,6 +205,37 @@ static void one_free_slot_does_not_ask_for_all_payloads(void **state)
     assert_in_range(loads(w, NULL, 0), 1, UNDER_WAY);
 }
 
+/* Fifty batches are read one after the other for commands, and the journal takes its time. */
+static void what_is_read_for_some_keeps_no_others_waiting(void **state)
+{
+    struct world *w = *state;
+    Wire__Options o = WIRE__OPTIONS__INIT;
+    Wire__Range range = WIRE__RANGE__INIT;
+    char key[] = "gpu", value[] = "yes";
+    Wire__Value label = WIRE__VALUE__INIT, *labels = &label;
+    label.key = key, label.value = value;
+    sink_hello(w);
+    for (unsigned b = 1; b <= 50; b++)
+        submit_large(w, b, 1, 1, 1, MIB);
+    worker_hello(w, 11, "w1", 64, NULL, 0);
+    worker_opened(w, 11, 1);
+    tick(w);
+    assert_in_range(loads(w, NULL, 0), 1, UNDER_WAY);
+    worker_hello_with(w, 12, "w2", 1, &labels, 1, NULL, 0);
+    worker_opened(w, 12, 2);
+    range.count = 10, range.step = 1;
+    o.range = &range;
+    o.require = &labels;
+    o.n_require = 1;
+    submit(w, &o, 9);
+    committed(w);
+    w->total = 10;
+    registered(w);
+    w->trace[0] = '\0';
+    tick(w);
+    assert_non_null(strstr(w->trace, "L2 assign 0+"));
+}
+
 #define MANY 200u                   /* batches */
 #define EACH 4u                     /* tasks of one, in one frame */
 #define FRAME (CACHE / 4)
@@ -447,6 +478,7 @@ int main(void)
         TEST(what_has_not_begun_waits_within_the_window),
         TEST(what_runs_and_ends_gives_its_bytes_back_once),
         TEST(one_free_slot_does_not_ask_for_all_payloads),
+        TEST(what_is_read_for_some_keeps_no_others_waiting),
         TEST(frames_of_many_batches_fit_into_memory),
         TEST(frames_that_wait_for_what_is_more_urgent_fit_into_memory),
         TEST(a_flight_that_is_cut_keeps_what_is_known_of_its_tasks),
