@@ -48,7 +48,8 @@ z' -- true ::: 1 2>/dev/null || true)
     assert_grammar "$T/audit"
     assert_eq "the first batch" "$(story "$ok")" "open sealed complete purged"
     assert_eq "the cancelled batch" "$(story "$cancelled")" "open sealed extended tasks_cancelled cancelling complete"
-    assert_eq "the drained worker" "$(story w1)" "opening ready draining left"
+    # Its lane may be seen to close before its goodbye is read.
+    assert_eq "the drained worker" "$(story w1 | sed 's/ away / /')" "opening ready draining left"
     assert_audited "worker w_2__x ready"
     assert_audited "batch $ok complete tasks=2 ok=2 failed=0"
     assert_audited "action submit by=client:127.0.0.1 subject=$ok outcome=done"
