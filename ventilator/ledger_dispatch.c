@@ -95,7 +95,7 @@ void worker_room(struct ledger *l, struct worker *w)
         quarantine_let_go(l, w);
     if (w->state != WORKER_READY)
         return;
-    w->window = pace_credit(w, w->service);
+    w->window = pace_credit(w, w->pace.service);
     w->load = (double)w->held / (double)w->slots;
     if (!w->draining && !w->cut_off && !w->reserved && w->last == 0 && w->crew != NULL && has_room(w))
         enter_room(l, w);
@@ -106,6 +106,8 @@ bool batch_may_fly(const struct ledger *l, const struct batch *b)
     return l->epoch_committed && !l->draining && b->registered && b->recovery == RECOVERED && !b->complete && !b->cancelled
            && !b->too_late && b->damage == NULL;
 }
+
+bool batch_is_full(const struct batch *b) { return b->options->max_running > 0 && b->unended >= b->options->max_running; }
 
 /* How many more may run at once, but those on their last chance. These have one place of several while they wait: an empty worker
  * is rarely there in the moment in which one becomes free. */
@@ -437,7 +439,7 @@ static void recall_later(struct ledger *l, mono_t at)
 static bool is_done_soon(struct ledger *l, const struct worker *w)
 {
     mono_t until = mono_add(w->progress, RECALL_NS + pace_hidden(w));
-    double lately = (double)w->held * (double)w->service / (double)w->slots;        /* its tasks may take longer than they did */
+    double lately = (double)w->held * (double)w->pace.service / (double)w->slots;        /* its tasks may take longer than they did */
     if (w->work / w->slots > RECALL_NS || lately > (double)RECALL_NS || mono_reached(l->now, until))
         return false;
     recall_later(l, until);

@@ -317,18 +317,29 @@ static uint64_t work_of(const struct flight *f)
     return (uint64_t)(f->service > 0 && f->service < LONG_NS ? f->service : LONG_NS);
 }
 
+/* So many of f take up their part of the worker's credit, and of its time; or no longer. */
+static void credit_take(const struct flight *f, uint32_t n)
+{
+    f->worker->filled += n * f->charge;
+    f->worker->work += n * work_of(f);
+}
+
+static void credit_give_back(const struct flight *f, uint32_t n)
+{
+    f->worker->filled -= n * f->charge;
+    f->worker->work -= n * work_of(f);
+}
+
 void flights_charge(struct worker *w, const struct batch *b)
 {
     struct flight *f;
     TAILQ_FOREACH(f, &w->flights, at_worker) {
         if (f->batch != b || f->service > 0)
             continue;
-        w->filled -= f->unended * f->charge;
-        w->work -= f->unended * work_of(f);
+        credit_give_back(f, f->unended);
         f->service = pace_of(w, b);
         f->charge = pace_charge(w, f->service);
-        w->filled += f->unended * f->charge;
-        w->work += f->unended * work_of(f);
+        credit_take(f, f->unended);
     }
 }
 
@@ -338,8 +349,7 @@ static void hold_more(struct ledger *l, const struct flight *f, uint32_t n)
     struct worker *w = f->worker;
     enum care care = care_of(l, &f->past);
     w->held += n;
-    w->filled += n * f->charge;
-    w->work += n * work_of(f);
+    credit_take(f, n);
     f->batch->unended += n;
     stake_more(l, w, f->batch->want, n);
     w->suspects += care == CARE_SUSPECT ? n : 0;
@@ -352,8 +362,7 @@ static void hold_less(struct ledger *l, const struct flight *f, uint32_t n)
     struct worker *w = f->worker;
     enum care care = care_of(l, &f->past);
     w->held -= n;
-    w->filled -= n * f->charge;
-    w->work -= n * work_of(f);
+    credit_give_back(f, n);
     f->batch->unended -= n;
     stake_less(l, w, f->batch->want, n);
     w->suspects -= care == CARE_SUSPECT ? n : 0;

@@ -29,12 +29,12 @@ uint64_t pace_charge(const struct worker *w, int64_t service)
 }
 
 /* Of all attempts, not of all reports: a single one that was seen from outside must not hide a thousand tiny ones. */
-static int64_t learn(struct pace *p, uint64_t n, int64_t took)
+static void learn(struct pace *p, uint64_t n, int64_t took)
 {
     p->ns = p->ns * 7 / 8 + (double)took;
     p->n = p->n * 7 / 8 + (double)n;
     double each = p->ns / p->n;
-    return each < (double)INT64_MAX / 2 ? (int64_t)each + 1 : INT64_MAX / 2;       /* 0 would say that nothing is known */
+    p->service = each < (double)INT64_MAX / 2 ? (int64_t)each + 1 : INT64_MAX / 2;       /* 0 would say that nothing is known */
 }
 
 /* That of b, in front of the others; the one that was not needed for longest makes room for it. Its service is 0 when it is new. */
@@ -56,13 +56,13 @@ bool pace_learn(struct worker *w, struct batch *b, uint64_t n, int64_t took)
 {
     struct pace *own = own_pace(w, b);
     bool is_new = own->service == 0;
-    own->service = learn(own, n, took);
-    b->pace.service = learn(&b->pace, n, took);
-    b->want->pace.service = learn(&b->want->pace, n, took);
+    learn(own, n, took);
+    learn(&b->pace, n, took);
+    learn(&b->want->pace, n, took);
     return is_new;
 }
 
-void pace_learn_all(struct worker *w, uint64_t n, int64_t took) { w->service = learn(&w->pace, n, took); }
+void pace_learn_all(struct worker *w, uint64_t n, int64_t took) { learn(&w->pace, n, took); }
 
 int64_t pace_of(const struct worker *w, const struct batch *b)
 {

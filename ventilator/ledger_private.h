@@ -316,7 +316,6 @@ struct worker {
     TAILQ_ENTRY(worker) recalling_link; /* recalled > 0 */
     struct pace pace, paces[PACES_KEPT];        /* of all; of batches, the newest first */
     uint32_t n_paces;
-    int64_t service;                    /* of all: ns an attempt; 0: not known */
     uint64_t filled;                    /* of CREDIT, by what it holds */
     uint64_t work;                      /* ns that what it holds will take, as far as is known */
     int64_t round_trip;                 /* ns, the shortest that was seen, also with what an attempt took; 0: not known */
@@ -637,6 +636,7 @@ void look_again(struct ledger *l, void *unused);            /* of a due that is 
 /* Gives w some tasks of b; the one of CARE_LAST that is next, or some of all others. false: b's payloads have to be read first. */
 bool assign(struct ledger *l, struct worker *w, struct batch *b, bool last);
 bool batch_may_fly(const struct ledger *l, const struct batch *b);      /* nothing but room may be missing */
+bool batch_is_full(const struct batch *b);                          /* as many run as --max-running lets */
 void worker_announce(struct ledger *l, struct worker *w, struct batch *b);     /* once on each lane */
 void worker_room(struct ledger *l, struct worker *w);               /* after any change of held, window, recall or state */
 void worker_leave_room(struct ledger *l, struct worker *w);

@@ -15,8 +15,7 @@
 /* Tasks on their last chance that could fly now. */
 static bool may_fly(const struct ledger *l, const struct batch *b)
 {
-    bool full = b->options->max_running > 0 && b->unended >= b->options->max_running;
-    return b->in_care[CARE_LAST] > 0 && !full && batch_may_fly(l, b);
+    return b->in_care[CARE_LAST] > 0 && !batch_is_full(b) && batch_may_fly(l, b);
 }
 
 static bool has_quota(const struct ledger *l)

@@ -191,15 +191,13 @@ static void busy_note(struct ledger *l, const struct batch *b, const struct crew
         add(out, size, "; batch %s, queued for them too, has a higher priority (%d)", first->short_id, first->options->priority);
 }
 
-static bool is_limit_reached(const struct batch *b) { return b->options->max_running > 0 && b->unended >= b->options->max_running; }
-
 /* Why what is queued of it isn't dispatched, though workers are here that could run it; empty: it is, in a moment. */
 static void waiting_note(struct ledger *l, const struct batch *b, struct slots_seen *seen, char *out, size_t size)
 {
     out[0] = '\0';
     if (!batch_may_fly(l, b) || batch_queued(b) <= b->in_care[CARE_LAST])
         return;
-    if (is_limit_reached(b)) {
+    if (batch_is_full(b)) {
         snprintf(out, size, "--max-running %" PRIu64 " is reached: what is queued waits until one of those ends", b->options->max_running);
         return;
     }
@@ -492,7 +490,7 @@ static void fill_worker(const struct ledger *l, const struct worker *w, Wire__Wo
     s->held = w->held;
     s->window = w->window;
     s->unreleased_bytes = w->unreleased_bytes;
-    s->service_us = ns_to_us(w->service);
+    s->service_us = ns_to_us(w->pace.service);
     s->round_trip_us = ns_to_us(w->round_trip);
     s->n_handlers = w->hello->n_handlers;
     s->handlers = w->hello->handlers;
@@ -683,7 +681,7 @@ void reply_explain(struct ledger *l, ledger_peer client, uint64_t request, const
     s.has_note = text[0] != '\0';
     if (s.has_note)
         tell(&s, "%.230s", text);
-    else if (e->index == NULL && is_limit_reached(b))
+    else if (e->index == NULL && batch_is_full(b))
         explain_wait(l, b, &s);
     if (b->cancelled && !is_halted(b))
         tell(&s, "cancelled: %.200s", b->cancel_sentence != NULL ? b->cancel_sentence : "no reason was given");

@@ -143,7 +143,7 @@ static void walk_worker(struct walk *walk, const struct worker *w)
         .number = w->number, .name = w->name, .state = worker_state_name(l, w), .slots = w->slots, .busy = w->busy, .held = w->held,
         .window = w->window, .finished = w->finished, .run_us = w->run_us, .result_bytes = w->result_bytes,
         .unreleased_bytes = w->unreleased_bytes, .unreleased = w->unreleased, .queued = w->queued, .silent = mono_since(l->now, w->heard),
-        .service = w->service, .round_trip = w->round_trip, .draining = w->draining, .commands = w->hello->commands, .worst = -1,
+        .service = w->pace.service, .round_trip = w->round_trip, .draining = w->draining, .commands = w->hello->commands, .worst = -1,
     };
     seen.silent_too_long = w->state == WORKER_AWAY || seen.silent > 3 * l->config.heartbeat;
     const struct flight *f;

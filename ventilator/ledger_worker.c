@@ -563,8 +563,11 @@ static void part_returned(struct ledger *l, struct batch *b, struct flight *f, u
 }
 
 /* n tasks of the report have ended: how long those of each batch took. */
-static void learn_paces(struct ledger *l, struct worker *w, const Wire__Finished *m, uint64_t n, bool apart)
+static void learn_paces(struct ledger *l, struct worker *w, const Wire__Finished *m, uint64_t n)
 {
+    bool apart = false;
+    for (size_t i = 0; i < m->n_fences; i++)
+        apart |= m->fences[i]->run_us > 0;
     pace_learn_all(w, n, us_to_ns(m->run_us));
     for (size_t i = 0; i < m->n_fences; i++) {
         const Wire__Fence *f = m->fences[i];
@@ -582,11 +585,9 @@ static void learn_paces(struct ledger *l, struct worker *w, const Wire__Finished
 static void on_finished(struct ledger *l, struct worker *w, const Wire__Finished *m)
 {
     uint64_t n = 0;             /* also what the sink has told of already, which doesn't fly any more: its time is in the report */
-    bool apart = false;
     for (size_t i = 0; i < m->n_fences; i++) {
         each_part(l, w, m->fences[i], part_finished, NULL);
         n += m->fences[i]->count;
-        apart |= m->fences[i]->run_us > 0;
     }
     w->finished += n;
     w->progress = l->now;
@@ -594,7 +595,7 @@ static void on_finished(struct ledger *l, struct worker *w, const Wire__Finished
     w->result_bytes += m->result_bytes;
     if (n == 0)
         return;
-    learn_paces(l, w, m, n, apart);
+    learn_paces(l, w, m, n);
     w->swallows = false;
     worker_room(l, w);
 }

@@ -459,16 +459,34 @@ static inline Wire__Fence fence_of(struct world *w, uint64_t first, uint32_t cou
     return f;
 }
 
-static inline void finished(struct world *w, ledger_peer peer, unsigned lane, uint64_t first, uint32_t count, uint32_t attempt)
+static inline void finished_in(struct world *w, ledger_peer peer, unsigned lane, uint64_t first, uint32_t count, uint32_t attempt, uint64_t each_us)
 {
     Wire__Fence f = fence_of(w, first, count, attempt), *fences = &f;
     Wire__Finished x = WIRE__FINISHED__INIT;
     Wire__Upward m = WIRE__UPWARD__INIT;
     x.n_fences = 1;
     x.fences = &fences;
-    x.run_us = 1000000 * count;
+    x.run_us = each_us * count;
     m.what_case = WIRE__UPWARD__WHAT_FINISHED;
     m.finished = &x;
+    upward(w, peer, peer, lane_of(lane), &m);
+}
+
+/* A second each. */
+static inline void finished(struct world *w, ledger_peer peer, unsigned lane, uint64_t first, uint32_t count, uint32_t attempt)
+{
+    finished_in(w, peer, lane, first, count, attempt, 1000000);
+}
+
+static inline void returned(struct world *w, ledger_peer peer, unsigned lane, uint64_t first, uint32_t count, uint32_t attempt)
+{
+    Wire__Fence f = fence_of(w, first, count, attempt), *fences = &f;
+    Wire__Returned x = WIRE__RETURNED__INIT;
+    Wire__Upward m = WIRE__UPWARD__INIT;
+    x.n_fences = 1;
+    x.fences = &fences;
+    m.what_case = WIRE__UPWARD__WHAT_RETURNED;
+    m.returned = &x;
     upward(w, peer, peer, lane_of(lane), &m);
 }
 

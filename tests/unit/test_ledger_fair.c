@@ -197,15 +197,7 @@ static void leave(struct station *s, struct span *x, uint32_t n)
 static void reports_end(struct fair *f, unsigned station, const struct span *x, uint32_t n, uint64_t each_us)
 {
     memcpy(f->w.batch, f->ids[x->batch], WIRE_ID);
-    Wire__Fence fence = fence_of(&f->w, x->first, n, x->attempt), *fences = &fence;
-    Wire__Finished done = WIRE__FINISHED__INIT;
-    Wire__Upward m = WIRE__UPWARD__INIT;
-    done.n_fences = 1;
-    done.fences = &fences;
-    done.run_us = each_us * n;
-    m.what_case = WIRE__UPWARD__WHAT_FINISHED;
-    m.finished = &done;
-    upward(&f->w, peer_of(station), peer_of(station), lane_of(f->stations[station].lane), &m);
+    finished_in(&f->w, peer_of(station), f->stations[station].lane, x->first, n, x->attempt, each_us);
     recorded(&f->w, peer_of(station), x->first, n, x->attempt, WIRE__RESULT_KIND__IS_VERDICT, WIRE__VERDICT__OK, true);
     f->ended[x->batch] += n;
 }
@@ -338,36 +330,36 @@ static void what_a_low_priority_has_had_is_nothing_to_high_ones(void **state)
 
 /* ---- weights ---- */
 
+/* So many tasks end at one slot, of two batches of these weights: the first one, and the second. */
+static void weighted(struct fair *f, uint32_t first, uint32_t second, int tasks)
+{
+    Wire__Options a = WIRE__OPTIONS__INIT, b = WIRE__OPTIONS__INIT;
+    a.weight = first;
+    b.weight = second;
+    submit_with(f, "", 100000, &a);
+    submit_with(f, "", 100000, &b);
+    comes(f, 0, 1, "", "");
+    for (int n = 0; n < tasks; n++)
+        end(f, 0, 1, 1000000);
+    audit(&f->w);
+}
+
 /* One task at a time: the ratio of large weights is kept like that of small ones. */
 static void large_weights_share_as_they_say(void **state)
 {
     struct fair *f = *state;
-    Wire__Options heavy = WIRE__OPTIONS__INIT, light = WIRE__OPTIONS__INIT;
-    heavy.weight = 1000000;
-    light.weight = 600000;
-    unsigned h = submit_with(f, "", 100000, &heavy), l = submit_with(f, "", 100000, &light);
-    comes(f, 0, 1, "", "");
-    for (int n = 0; n < 4000; n++)
-        end(f, 0, 1, 1000000);
-    assert_in_range(f->ended[l], 1500 * 98 / 100, 1500 * 102 / 100);
-    assert_in_range(f->ended[h], 2500 * 98 / 100, 2500 * 102 / 100);
-    audit(&f->w);
+    weighted(f, 1000000, 600000, 4000);
+    assert_in_range(f->ended[1], 1500 * 98 / 100, 1500 * 102 / 100);
+    assert_in_range(f->ended[0], 2500 * 98 / 100, 2500 * 102 / 100);
 }
 
 /* The smallest weight beside the largest one: it has little, and in its turn. */
 static void the_smallest_weight_is_served_beside_the_largest(void **state)
 {
     struct fair *f = *state;
-    Wire__Options heavy = WIRE__OPTIONS__INIT, light = WIRE__OPTIONS__INIT;
-    heavy.weight = 1000;
-    light.weight = 1;
-    unsigned h = submit_with(f, "", 100000, &heavy), l = submit_with(f, "", 100000, &light);
-    comes(f, 0, 1, "", "");
-    for (int n = 0; n < 4004; n++)
-        end(f, 0, 1, 1000000);
-    assert_in_range(f->ended[l], 3, 6);
-    assert_in_range(f->ended[h], 3998, 4001);
-    audit(&f->w);
+    weighted(f, 1000, 1, 4004);
+    assert_in_range(f->ended[1], 3, 6);
+    assert_in_range(f->ended[0], 3998, 4001);
 }
 
 /* ---- recalls ---- */
@@ -379,14 +371,7 @@ static void gives_back(struct fair *f, unsigned station)
     struct span *x = &s->at[s->n - 1];
     assert_true(s->n > 0);
     memcpy(f->w.batch, f->ids[x->batch], WIRE_ID);
-    Wire__Fence fence = fence_of(&f->w, x->first + x->count - 1, 1, x->attempt), *fences = &fence;
-    Wire__Returned r = WIRE__RETURNED__INIT;
-    Wire__Upward m = WIRE__UPWARD__INIT;
-    r.n_fences = 1;
-    r.fences = &fences;
-    m.what_case = WIRE__UPWARD__WHAT_RETURNED;
-    m.returned = &r;
-    upward(&f->w, peer_of(station), peer_of(station), lane_of(s->lane), &m);
+    returned(&f->w, peer_of(station), s->lane, x->first + x->count - 1, 1, x->attempt);
     s->n -= --x->count == 0;
     confirmed(&f->w, peer_of(station), s->lane, s->recall, 1, 0);
 }

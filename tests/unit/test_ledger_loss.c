@@ -49,14 +49,7 @@ static void ends(struct world *w, const struct plane *p, uint64_t first, uint32_
 
 static void returns(struct world *w, const struct plane *p, uint64_t first, uint32_t count, uint32_t attempt)
 {
-    Wire__Fence f = fence_of(w, first, count, attempt), *fences = &f;
-    Wire__Returned r = WIRE__RETURNED__INIT;
-    Wire__Upward m = WIRE__UPWARD__INIT;
-    r.n_fences = 1;
-    r.fences = &fences;
-    m.what_case = WIRE__UPWARD__WHAT_RETURNED;
-    m.returned = &r;
-    upward(w, p->peer, p->peer, lane_of(p->lane), &m);
+    returned(w, p->peer, p->lane, first, count, attempt);
     confirmed(w, p->peer, p->lane, w->recall, count, 0);
     tick(w);
     loaded(w);

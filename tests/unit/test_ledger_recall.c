@@ -4,15 +4,7 @@
 /* Each took 0.1 ms. */
 static void finished_quickly(struct world *w, ledger_peer peer, unsigned lane, uint64_t first, uint32_t count)
 {
-    Wire__Fence f = fence_of(w, first, count, 1), *fences = &f;
-    Wire__Finished x = WIRE__FINISHED__INIT;
-    Wire__Upward m = WIRE__UPWARD__INIT;
-    x.n_fences = 1;
-    x.fences = &fences;
-    x.run_us = 100 * count;
-    m.what_case = WIRE__UPWARD__WHAT_FINISHED;
-    m.finished = &x;
-    upward(w, peer, peer, lane_of(lane), &m);
+    finished_in(w, peer, lane, first, count, 1, 100);
     tick(w);
 }
 
