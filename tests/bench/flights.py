@@ -17,19 +17,21 @@ FOLDER = None
 class Cluster:
     """A ventilator, a sink and workers on free ports of loopback, in a folder on a real disk."""
 
-    def __init__(self, workers=2, slots=1, delays=None, options=(), keys=False, counted=""):
+    def __init__(self, keys=False, counted=""):
         self.folder = tempfile.mkdtemp(prefix="cluster-", dir=FOLDER)
         self.children = []
         self.counted = counted
         self.env = {k: v for k, v in os.environ.items() if not k.startswith("TARMAC_")}
         self.keys = keys
-        if keys:
+
+    def begin(self, workers, slots, delays, options):
+        if self.keys:
             self.cli("keygen", "keys")
         ready = self.start("ventilator", "serve", *self.key_of("ventilator"), "--data", "v", "--listen", "tcp://127.0.0.1:0",
                            "--workers-listen", "tcp://127.0.0.1:0", "--lanes", "0", "--http", "off", "--shutdown-timeout", "2s")
         self.env["TARMAC_VENTILATOR"] = ready["clients"]
         self.dial = ready["workers"]
-        if keys:
+        if self.keys:
             self.env["TARMAC_KEYS"] = os.path.join(self.folder, "keys/client")
         self.start("sink", *self.key_of("sink"), "--ventilator", self.dial, "--data", "s", "--results-listen", "tcp://127.0.0.1:0",
                    "--query-listen", "tcp://127.0.0.1:0")
@@ -94,9 +96,10 @@ class Cluster:
 
 
 @contextlib.contextmanager
-def cluster(**how):
-    it = Cluster(**how)
+def cluster(keys=False, counted="", workers=2, slots=1, delays=None, options=()):
+    it = Cluster(keys, counted)
     try:
+        it.begin(workers, slots, delays, options)       # inside: who has started is taken away also when another one doesn't
         yield it
     finally:
         it.close()
